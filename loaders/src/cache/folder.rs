@@ -1,0 +1,115 @@
+//! The files of one fingerprint: how they are listed, written whole, and set aside.
+
+use crate::{Error, Result};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The folder of one fingerprint.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder if it is not there.
+    pub(super) fn create(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).map_err(Error::io(&path, "cannot make the folder"))?;
+        Ok(Self { path })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn part_path(&self, number: u64) -> PathBuf {
+        self.path.join(format!("part-{number:08}.parquet"))
+    }
+
+    /// The numbers of the committed parts, ascending.
+    pub(super) fn parts(&self) -> Result<Vec<u64>> {
+        Ok(self.numbers()?.into_iter().filter_map(|(number, sound)| sound.then_some(number)).collect())
+    }
+
+    /// Commits `bytes` as a new part and returns its number. The number follows every number ever taken, so
+    /// numbers order parts by commit.
+    pub(super) fn commit_part(&self, bytes: &[u8]) -> Result<u64> {
+        let mut file = self.write_temporary(bytes)?;
+        let mut number = self.numbers()?.last().map_or(0, |(last, _)| last + 1);
+        loop {
+            let path = self.part_path(number);
+            match file.persist_noclobber(&path) {
+                Ok(_) => {
+                    self.sync()?;
+                    return Ok(number);
+                }
+                // Another process took the number between our look and our claim.
+                Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    file = e.file;
+                    number += 1;
+                }
+                Err(e) => return Err(Error::io(&path, "cannot commit the part")(e.error)),
+            }
+        }
+    }
+
+    /// Writes the file `name` whole, replacing an older one.
+    pub(super) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        self.write_temporary(bytes)?.persist(&path).map_err(|e| Error::io(&path, "cannot write")(e.error))?;
+        self.sync()
+    }
+
+    /// Sets a damaged part aside. Its number stays taken, so that no reader can mistake a later part for it.
+    pub(super) fn quarantine(&self, number: u64) -> Result<PathBuf> {
+        let (from, to) = (self.part_path(number), self.path.join(format!("part-{number:08}.corrupt")));
+        match fs::rename(&from, &to) {
+            // Another process was faster.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(to),
+            other => other.map(|()| to).map_err(Error::io(&from, "cannot set the damaged part aside")),
+        }
+    }
+
+    /// Every number taken, ascending, and whether its part is still in use.
+    fn numbers(&self) -> Result<Vec<(u64, bool)>> {
+        let list = Error::io(&self.path, "cannot list the folder");
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(list)? {
+            let entry = entry.map_err(Error::io(&self.path, "cannot list the folder"))?;
+            let name = entry.file_name();
+            let Some((stem, extension)) =
+                name.to_str().and_then(|n| n.strip_prefix("part-")).and_then(|n| n.split_once('.'))
+            else {
+                continue;
+            };
+            if let (Ok(number), "parquet" | "corrupt") = (stem.parse(), extension) {
+                numbers.push((number, extension == "parquet"));
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn write_temporary(&self, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
+        let failed = || Error::io(&self.path, "cannot write to the folder");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".writing-");
+        // Temporary files are private to their owner by default, but a cache is shared.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.tempfile_in(&self.path).map_err(failed())?;
+        file.write_all(bytes).map_err(failed())?;
+        file.as_file().sync_all().map_err(failed())?;
+        Ok(file)
+    }
+
+    /// Makes renames in the folder durable.
+    fn sync(&self) -> Result<()> {
+        File::open(&self.path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(Error::io(&self.path, "cannot sync the folder"))
+    }
+}

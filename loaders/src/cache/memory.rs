@@ -1,0 +1,75 @@
+//! Decoded images in memory.
+
+use super::RowKey;
+use crate::RgbImage;
+use lru::LruCache;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The most recently used images, as many as fit into a bound of bytes.
+#[derive(Debug)]
+pub(crate) struct MemoryCache {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    images: LruCache<RowKey, Arc<RgbImage>>,
+    bytes: usize,
+}
+
+impl MemoryCache {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::new(State { images: LruCache::unbounded(), bytes: 0 }) }
+    }
+
+    pub(crate) fn get(&self, key: &RowKey) -> Option<Arc<RgbImage>> {
+        self.lock().images.get(key).cloned()
+    }
+
+    /// Keeps `image`, dropping the least recently used ones to stay within the bound. An image larger than the
+    /// bound is not kept.
+    pub(crate) fn insert(&self, key: RowKey, image: Arc<RgbImage>) {
+        let size = image.as_bytes().len();
+        if size > self.limit {
+            return;
+        }
+        let mut state = self.lock();
+        if let Some(old) = state.images.put(key, image) {
+            state.bytes -= old.as_bytes().len();
+        }
+        state.bytes += size;
+        while state.bytes > self.limit {
+            let Some((_, dropped)) = state.images.pop_lru() else { break };
+            state.bytes -= dropped.as_bytes().len();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Every update leaves the state whole, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    #[test]
+    fn the_least_recently_used_images_leave_first() {
+        let key = |n: u8| RowKey::from(Digest::of(&[n]));
+        let image = || Arc::new(RgbImage::new(2, 1, vec![0; 6]).unwrap());
+        let cache = MemoryCache::new(12);
+        cache.insert(key(0), image());
+        cache.insert(key(1), image());
+        cache.get(&key(0));
+        cache.insert(key(2), image());
+        assert!(cache.get(&key(0)).is_some() && cache.get(&key(2)).is_some());
+        assert!(cache.get(&key(1)).is_none());
+
+        cache.insert(key(3), Arc::new(RgbImage::new(5, 1, vec![0; 15]).unwrap()));
+        assert!(cache.get(&key(3)).is_none(), "an image over the bound is not kept");
+        assert!(cache.get(&key(2)).is_some(), "and displaces nothing");
+    }
+}

@@ -1,0 +1,223 @@
+//! One Parquet part: rows to bytes, and single rows back.
+//!
+//! | column | type | meaning |
+//! |---|---|---|
+//! | `image` | struct { `bytes`: binary, `path`: string } | the refined image as a PNG file; `path` is null |
+//! | `label` | int64 | class in the dataset that was refined |
+//! | `soft_label` | list of float32, or null | its logits, where the dataset has them |
+//! | `key` | string | [`RowKey`] in hex |
+//! | `digest` | string | BLAKE3 of `image.bytes` in hex |
+//! | `index` | int64 | position in the dataset that was refined |
+//! | `variant` | int32 | which of several refinements |
+//! | `seconds` | float32 | share of the time that refining its batch took |
+
+use super::RowKey;
+use crate::{Digest, Error, Label, Result, RgbImage};
+use arrow::array::{
+    Array, ArrayRef, AsArray as _, BinaryArray, Float32Array, Float32Builder, Int32Array, Int64Array,
+    ListBuilder, RecordBatch, StringArray, StructArray,
+};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy};
+use parquet::file::properties::WriterProperties;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One refined image with what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its identity within the fingerprint.
+    pub key: RowKey,
+    /// The image at the refiner's size.
+    pub image: Arc<RgbImage>,
+    /// The label of the sample that was refined.
+    pub label: Label,
+    /// The position of that sample in its dataset.
+    pub index: usize,
+    /// Which of several refinements of the sample.
+    pub variant: u32,
+    /// Seconds: the sample's share of the time that its batch took.
+    pub seconds: f32,
+}
+
+/// Encodes `rows` as a Parquet file. `class_names` become the dataset's `ClassLabel`.
+pub(super) fn encode(rows: &[Row], class_names: &[String]) -> Result<Vec<u8>> {
+    let pngs = rows.iter().map(|row| row.image.to_png()).collect::<Result<Vec<_>>>()?;
+    let failed = |e: &dyn std::fmt::Display| Error::config("cache", format!("cannot encode a part: {e}"));
+    let batch = record_batch(rows, &pngs).map_err(|e| failed(&e))?;
+    let properties = WriterProperties::builder()
+        // PNG does not compress further. A page for each row lets one image be read without its neighbours.
+        .set_dictionary_enabled(false)
+        .set_data_page_row_count_limit(1)
+        .set_write_batch_size(1)
+        .set_key_value_metadata(Some(vec![hugging_face_features(class_names)]))
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(|e| failed(&e))?;
+    writer.write(&batch).map_err(|e| failed(&e))?;
+    writer.into_inner().map_err(|e| failed(&e))
+}
+
+fn record_batch(rows: &[Row], pngs: &[Vec<u8>]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let image_fields = Fields::from(vec![
+        Field::new("bytes", DataType::Binary, true),
+        Field::new("path", DataType::Utf8, true),
+    ]);
+    let bytes = BinaryArray::from_iter_values(pngs);
+    let paths = StringArray::new_null(rows.len());
+    let image =
+        StructArray::try_new(image_fields.clone(), vec![Arc::new(bytes), Arc::new(paths) as ArrayRef], None)?;
+
+    let mut soft_labels = ListBuilder::new(Float32Builder::new());
+    for row in rows {
+        match &row.label {
+            Label::Hard(_) => soft_labels.append_null(),
+            Label::Logits(logits) => soft_labels.append_value(logits.iter().copied().map(Some)),
+        }
+    }
+    let soft_labels = soft_labels.finish();
+
+    let text = |f: &dyn Fn(usize) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values((0..rows.len()).map(f)))
+    };
+    let int64 = |f: &dyn Fn(&Row) -> usize| -> ArrayRef {
+        let values = rows.iter().map(|row| i64::try_from(f(row)).unwrap_or(i64::MAX));
+        Arc::new(Int64Array::from_iter_values(values))
+    };
+    let variants = rows.iter().map(|row| i32::try_from(row.variant).unwrap_or(i32::MAX));
+    let columns: Vec<(Field, ArrayRef)> = vec![
+        (Field::new("image", DataType::Struct(image_fields), true), Arc::new(image)),
+        (Field::new("label", DataType::Int64, false), int64(&|row| row.label.class())),
+        (Field::new("soft_label", soft_labels.data_type().clone(), true), Arc::new(soft_labels)),
+        (Field::new("key", DataType::Utf8, false), text(&|i| rows[i].key.digest().to_string())),
+        (Field::new("digest", DataType::Utf8, false), text(&|i| Digest::of(&pngs[i]).to_string())),
+        (Field::new("index", DataType::Int64, false), int64(&|row| row.index)),
+        (Field::new("variant", DataType::Int32, false), Arc::new(Int32Array::from_iter_values(variants))),
+        (
+            Field::new("seconds", DataType::Float32, false),
+            Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.seconds))),
+        ),
+    ];
+    let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+}
+
+/// The features that `datasets.load_dataset("parquet", ...)` reads from a file's metadata.
+fn hugging_face_features(class_names: &[String]) -> KeyValue {
+    let value = |dtype: &str| serde_json::json!({ "_type": "Value", "dtype": dtype });
+    let features = serde_json::json!({ "info": { "features": {
+        "image": { "_type": "Image" },
+        "label": { "_type": "ClassLabel", "names": class_names },
+        "soft_label": { "_type": "Sequence", "feature": value("float32") },
+        "key": value("string"),
+        "digest": value("string"),
+        "index": value("int64"),
+        "variant": value("int32"),
+        "seconds": value("float32"),
+    } } });
+    KeyValue::new("huggingface".to_owned(), features.to_string())
+}
+
+/// A committed part, opened: its footer and keys in memory, its images on disk.
+#[derive(Debug)]
+pub(super) struct Part {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    keys: Vec<RowKey>,
+}
+
+impl Part {
+    /// Reads the footer and the keys.
+    pub(super) fn open(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).map_err(Error::io(&path, "cannot open the part"))?;
+        let (metadata, keys) = guarded(&path, || {
+            let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+            let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| damaged(&path, e))?;
+            let file = file.try_clone().map_err(Error::io(&path, "cannot open the part"))?;
+            let mut keys = Vec::new();
+            for batch in reader(&path, file, &metadata, &["key"], None)? {
+                for key in text_column(&path, &batch?, "key")? {
+                    keys.push(RowKey::from(key.parse::<Digest>().map_err(|e| damaged(&path, e))?));
+                }
+            }
+            Ok((metadata, keys))
+        })?;
+        Ok(Self { path, metadata, keys })
+    }
+
+    pub(super) fn keys(&self) -> &[RowKey] {
+        &self.keys
+    }
+
+    /// Reads the image of row `row`, and checks that it is what was written under its key.
+    pub(super) fn read(&self, row: usize) -> Result<RgbImage> {
+        let path = &self.path;
+        let file = File::open(path).map_err(Error::io(path, "cannot open the part"))?;
+        guarded(path, || {
+            let selection = RowSelection::from(vec![RowSelector::skip(row), RowSelector::select(1)]);
+            let mut batches =
+                reader(path, file, &self.metadata, &["image", "key", "digest"], Some(selection))?;
+            let batch = batches.next().ok_or_else(|| damaged(path, format!("no row {row}")))??;
+            let key = text_column(path, &batch, "key")?.next().unwrap_or_default();
+            let digest = text_column(path, &batch, "digest")?.next().unwrap_or_default();
+            let png = batch
+                .column_by_name("image")
+                .and_then(|image| image.as_struct_opt())
+                .and_then(|image| image.column_by_name("bytes"))
+                .and_then(|bytes| bytes.as_binary_opt::<i32>())
+                .filter(|bytes| !bytes.is_empty() && bytes.is_valid(0))
+                .map(|bytes| bytes.value(0))
+                .ok_or_else(|| damaged(path, format!("row {row} has no image")))?;
+            let sound = self.keys.get(row).is_some_and(|k| k.digest().to_string() == key)
+                && Digest::of(png).to_string() == digest;
+            if !sound {
+                return Err(damaged(path, format!("row {row} does not match its digest")));
+            }
+            RgbImage::from_png(png).map_err(|e| damaged(path, format!("row {row}: {e}")))
+        })
+    }
+}
+
+fn reader<'a>(
+    path: &'a Path,
+    file: File,
+    metadata: &ArrowReaderMetadata,
+    columns: &[&str],
+    selection: Option<RowSelection>,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<'a>> {
+    let schema = metadata.parquet_schema();
+    let roots = schema.root_schema().get_fields();
+    let positions: Vec<_> =
+        columns.iter().filter_map(|c| roots.iter().position(|f| f.name() == *c)).collect();
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        .with_projection(ProjectionMask::roots(schema, positions));
+    if let Some(selection) = selection {
+        builder = builder.with_row_selection(selection);
+    }
+    let batches = builder.build().map_err(|e| damaged(path, e))?;
+    Ok(batches.map(move |batch| batch.map_err(|e| damaged(path, e))))
+}
+
+fn text_column<'a>(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<impl Iterator<Item = &'a str>> {
+    let column = batch
+        .column_by_name(name)
+        .and_then(|column| column.as_string_opt::<i32>())
+        .ok_or_else(|| damaged(path, format!("no string column `{name}`")))?;
+    Ok(column.iter().map(Option::unwrap_or_default))
+}
+
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::format(path, format!("damaged part: {reason}"))
+}
+
+/// Runs a decoder over a file that may be damaged: should it panic, the file is the culprit.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(path, "the Parquet decoder gave up")))
+}

@@ -1,0 +1,47 @@
+//! The loading engine of **diver**: distilled datasets on disk become batches, refined lazily through a
+//! [`Refine`] implementation and cached as Parquet.
+//!
+//! The crate knows neither torch nor Python. The parts, in the order in which data flows:
+//!
+//! - [`source`]: a distilled dataset on disk becomes [`Sample`]s, with the values that its method stored;
+//! - [`refine`]: the [`Refine`] trait, a batch of raw pixels in, refined images out;
+//! - [`cache`]: refined images as Parquet parts, shared by every later epoch, run and process;
+//! - [`stream`]: the seeded plan of an epoch, mixing, prefetch, batches and resume.
+//!
+//! # Example
+//!
+//! A set of two images, refined by the identity and streamed in one batch:
+//!
+//! ```
+//! use diver_loaders::{Identity, Loader, MemorySource, Mix};
+//!
+//! let set = MemorySource::unit(2, [3, 4, 4], vec![0.5; 96], vec![0, 1])?;
+//! let mut loader = Loader::builder(set).refiner(Identity).mix(Mix::constant(1.0)?).batch_size(2).build()?;
+//! for batch in loader.epoch(0) {
+//!     let batch = batch?;
+//!     assert_eq!(batch.shape(), [2, 3, 4, 4]);
+//!     assert_eq!(batch.refined(), [true, true]);
+//! }
+//! # Ok::<(), diver_loaders::Error>(())
+//! ```
+
+pub mod cache;
+mod classes;
+
+mod digest;
+mod error;
+mod pixels;
+pub mod refine;
+mod sheet;
+pub mod source;
+pub mod stream;
+
+pub use cache::Cache;
+pub use classes::ClassMap;
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use pixels::{Normalize, RgbImage};
+pub use refine::{CancelToken, Conditioning, Identity, Refine};
+pub use sheet::Sheet;
+pub use source::{Label, MemorySource, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+pub use stream::{Batch, Loader, LoaderBuilder, LoaderState, Mix, OnMiss, Refinery, Stats, Uneven};

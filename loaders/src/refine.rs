@@ -1,0 +1,237 @@
+//! The seam between the engine and whatever refines images.
+
+use crate::{Digest, Error, Result, RgbImage};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a sample shows, as its refiner wants to hear it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Conditioning {
+    /// Index into the refiner's own class table.
+    Class(usize),
+    /// A text prompt.
+    Prompt(String),
+}
+
+impl fmt::Display for Conditioning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Class(index) => write!(f, "class {index}"),
+            Self::Prompt(prompt) => write!(f, "prompt {prompt:?}"),
+        }
+    }
+}
+
+/// What the noise of one sample depends on, and nothing else: neither its batch nor its place in the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NoiseKey {
+    /// Hash of the sample as stored ([`crate::StoredPixels::digest`]).
+    pub content: Digest,
+    /// Which of several refinements of the same sample; 0 unless asked for.
+    pub variant: u32,
+}
+
+/// A batch of `B` raw samples on their way to a refiner.
+#[derive(Clone, Copy, Debug)]
+pub struct RawBatch<'a> {
+    /// `[B, 3, height, width]`, in [0, 1].
+    pub pixels: &'a [f32],
+    /// Rows of every image.
+    pub height: usize,
+    /// Columns of every image.
+    pub width: usize,
+    /// `B` conditionings.
+    pub conditioning: &'a [Conditioning],
+    /// `B` noise keys.
+    pub keys: &'a [NoiseKey],
+}
+
+impl<'a> RawBatch<'a> {
+    /// A batch whose parts agree in length.
+    ///
+    /// # Errors
+    /// If they do not, if the batch is empty, or if a pixel lies outside [0, 1] or is NaN.
+    pub fn new(
+        pixels: &'a [f32],
+        height: usize,
+        width: usize,
+        conditioning: &'a [Conditioning],
+        keys: &'a [NoiseKey],
+    ) -> Result<Self> {
+        let images = conditioning.len();
+        if images == 0 || keys.len() != images || pixels.len() != images * 3 * height * width {
+            return Err(Error::config(
+                "batch",
+                format!(
+                    "{} pixel values, {images} conditionings and {} keys do not make a batch of {height} x {width} images",
+                    pixels.len(),
+                    keys.len()
+                ),
+            ));
+        }
+        if let Some(at) = pixels.iter().position(|p| !(0.0..=1.0).contains(p)) {
+            let image = at / (3 * height * width);
+            let reason = format!("image {image} has a pixel value {}, outside [0, 1]", pixels[at]);
+            return Err(Error::config("batch", reason));
+        }
+        Ok(Self { pixels, height, width, conditioning, keys })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.conditioning.len()
+    }
+
+    /// Never true of a batch from [`RawBatch::new`].
+    pub fn is_empty(&self) -> bool {
+        self.conditioning.is_empty()
+    }
+}
+
+/// A flag that asks running work to stop. Clones share the flag.
+///
+/// ```
+/// use diver_loaders::CancelToken;
+///
+/// let token = CancelToken::new();
+/// assert!(token.check().is_ok());
+/// token.clone().cancel();
+/// assert!(token.check().is_err());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that is not cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks everything that holds this token to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// `Err(`[`Error::Cancelled`]`)` once cancelled; to be called between steps of long work.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Hears how far a refinement has come. Called from the refining thread; must return quickly.
+pub trait Progress: Send + Sync {
+    /// `done` of `total` denoising steps of the current batch are done.
+    fn step(&self, done: usize, total: usize);
+
+    /// `done` of `total` images are there, refined or found in the cache. Called by whoever refines a whole set.
+    fn images(&self, _done: usize, _total: usize) {}
+}
+
+/// A [`Progress`] that hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn step(&self, _done: usize, _total: usize) {}
+}
+
+/// Turns raw samples into refined images. The engine owns its refiner and calls it from one thread.
+///
+/// [`conformance::check`] is the suite that every implementation passes.
+pub trait Refine: Send {
+    /// Everything that decides the refined pixels besides the batch itself (weights, knobs, seed, precision),
+    /// as a JSON object. Refinements with equal fingerprints share a cache on disk; with `None` they are kept
+    /// in memory only.
+    fn fingerprint(&self) -> Option<serde_json::Value>;
+
+    /// How many images a call should bring for best speed.
+    fn preferred_batch(&self) -> usize {
+        32
+    }
+
+    /// Refuses a conditioning that the refiner does not know.
+    ///
+    /// # Errors
+    /// If a call with this conditioning would fail; says what the refiner does know.
+    fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()>;
+
+    /// Refines a batch: `B` images come back, in order, all of one size. An image depends on its own pixels,
+    /// conditioning and key only; its batch may move a byte by one grey level.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] soon after `cancel` is set; [`Error::Refine`] for everything else.
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>>;
+}
+
+impl<R: Refine + ?Sized> Refine for Box<R> {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        (**self).fingerprint()
+    }
+
+    fn preferred_batch(&self) -> usize {
+        (**self).preferred_batch()
+    }
+
+    fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
+        (**self).check_conditioning(conditioning)
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>> {
+        (**self).refine(batch, cancel, progress)
+    }
+}
+
+/// The refiner that changes nothing but the precision: pixels rounded to 8 bits. For tests, and for streaming
+/// a raw set exactly as refinement would see it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Identity;
+
+impl Refine for Identity {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({ "refiner": "identity" }))
+    }
+
+    fn check_conditioning(&self, _conditioning: &Conditioning) -> Result<()> {
+        Ok(())
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>> {
+        cancel.check()?;
+        let images = batch
+            .pixels
+            .chunks_exact(3 * batch.height * batch.width)
+            .map(|planar| RgbImage::from_planar(batch.width, batch.height, planar))
+            .collect();
+        progress.step(1, 1);
+        images
+    }
+}
+
+pub mod conformance;

@@ -1,0 +1,123 @@
+//! A dataset held in memory.
+
+use super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use crate::{Error, Normalize, Result};
+use std::path::{Path, PathBuf};
+
+/// Samples in memory: what the torch-file formats are read into, and a source for sets made by a program.
+///
+/// ```
+/// use diver_loaders::{MemorySource, Source};
+///
+/// let set = MemorySource::unit(2, [3, 1, 1], vec![0.0, 0.5, 1.0, 1.0, 0.5, 0.0], vec![0, 1])?;
+/// assert_eq!(set.info().classes, 2);
+/// assert_eq!(set.sample(1)?.label.class(), 1);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemorySource {
+    info: SourceInfo,
+    values: Vec<f32>,
+    labels: Vec<Label>,
+}
+
+impl MemorySource {
+    /// Pixels in [0, 1], `[samples, C, H, W]`, with a class for each sample, to be normalised with ImageNet's
+    /// constants when streamed.
+    ///
+    /// # Errors
+    /// As [`MemorySource::new`].
+    pub fn unit(samples: usize, shape: [usize; 3], values: Vec<f32>, labels: Vec<usize>) -> Result<Self> {
+        let info = SourceInfo {
+            format: "memory".into(),
+            path: PathBuf::from("memory"),
+            samples,
+            classes: labels.iter().max().map_or(0, |most| most + 1),
+            class_names: None,
+            shape,
+            labels: LabelKind::Hard,
+            value_space: ValueSpace::Unit,
+            normalize: Normalize::IMAGENET,
+            notes: Vec::new(),
+        };
+        Self::new(info, values, labels.into_iter().map(Label::Hard).collect())
+    }
+
+    /// Values `[info.samples, C, H, W]` and labels that agree with `info`.
+    ///
+    /// # Errors
+    /// If they do not, naming `info.path`; if there are no samples, or the channels are neither 1 nor 3.
+    pub fn new(info: SourceInfo, values: Vec<f32>, labels: Vec<Label>) -> Result<Self> {
+        let path: &Path = &info.path;
+        let [channels, height, width] = info.shape;
+        if info.samples == 0 || height == 0 || width == 0 {
+            return Err(Error::field(path, "images", format!("no images: shape {:?}", info.shape)));
+        }
+        if channels != 1 && channels != 3 {
+            return Err(Error::field(path, "images", format!("{channels} channels: 1 or 3 are expected")));
+        }
+        let expected = [info.samples, channels, height, width]
+            .into_iter()
+            .try_fold(1_usize, |product, n| product.checked_mul(n));
+        if expected != Some(values.len()) {
+            let reason = format!(
+                "{} values do not make {} images of shape {:?}",
+                values.len(),
+                info.samples,
+                info.shape
+            );
+            return Err(Error::field(path, "images", reason));
+        }
+        if labels.len() != info.samples {
+            let reason = format!("{} labels for {} images", labels.len(), info.samples);
+            return Err(Error::field(path, "labels", reason));
+        }
+        for (index, label) in labels.iter().enumerate() {
+            let valid = match label {
+                Label::Hard(class) => *class < info.classes,
+                Label::Logits(logits) => logits.len() == info.classes && logits.iter().all(|l| l.is_finite()),
+            };
+            if !valid {
+                let reason = match label {
+                    Label::Hard(class) => {
+                        format!("label {class} is out of range: the set has {} classes", info.classes)
+                    }
+                    Label::Logits(logits) => {
+                        format!("{} logits, {} finite ones are expected", logits.len(), info.classes)
+                    }
+                };
+                return Err(Error::sample(path, index, reason));
+            }
+        }
+        Ok(Self { info, values, labels })
+    }
+}
+
+impl Source for MemorySource {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let Some(label) = self.labels.get(index) else {
+            let reason = format!("there are {} samples", self.info.samples);
+            return Err(Error::sample(&self.info.path, index, reason));
+        };
+        let size: usize = self.info.shape.iter().product();
+        let pixels = &self.values[index * size..(index + 1) * size];
+        if let Some(at) = pixels.iter().position(|v| !v.is_finite()) {
+            let (area, columns) = (self.info.shape[1] * self.info.shape[2], self.info.shape[2]);
+            let (channel, row, column) = (at / area, at % area / columns, at % columns);
+            let reason = format!(
+                "pixel value {} at channel {channel}, row {row}, column {column}: values must be finite",
+                pixels[at]
+            );
+            return Err(Error::sample(&self.info.path, index, reason));
+        }
+        Ok(Sample {
+            pixels: StoredPixels::F32(pixels.to_vec()),
+            shape: self.info.shape,
+            label: label.clone(),
+        })
+    }
+}

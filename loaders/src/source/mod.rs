@@ -1,0 +1,202 @@
+//! Distilled datasets on disk, as samples.
+//!
+//! A [`Source`] keeps what the distillation method stored: normalised values beyond the pixel range included,
+//! for they are what raw training uses. What a refiner gets is derived from them ([`Sample::to_pixels`]):
+//! un-normalised and clamped to [0, 1].
+
+mod memory;
+
+pub use memory::MemorySource;
+
+use crate::{Digest, Error, Normalize, Result};
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The values of one image as its method stored them, planar `[C, H, W]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredPixels {
+    /// Floats, in the [`ValueSpace`] of the source.
+    F32(Vec<f32>),
+    /// Bytes, 0 to 255.
+    U8(Vec<u8>),
+}
+
+impl StoredPixels {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::U8(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The label of one sample.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Label {
+    /// A class index.
+    Hard(usize),
+    /// One logit for each class, as EDF and DATM learn them (not softmaxed).
+    Logits(Vec<f32>),
+}
+
+impl Label {
+    /// The class: the label itself, or the position of its largest logit (the first of equals).
+    pub fn class(&self) -> usize {
+        match self {
+            Self::Hard(class) => *class,
+            Self::Logits(logits) => {
+                let mut best = 0;
+                for (class, logit) in logits.iter().enumerate() {
+                    if *logit > logits[best] {
+                        best = class;
+                    }
+                }
+                best
+            }
+        }
+    }
+}
+
+/// One sample as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The image's values, `[C, H, W]` with `C` 1 or 3.
+    pub pixels: StoredPixels,
+    /// `[C, H, W]`.
+    pub shape: [usize; 3],
+    /// Its label.
+    pub label: Label,
+}
+
+impl Sample {
+    /// Hash of the stored values: dtype, shape and little-endian data. Two samples with equal hashes are equal
+    /// wherever they lie.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        let dtype = match &self.pixels {
+            StoredPixels::F32(_) => "f32",
+            StoredPixels::U8(_) => "u8",
+        };
+        let [channels, height, width] = self.shape;
+        hasher.update(format!("{dtype} {channels} {height} {width}\n").as_bytes());
+        match &self.pixels {
+            StoredPixels::F32(values) => {
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                hasher.update(&bytes);
+            }
+            StoredPixels::U8(values) => {
+                hasher.update(values);
+            }
+        }
+        hasher.finalize().into()
+    }
+
+    /// The values as the network is trained on them, planar `[C, H, W]`: stored normalised floats as they are
+    /// (out of the pixel range where the method left it), everything else normalised with `normalize`.
+    pub fn to_normalized(&self, space: &ValueSpace, normalize: &Normalize) -> Vec<f32> {
+        match (&self.pixels, space) {
+            (StoredPixels::F32(values), ValueSpace::Normalized(own)) if own == normalize => values.clone(),
+            _ => self.map_units(space, |channel, unit| normalize.apply(channel, unit)),
+        }
+    }
+
+    /// The values as an image for a refiner, `[3, H, W]`: un-normalised, clamped to [0, 1], a single channel
+    /// repeated three times.
+    pub fn to_pixels(&self, space: &ValueSpace) -> Vec<f32> {
+        let planar = self.map_units(space, |_, unit| unit.clamp(0.0, 1.0));
+        if self.shape[0] == 1 { planar.repeat(3) } else { planar }
+    }
+
+    fn map_units(&self, space: &ValueSpace, f: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+        let area = self.shape[1] * self.shape[2];
+        match &self.pixels {
+            StoredPixels::U8(values) => {
+                values.iter().enumerate().map(|(i, v)| f(i / area, f32::from(*v) / 255.0)).collect()
+            }
+            StoredPixels::F32(values) => match space {
+                ValueSpace::Normalized(own) => {
+                    values.iter().enumerate().map(|(i, v)| f(i / area, own.invert(i / area, *v))).collect()
+                }
+                ValueSpace::Unit => values.iter().enumerate().map(|(i, v)| f(i / area, *v)).collect(),
+            },
+        }
+    }
+}
+
+/// The space of a source's stored values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ValueSpace {
+    /// `(pixel - mean) / std`, unbounded: DC, DSA, DM, MTT and their kin.
+    Normalized(Normalize),
+    /// Pixels, nominally in [0, 1] (floats) or 0 to 255 (bytes).
+    Unit,
+}
+
+/// The kind of a source's labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LabelKind {
+    /// Class indices.
+    Hard,
+    /// Logits, softmaxed with a temperature when they are streamed.
+    Logits,
+}
+
+/// What a source says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceInfo {
+    /// The format family, as in `dc`, `mtt` or `image-folder`.
+    pub format: String,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Number of samples.
+    pub samples: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// The name of each class, where the source has them.
+    pub class_names: Option<Vec<String>>,
+    /// `[C, H, W]` of every sample.
+    pub shape: [usize; 3],
+    /// The kind of its labels.
+    pub labels: LabelKind,
+    /// The space of its stored values.
+    pub value_space: ValueSpace,
+    /// Constants to normalise with where values are not stored normalised; the stored ones otherwise.
+    pub normalize: Normalize,
+    /// What the bytes do not say and was assumed, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A dataset of samples that can be read in any order, from several threads at once.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// What the source is.
+    fn info(&self) -> &SourceInfo;
+
+    /// Reads sample `index`, `index < info().samples`; its shape is `info().shape`, its values are finite and
+    /// its class is below `info().classes`.
+    ///
+    /// # Errors
+    /// If the sample cannot be read, with the file and the sample in the message.
+    fn sample(&self, index: usize) -> Result<Sample>;
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn info(&self) -> &SourceInfo {
+        (**self).info()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        (**self).sample(index)
+    }
+}

@@ -1,0 +1,98 @@
+//! A source as a stream sees it: with its class map, its sample identities, and the size that images leave at.
+
+use crate::cache::RowKey;
+use crate::pixels::resize_planar;
+use crate::refine::{Conditioning, NoiseKey};
+use crate::{ClassMap, Error, Normalize, Refine, Result, Sample, Source, SourceInfo};
+use std::sync::OnceLock;
+
+/// Two identities of a sample: what its noise hangs on, and what its refined image is filed under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) noise: NoiseKey,
+    pub(super) row: RowKey,
+}
+
+#[derive(Debug)]
+pub(super) struct Dataset {
+    source: Box<dyn Source>,
+    conditioning: Vec<Conditioning>,
+    identities: Vec<OnceLock<Identity>>,
+    height: usize,
+    width: usize,
+}
+
+impl Dataset {
+    /// `size` is `(height, width)`, the source's own unless given.
+    pub(super) fn new(
+        source: Box<dyn Source>,
+        classes: &ClassMap,
+        size: Option<(usize, usize)>,
+        refiner: Option<&dyn Refine>,
+    ) -> Result<Self> {
+        let info = source.info();
+        let (height, width) = size.unwrap_or((info.shape[1], info.shape[2]));
+        if height == 0 || width == 0 {
+            return Err(Error::config("image_size", format!("{height} x {width} has no pixels")));
+        }
+        let conditioning =
+            (0..info.classes).map(|label| classes.conditioning(label)).collect::<Result<Vec<_>>>()?;
+        if let Some(refiner) = refiner {
+            for (label, conditioning) in conditioning.iter().enumerate() {
+                refiner.check_conditioning(conditioning).map_err(|e| {
+                    Error::field(&info.path, "labels", format!("label {label} cannot be refined: {e}"))
+                })?;
+            }
+        }
+        let identities = std::iter::repeat_with(OnceLock::new).take(info.samples).collect();
+        Ok(Self { source, conditioning, identities, height, width })
+    }
+
+    pub(super) fn info(&self) -> &SourceInfo {
+        self.source.info()
+    }
+
+    /// `(height, width)` of images in batches.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    pub(super) fn normalize(&self) -> &Normalize {
+        &self.info().normalize
+    }
+
+    pub(super) fn sample(&self, index: usize) -> Result<Sample> {
+        self.source.sample(index)
+    }
+
+    pub(super) fn conditioning(&self, sample: &Sample) -> &Conditioning {
+        &self.conditioning[sample.label.class()]
+    }
+
+    /// The identity of sample `index`, hashed when first asked for.
+    pub(super) fn identity(&self, index: usize) -> Result<Identity> {
+        if let Some(identity) = self.identities[index].get() {
+            return Ok(*identity);
+        }
+        Ok(self.identify(index, &self.sample(index)?))
+    }
+
+    /// As [`identity`](Self::identity), for a caller that has the sample at hand.
+    pub(super) fn identify(&self, index: usize, sample: &Sample) -> Identity {
+        *self.identities[index].get_or_init(|| {
+            let noise = NoiseKey { content: sample.digest(), variant: 0 };
+            let row = RowKey::new(&noise, &self.info().value_space, self.conditioning(sample));
+            Identity { noise, row }
+        })
+    }
+
+    /// The raw sample as it leaves in a batch: normalised, `[C, height, width]`.
+    pub(super) fn normalized(&self, sample: &Sample) -> Result<Vec<f32>> {
+        let values = sample.to_normalized(&self.info().value_space, self.normalize());
+        let [channels, height, width] = sample.shape;
+        if (height, width) == self.size() {
+            return Ok(values);
+        }
+        resize_planar(&values, channels, (height, width), self.size())
+    }
+}

@@ -1,0 +1,391 @@
+//! The loader: what a training loop holds.
+
+use super::dataset::Dataset;
+use super::pipeline::{Background, Pipeline, Shared};
+use super::plan::{Plan, Uneven};
+use super::pool::Pool;
+use super::refinery::Refinery;
+use super::state::LoaderState;
+use super::stats::{Counters, Stats};
+use super::store::Store;
+use super::{Batch, Mix};
+use crate::{Cache, CancelToken, ClassMap, Error, Refine, Result, Source, SourceInfo};
+use crossbeam::channel::Receiver;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What happens to a sample that should come refined and is in no cache yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMiss {
+    /// Its batch waits until it is refined: equal seeds give equal batches, with a full cache or an empty one.
+    #[default]
+    Wait,
+    /// It comes raw, and is refined in the background for a later epoch. Which samples come refined then depends
+    /// on how fast the refiner is.
+    Raw,
+}
+
+/// Streams a dataset in batches, epoch after epoch. See the [crate] for an example.
+///
+/// Equal datasets, seeds and options give equal batches, whatever the number of threads and whatever the cache
+/// holds. Dropping the loader stops its threads; a refinement that is under way ends within one step.
+#[derive(Debug)]
+pub struct Loader {
+    pipeline: Pipeline,
+    plan: Plan,
+    info: SourceInfo,
+    counters: Arc<Counters>,
+    prefetch: usize,
+    /// The batch that comes next.
+    next: Position,
+    /// Batches on their way, from `next` on.
+    queue: VecDeque<(Position, Receiver<Result<Batch>>)>,
+    /// Whether `next` came from a saved state that no iterator has gone on from yet.
+    resumed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Position {
+    epoch: u64,
+    batch: usize,
+}
+
+impl Loader {
+    /// Starts to describe a loader of `source`.
+    pub fn builder(source: impl Source + 'static) -> LoaderBuilder {
+        LoaderBuilder {
+            source: Box::new(source),
+            refiner: None,
+            cache: None,
+            classes: ClassMap::identity(),
+            mix: None,
+            on_miss: OnMiss::default(),
+            batch_size: 64,
+            shuffle: false,
+            drop_last: false,
+            seed: 0,
+            shard: (0, 1),
+            uneven: Uneven::default(),
+            image_size: None,
+            temperature: 1.0,
+            memory_limit: 1 << 30,
+            threads: 2,
+            prefetch: 4,
+        }
+    }
+
+    /// Number of batches in every epoch.
+    #[allow(clippy::len_without_is_empty)] // An epoch is never empty.
+    pub fn len(&self) -> usize {
+        self.plan.batches()
+    }
+
+    /// What is streamed.
+    pub fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    /// The batches of epoch `epoch` from its first on, or, if a state was loaded that stands in this epoch, from
+    /// there on.
+    pub fn epoch(&mut self, epoch: u64) -> Epoch<'_> {
+        if !self.resumed || self.next.epoch != epoch {
+            self.next = Position { epoch, batch: 0 };
+        }
+        self.begin()
+    }
+
+    /// The batches of the next epoch: the first for a new loader, the rest of an epoch after
+    /// [`load_state`](Self::load_state), else the one after that which was iterated last, to its end or not.
+    pub fn iter(&mut self) -> Epoch<'_> {
+        if !self.resumed && self.next.batch > 0 {
+            self.next = Position { epoch: self.next.epoch + 1, batch: 0 };
+        }
+        self.begin()
+    }
+
+    fn begin(&mut self) -> Epoch<'_> {
+        self.resumed = false;
+        if self.queue.front().is_some_and(|(position, _)| *position != self.next) {
+            self.queue.clear();
+        }
+        Epoch { epoch: self.next.epoch, loader: self }
+    }
+
+    /// Where the loader stands: at the batch that comes next.
+    pub fn state(&self) -> LoaderState {
+        LoaderState::new(&self.plan, self.next.epoch, self.next.batch)
+    }
+
+    /// Goes to where the loader stood that `state` was taken from; the next [`iter`](Self::iter) goes on from
+    /// there.
+    ///
+    /// # Errors
+    /// If `state` belongs to a loader with another order, naming the field that differs; the loader stays where
+    /// it is.
+    pub fn load_state(&mut self, state: &LoaderState) -> Result<()> {
+        state.check(&self.plan)?;
+        self.next = Position { epoch: state.epoch, batch: state.batch };
+        self.resumed = true;
+        Ok(())
+    }
+
+    /// What the loader has done so far.
+    pub fn stats(&self) -> Stats {
+        self.counters.snapshot()
+    }
+
+    fn next_batch(&mut self) -> Result<Batch> {
+        // Prefetch crosses the end of an epoch: there is no gap between epochs.
+        while self.queue.len() < self.prefetch {
+            let position = self.queue.back().map_or(self.next, |(last, _)| self.after(*last));
+            self.queue.push_back((position, self.pipeline.submit(position.epoch, position.batch)));
+        }
+        let started = Instant::now();
+        let batch = match self.queue.pop_front() {
+            Some((_, receiver)) => receiver.recv().unwrap_or(Err(Error::Cancelled)),
+            None => Err(Error::Cancelled),
+        };
+        self.counters.add_wait_time(started.elapsed());
+        self.next = self.after(self.next);
+        batch
+    }
+
+    fn after(&self, position: Position) -> Position {
+        if position.batch + 1 < self.plan.batches() {
+            Position { batch: position.batch + 1, ..position }
+        } else {
+            Position { epoch: position.epoch + 1, batch: 0 }
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Loader {
+    type Item = Result<Batch>;
+    type IntoIter = Epoch<'a>;
+
+    fn into_iter(self) -> Epoch<'a> {
+        self.iter()
+    }
+}
+
+/// The batches of one epoch, in order. A batch that fails is an error in its place; the ones after it still come.
+#[derive(Debug)]
+pub struct Epoch<'a> {
+    loader: &'a mut Loader,
+    epoch: u64,
+}
+
+impl Iterator for Epoch<'_> {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (self.loader.next.epoch == self.epoch).then(|| self.loader.next_batch())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let next = self.loader.next;
+        let left = if next.epoch == self.epoch { self.loader.len() - next.batch } else { 0 };
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Epoch<'_> {}
+
+/// Describes a [`Loader`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct LoaderBuilder {
+    source: Box<dyn Source>,
+    refiner: Option<Box<dyn Refine>>,
+    cache: Option<Cache>,
+    classes: ClassMap,
+    mix: Option<Mix>,
+    on_miss: OnMiss,
+    batch_size: usize,
+    shuffle: bool,
+    drop_last: bool,
+    seed: u64,
+    shard: (usize, usize),
+    uneven: Uneven,
+    image_size: Option<(usize, usize)>,
+    temperature: f32,
+    memory_limit: usize,
+    threads: usize,
+    prefetch: usize,
+}
+
+impl LoaderBuilder {
+    /// What refines samples. Without one, samples come raw.
+    pub fn refiner(mut self, refiner: impl Refine + 'static) -> Self {
+        self.refiner = Some(Box::new(refiner));
+        self
+    }
+
+    /// Where refined images are kept across runs. Without a cache they are kept in memory.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// From the dataset's labels to the refiner's classes; the identity by default.
+    pub fn classes(mut self, classes: ClassMap) -> Self {
+        self.classes = classes;
+        self
+    }
+
+    /// The share of refined samples in each epoch; all with a refiner and none without by default.
+    pub fn mix(mut self, mix: Mix) -> Self {
+        self.mix = Some(mix);
+        self
+    }
+
+    /// What happens to a sample that is not refined yet; its batch waits by default.
+    pub fn on_miss(mut self, on_miss: OnMiss) -> Self {
+        self.on_miss = on_miss;
+        self
+    }
+
+    /// Samples of a batch, at least 1; 64 by default.
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Whether every epoch has its own order; off by default.
+    pub fn shuffle(mut self, shuffle: bool) -> Self {
+        self.shuffle = shuffle;
+        self
+    }
+
+    /// Whether a last, smaller batch is left out; off by default.
+    pub fn drop_last(mut self, drop_last: bool) -> Self {
+        self.drop_last = drop_last;
+        self
+    }
+
+    /// The seed of order and mix; 0 by default. It does not touch refined images.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Streams the share of rank `rank` of `world`; `rank < world`.
+    pub fn shard(mut self, rank: usize, world: usize) -> Self {
+        self.shard = (rank, world);
+        self
+    }
+
+    /// What happens where samples do not divide among ranks.
+    pub fn uneven(mut self, uneven: Uneven) -> Self {
+        self.uneven = uneven;
+        self
+    }
+
+    /// Size of images in batches; the dataset's own by default. Raw and refined are resized alike, antialiased.
+    pub fn image_size(mut self, height: usize, width: usize) -> Self {
+        self.image_size = Some((height, width));
+        self
+    }
+
+    /// What logits are divided by before the softmax that makes them targets; above 0, 1 by default.
+    pub fn temperature(mut self, temperature: f32) -> Self {
+        self.temperature = temperature;
+        self
+    }
+
+    /// Bytes of decoded refined images that may stay in memory; 1 GiB by default.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Threads that assemble batches, at least 1; 2 by default. The order of samples does not depend on it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Batches made ahead, at least 1; 4 by default.
+    pub fn prefetch(mut self, batches: usize) -> Self {
+        self.prefetch = batches;
+        self
+    }
+
+    /// Makes the loader and starts its threads; nothing is read or refined yet.
+    ///
+    /// # Errors
+    /// If an option has a value that it cannot have, a class cannot be refined, or the cache cannot be used.
+    pub fn build(self) -> Result<Loader> {
+        if self.threads == 0 {
+            return Err(Error::config("threads", "must be at least 1"));
+        }
+        if self.prefetch == 0 {
+            return Err(Error::config("prefetch", "must be at least 1"));
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(Error::config("temperature", format!("{} is not above 0", self.temperature)));
+        }
+        let mix = match self.mix {
+            Some(mix) => mix,
+            None => Mix::constant(if self.refiner.is_some() { 1.0 } else { 0.0 })?,
+        };
+        if self.refiner.is_none() && !mix.is_raw() {
+            return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
+        }
+        let refiner = self.refiner.as_deref();
+        let dataset = Arc::new(Dataset::new(self.source, &self.classes, self.image_size, refiner)?);
+        let plan = Plan {
+            samples: dataset.info().samples,
+            batch_size: self.batch_size,
+            shuffle: self.shuffle,
+            drop_last: self.drop_last,
+            seed: self.seed,
+            rank: self.shard.0,
+            world: self.shard.1,
+            uneven: self.uneven,
+            mix,
+        }
+        .validated()?;
+        let store = Arc::new(Store::new(self.cache.as_ref(), refiner, self.memory_limit, dataset.size())?);
+        let counters = Arc::<Counters>::default();
+        let normalize = *dataset.normalize();
+        let shared = Shared {
+            dataset: Arc::clone(&dataset),
+            store: Arc::clone(&store),
+            counters: Arc::clone(&counters),
+            plan: plan.clone(),
+            on_miss: self.on_miss,
+            temperature: self.temperature,
+            // One buffer in the consumer's hands besides those on their way.
+            pool: Pool::new(self.prefetch + 1),
+            cancel: CancelToken::new(),
+            background: Background::default(),
+            table: std::array::from_fn(|channel| {
+                std::array::from_fn(|byte| normalize.apply(channel, byte as f32 / 255.0))
+            }),
+        };
+        let info = dataset.info().clone();
+        let refinery =
+            self.refiner.map(|refiner| Refinery::from_parts(dataset, store, refiner, Arc::clone(&counters)));
+        Ok(Loader {
+            pipeline: Pipeline::start(shared, refinery, self.threads)?,
+            plan,
+            info,
+            counters,
+            prefetch: self.prefetch,
+            next: Position::default(),
+            queue: VecDeque::new(),
+            resumed: false,
+        })
+    }
+}
+
+impl std::fmt::Debug for LoaderBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoaderBuilder")
+            .field("source", self.source.info())
+            .field("batch_size", &self.batch_size)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}

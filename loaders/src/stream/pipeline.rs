@@ -1,0 +1,339 @@
+//! The threads of a loader: a few that assemble batches, one that refines.
+
+use super::batch::Batch;
+use super::dataset::Dataset;
+use super::loader::OnMiss;
+use super::plan::{Item, Plan};
+use super::pool::Pool;
+use super::refinery::{Refined, Refinery};
+use super::stats::Counters;
+use super::store::Store;
+use crate::refine::Silent;
+use crate::{CancelToken, Error, Label, Result, RgbImage};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// What the threads share.
+pub(super) struct Shared {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) store: Arc<Store>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) plan: Plan,
+    pub(super) on_miss: OnMiss,
+    pub(super) temperature: f32,
+    pub(super) pool: Pool,
+    pub(super) cancel: CancelToken,
+    pub(super) background: Background,
+    /// Normalised value of each byte, per channel.
+    pub(super) table: [[f32; 256]; 3],
+}
+
+/// Samples that are refined while they are served raw: on their way, or failed for good.
+#[derive(Default)]
+pub(super) struct Background(Mutex<HashMap<usize, Option<Arc<Error>>>>);
+
+impl Background {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Option<Arc<Error>>>> {
+        // Every update leaves the map whole, so a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether sample `index` should be asked for now.
+    fn start(&self, index: usize) -> Result<bool> {
+        match self.lock().insert(index, None) {
+            None => Ok(true),
+            Some(None) => Ok(false),
+            Some(Some(error)) => Err(error.into()),
+        }
+    }
+
+    fn finish(&self, index: usize, result: Refined) {
+        match result {
+            Ok(_) => self.lock().remove(&index),
+            Err(error) => self.lock().insert(index, Some(error)),
+        };
+    }
+}
+
+/// A batch to be assembled.
+struct Job {
+    epoch: u64,
+    batch: usize,
+    reply: Sender<Result<Batch>>,
+}
+
+/// A sample to be refined; without a reply it is refined in the background.
+struct Request {
+    index: usize,
+    reply: Option<(usize, Sender<(usize, Refined)>)>,
+}
+
+/// Threads made once for a loader, joined when it is dropped.
+pub(super) struct Pipeline {
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    cancel: CancelToken,
+}
+
+impl Pipeline {
+    pub(super) fn start(shared: Shared, refinery: Option<Refinery>, workers: usize) -> Result<Self> {
+        let shared = Arc::new(shared);
+        let cancel = shared.cancel.clone();
+        let (jobs, job_queue) = unbounded();
+        // Only workers hold the sender: when the last of them ends, so does the refining thread.
+        let (requests, request_queue) = unbounded();
+        let mut pipeline = Self { jobs: Some(jobs), threads: Vec::new(), cancel };
+        if let Some(refinery) = refinery {
+            let shared = Arc::clone(&shared);
+            pipeline.spawn("diver-refine".into(), move || refine_loop(refinery, &shared, &request_queue))?;
+        }
+        for worker in 0..workers {
+            let worker = Worker {
+                shared: Arc::clone(&shared),
+                requests: requests.clone(),
+                name: format!("diver-prefetch-{worker}"),
+            };
+            let jobs: Receiver<Job> = job_queue.clone();
+            pipeline.spawn(worker.name.clone(), move || {
+                for job in jobs {
+                    // The consumer may have turned to another epoch and dropped its end.
+                    let _ = job.reply.send(worker.assemble_guarded(job.epoch, job.batch));
+                }
+            })?;
+        }
+        Ok(pipeline)
+    }
+
+    fn spawn(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(body)
+            .map_err(Error::io(std::path::Path::new("loader"), "cannot start a thread"))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Asks for a batch; it arrives on the returned channel.
+    pub(super) fn submit(&self, epoch: u64, batch: usize) -> Receiver<Result<Batch>> {
+        let (reply, result) = bounded(1);
+        if let Some(jobs) = &self.jobs {
+            // Fails only if every worker is gone; then the reply's sender is gone too, and the receiver says so.
+            let _ = jobs.send(Job { epoch, batch, reply });
+        }
+        result
+    }
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A panic was caught and reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    requests: Sender<Request>,
+    name: String,
+}
+
+impl Worker {
+    fn assemble_guarded(&self, epoch: u64, batch: usize) -> Result<Batch> {
+        self.shared.cancel.check()?;
+        catch_unwind(AssertUnwindSafe(|| self.assemble(epoch, batch)))
+            .unwrap_or_else(|panic| Err(panicked(&self.name, panic.as_ref())))
+    }
+
+    fn assemble(&self, epoch: u64, batch: usize) -> Result<Batch> {
+        let shared = &*self.shared;
+        let items = shared.plan.items(epoch, batch);
+        let info = shared.dataset.info();
+        let (height, width) = shared.dataset.size();
+        let shape = [items.len(), info.shape[0], height, width];
+        let image_size: usize = shape[1..].iter().product();
+        let mut images = shared.pool.take(items.len() * image_size);
+        let mut targets = vec![0.0; items.len() * info.classes];
+        let mut labels = vec![0; items.len()];
+        let mut refined = vec![false; items.len()];
+
+        let (reply, replies) = unbounded();
+        let mut outstanding = 0;
+        for (slot, item) in items.iter().enumerate() {
+            let sample = shared.dataset.sample(item.index)?;
+            labels[slot] = sample.label.class();
+            write_target(
+                &mut targets[slot * info.classes..][..info.classes],
+                &sample.label,
+                shared.temperature,
+            );
+            let out = &mut images[slot * image_size..][..image_size];
+            match self.look_up(item, slot, &sample, &reply)? {
+                Found::Image(image) => {
+                    write_refined(out, &image, &shared.table);
+                    refined[slot] = true;
+                }
+                Found::Awaited => {
+                    outstanding += 1;
+                    refined[slot] = true;
+                }
+                Found::Raw => out.copy_from_slice(&shared.dataset.normalized(&sample)?),
+            }
+        }
+        drop(reply);
+        for _ in 0..outstanding {
+            // The refining thread answers every request unless it is being shut down.
+            let (slot, image) = replies.recv().map_err(|_| Error::Cancelled)?;
+            write_refined(&mut images[slot * image_size..][..image_size], &*image?, &shared.table);
+        }
+        Counters::add(&shared.counters.batches, 1);
+        Counters::add(&shared.counters.samples, items.len());
+        let indices = items.iter().map(|item| item.index).collect();
+        Ok(Batch { images, shape, targets, classes: info.classes, labels, indices, refined })
+    }
+
+    fn look_up(
+        &self,
+        item: &Item,
+        slot: usize,
+        sample: &crate::Sample,
+        reply: &Sender<(usize, Refined)>,
+    ) -> Result<Found> {
+        let shared = &*self.shared;
+        if !item.refined {
+            return Ok(Found::Raw);
+        }
+        let key = shared.dataset.identify(item.index, sample).row;
+        if let Some(image) = shared.store.find(&key, &shared.counters)? {
+            return Ok(Found::Image(image));
+        }
+        let (found, reply) = match shared.on_miss {
+            OnMiss::Wait => (Found::Awaited, Some((slot, reply.clone()))),
+            OnMiss::Raw => {
+                Counters::add(&shared.counters.raw_fallbacks, 1);
+                if !shared.background.start(item.index)? {
+                    return Ok(Found::Raw);
+                }
+                (Found::Raw, None)
+            }
+        };
+        self.requests.send(Request { index: item.index, reply }).map_err(|_| Error::Cancelled)?;
+        Ok(found)
+    }
+}
+
+enum Found {
+    Image(Arc<RgbImage>),
+    Awaited,
+    Raw,
+}
+
+/// Serves requests in the order in which they come, as many at once as the refiner likes.
+fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Request>) {
+    let mut queue = VecDeque::new();
+    loop {
+        if queue.is_empty() {
+            let Ok(request) = requests.recv() else { return };
+            queue.push_back(request);
+        }
+        queue.extend(requests.try_iter());
+        let count = queue.len().min(refinery.preferred_batch());
+        let batch: Vec<Request> = queue.drain(..count).collect();
+        let indices: Vec<_> = batch.iter().map(|request| request.index).collect();
+        let results =
+            catch_unwind(AssertUnwindSafe(|| refinery.refine_batch(&indices, &shared.cancel, &Silent)))
+                .unwrap_or_else(|panic| {
+                    let error = Arc::new(panicked("diver-refine", panic.as_ref()));
+                    vec![Err(error); indices.len()]
+                });
+        for (request, result) in batch.into_iter().zip(results) {
+            match request.reply {
+                // A worker that gave up on its batch listens no more.
+                Some((slot, reply)) => drop(reply.send((slot, result))),
+                None => shared.background.finish(request.index, result),
+            }
+        }
+    }
+}
+
+fn panicked(thread: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    Error::Panicked { thread: thread.to_owned(), message }
+}
+
+/// One-hot for a class, the softmax of `logits / temperature` otherwise.
+fn write_target(target: &mut [f32], label: &Label, temperature: f32) {
+    match label {
+        Label::Hard(class) => target[*class] = 1.0,
+        Label::Logits(logits) => {
+            let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut sum = 0.0;
+            for (out, logit) in target.iter_mut().zip(logits) {
+                *out = ((logit - highest) / temperature).exp();
+                sum += *out;
+            }
+            target.iter_mut().for_each(|out| *out /= sum);
+        }
+    }
+}
+
+/// Interleaved bytes to planar normalised values; a one-channel set gets the mean of the three channels.
+fn write_refined(out: &mut [f32], image: &RgbImage, table: &[[f32; 256]; 3]) {
+    let pixels = image.as_bytes().chunks_exact(3);
+    let area = pixels.len();
+    if out.len() == area {
+        for (value, pixel) in out.iter_mut().zip(pixels) {
+            *value = pixel.iter().map(|byte| table[0][usize::from(*byte)]).sum::<f32>() / 3.0;
+        }
+        return;
+    }
+    for (channel, plane) in out.chunks_exact_mut(area).enumerate() {
+        let table = &table[channel];
+        for (value, pixel) in plane.iter_mut().zip(pixels.clone()) {
+            *value = table[usize::from(pixel[channel])];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_distributions() {
+        let mut target = [0.0; 3];
+        write_target(&mut target, &Label::Hard(1), 1.0);
+        assert_eq!(target, [0.0, 1.0, 0.0]);
+        write_target(&mut target, &Label::Logits(vec![2.0, 2.0 + 2.0 * 3.0_f32.ln(), -1e30]), 2.0);
+        assert!((target[0] - 0.25).abs() < 1e-6 && (target[1] - 0.75).abs() < 1e-6 && target[2] == 0.0);
+    }
+
+    #[test]
+    fn refined_bytes_become_planes() {
+        let image = RgbImage::new(2, 1, vec![0, 1, 2, 255, 254, 253]).unwrap();
+        let table: [[f32; 256]; 3] =
+            std::array::from_fn(|c| std::array::from_fn(|byte| byte as f32 + 1000.0 * c as f32));
+        let mut out = [0.0; 6];
+        write_refined(&mut out, &image, &table);
+        assert_eq!(out, [0.0, 255.0, 1001.0, 1254.0, 2002.0, 2253.0]);
+        let mut grey = [0.0; 2];
+        write_refined(&mut grey, &image, &table);
+        assert_eq!(grey, [1.0, 254.0]);
+    }
+}

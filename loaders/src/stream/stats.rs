@@ -1,0 +1,67 @@
+//! What a loader has done so far.
+
+use serde::Serialize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Counts since the loader was built. What was prefetched counts when it is made, not when it is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Batches made.
+    pub batches: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Refined samples that were found in memory.
+    pub memory_hits: u64,
+    /// Refined samples that were read from the cache on disk.
+    pub disk_hits: u64,
+    /// Samples that were refined because no cache had them.
+    pub misses: u64,
+    /// Samples that came raw because their refinement was not there yet (`OnMiss::Raw`).
+    pub raw_fallbacks: u64,
+    /// Seconds that the refiner worked.
+    pub refine_seconds: f64,
+    /// Seconds that the consumer waited for batches.
+    pub wait_seconds: f64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) batches: AtomicU64,
+    pub(super) samples: AtomicU64,
+    pub(super) memory_hits: AtomicU64,
+    pub(super) disk_hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    pub(super) raw_fallbacks: AtomicU64,
+    refine_nanos: AtomicU64,
+    wait_nanos: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_refine_time(&self, time: Duration) {
+        self.refine_nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_wait_time(&self, time: Duration) {
+        self.wait_nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Stats {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let seconds = |counter: &AtomicU64| Duration::from_nanos(count(counter)).as_secs_f64();
+        Stats {
+            batches: count(&self.batches),
+            samples: count(&self.samples),
+            memory_hits: count(&self.memory_hits),
+            disk_hits: count(&self.disk_hits),
+            misses: count(&self.misses),
+            raw_fallbacks: count(&self.raw_fallbacks),
+            refine_seconds: seconds(&self.refine_nanos),
+            wait_seconds: seconds(&self.wait_nanos),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The cache on disk, through its public face.
+
+use diver_loaders::cache::{Row, RowKey};
+use diver_loaders::{Cache, Digest, Error, Label, RgbImage};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn key(n: u8) -> RowKey {
+    RowKey::from(Digest::of(&[n]))
+}
+
+fn row(n: u8, grey: u8) -> Row {
+    Row {
+        key: key(n),
+        image: Arc::new(RgbImage::new(4, 3, vec![grey; 36]).unwrap()),
+        label: if n % 2 == 0 { Label::Hard(n.into()) } else { Label::Logits(vec![0.5, -1.0]) },
+        index: n.into(),
+        variant: 0,
+        seconds: 0.25,
+    }
+}
+
+fn names() -> Vec<String> {
+    vec!["cat".into(), "dog".into()]
+}
+
+fn fingerprint() -> serde_json::Value {
+    serde_json::json!({ "refiner": "test", "gamma": 0.1 })
+}
+
+fn parts(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
+    files.sort();
+    files
+}
+
+#[test]
+fn rows_come_back_in_a_later_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path().join("made/on/demand")).unwrap();
+    cache
+        .generation(&fingerprint())
+        .unwrap()
+        .commit(&[row(0, 10), row(1, 20), row(2, 30)], &names())
+        .unwrap();
+
+    let generation = cache.generation(&fingerprint()).unwrap();
+    assert_eq!(generation.len(), 3);
+    for (n, grey) in [(2, 30), (0, 10), (1, 20)] {
+        assert_eq!(generation.get(&key(n)).unwrap().unwrap(), *row(n, grey).image);
+    }
+    assert_eq!(generation.get(&key(9)).unwrap(), None);
+    let json = fs::read_to_string(generation.path().join("fingerprint.json")).unwrap();
+    assert_eq!(json, "{\"gamma\":0.1,\"refiner\":\"test\"}\n");
+}
+
+#[test]
+fn fingerprints_are_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    cache.generation(&fingerprint()).unwrap().commit(&[row(0, 10)], &names()).unwrap();
+    assert!(cache.generation(&serde_json::json!({ "refiner": "other" })).unwrap().is_empty());
+}
+
+#[test]
+fn the_first_committed_row_of_a_key_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let (first, second) =
+        (cache.generation(&fingerprint()).unwrap(), cache.generation(&fingerprint()).unwrap());
+    first.commit(&[row(0, 10)], &names()).unwrap();
+    second.commit(&[row(0, 99), row(1, 20)], &names()).unwrap();
+    first.refresh().unwrap();
+    for generation in [first, second, cache.generation(&fingerprint()).unwrap()] {
+        assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
+        assert_eq!(generation.get(&key(1)).unwrap().unwrap(), *row(1, 20).image);
+    }
+}
+
+#[test]
+fn many_writers_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4_u8 {
+            let cache = cache.clone();
+            scope.spawn(move || {
+                let generation = cache.generation(&fingerprint()).unwrap();
+                for part in 0..8 {
+                    generation.commit(&[row(writer * 8 + part, writer)], &names()).unwrap();
+                }
+            });
+        }
+    });
+    let generation = cache.generation(&fingerprint()).unwrap();
+    assert_eq!(generation.len(), 32);
+    assert_eq!(parts(generation.path()).len(), 32);
+}
+
+/// Any byte of a part may be wrong: the part is set aside and its rows are missing, or the damage is in bytes
+/// that carry no meaning and the image is right. Never a wrong image, a panic or an error.
+#[test]
+fn damaged_parts_are_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    cache.generation(&fingerprint()).unwrap().commit(&[row(0, 10), row(1, 20)], &names()).unwrap();
+    let path = parts(cache.generation(&fingerprint()).unwrap().path()).remove(0);
+    let sound = fs::read(&path).unwrap();
+    let aside = path.with_extension("corrupt");
+
+    let mut damages: Vec<Vec<u8>> = (0..sound.len())
+        .step_by(7)
+        .map(|at| {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 0x55;
+            bytes
+        })
+        .collect();
+    damages.extend([0, 1, 8, sound.len() / 2, sound.len() - 1].map(|len| sound[..len].to_vec()));
+    let mut set_aside = 0;
+    for damaged in damages {
+        fs::write(&path, &damaged).unwrap();
+        let generation = cache.generation(&fingerprint()).unwrap();
+        for (n, grey) in [(0, 10), (1, 20)] {
+            if let Some(image) = generation.get(&key(n)).unwrap() {
+                assert_eq!(image, *row(n, grey).image);
+            }
+        }
+        if aside.exists() {
+            set_aside += 1;
+            assert!(!path.exists());
+            fs::remove_file(&aside).unwrap();
+        }
+    }
+    assert!(set_aside > 20, "only {set_aside} damages were noticed");
+}
+
+#[test]
+fn numbers_of_damaged_parts_are_not_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let generation = cache.generation(&fingerprint()).unwrap();
+    generation.commit(&[row(0, 10)], &names()).unwrap();
+    fs::write(parts(generation.path()).remove(0), b"no parquet").unwrap();
+    assert_eq!(generation.get(&key(0)).unwrap(), None);
+    generation.commit(&[row(0, 11)], &names()).unwrap();
+    assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 11).image);
+    let names: Vec<_> = parts(generation.path()).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names, ["part-00000001.parquet"]);
+}
+
+#[test]
+fn a_part_that_vanished_is_a_miss() {
+    let folder = tempfile::tempdir().unwrap();
+    let generation = Cache::open(folder.path()).unwrap().generation(&fingerprint()).unwrap();
+    generation.commit(&[row(0, 10)], &names()).unwrap();
+    fs::remove_file(parts(generation.path()).remove(0)).unwrap();
+    assert_eq!(generation.get(&key(0)).unwrap(), None);
+    assert!(generation.is_empty());
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let error = Cache::open(file.join("cache")).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }));
+    assert!(error.to_string().contains("file/cache: cannot make the cache folder"), "{error}");
+}
+
+#[test]
+fn a_foreign_fingerprint_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let path = cache.generation(&fingerprint()).unwrap().path().join("fingerprint.json");
+    fs::write(&path, "{}").unwrap();
+    let error = cache.generation(&fingerprint()).unwrap_err();
+    assert!(error.to_string().contains("fingerprint.json"), "{error}");
+}

@@ -1,0 +1,307 @@
+//! The loader, through its public face.
+
+use diver_loaders::refine::{Progress, RawBatch};
+use diver_loaders::{
+    Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Loader, LoaderBuilder, LoaderState,
+    MemorySource, Mix, OnMiss, Refine, RgbImage, Source,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const SAMPLES: usize = 23;
+
+/// Grey images, sample `i` of grey level `i / 32`.
+fn set() -> MemorySource {
+    let values = (0..SAMPLES).flat_map(|i| vec![i as f32 / 32.0; 12]).collect();
+    MemorySource::unit(SAMPLES, [3, 2, 2], values, (0..SAMPLES).map(|i| i % 4).collect()).unwrap()
+}
+
+/// Inverts images, counts what it is asked for, and obeys a script.
+#[derive(Clone, Default)]
+struct Inverter {
+    refined: Arc<AtomicUsize>,
+    delay: Duration,
+    fails: bool,
+    panics: bool,
+    anonymous: bool,
+}
+
+impl Refine for Inverter {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        (!self.anonymous).then(|| serde_json::json!({ "refiner": "inverter" }))
+    }
+
+    fn preferred_batch(&self) -> usize {
+        5
+    }
+
+    fn check_conditioning(&self, conditioning: &Conditioning) -> Result<(), Error> {
+        match conditioning {
+            Conditioning::Class(class) if *class < 1000 => Ok(()),
+            other => Err(Error::refine(format!("{other} is unknown"))),
+        }
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        _progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>, Error> {
+        assert!(!self.panics, "told to panic");
+        if self.fails {
+            return Err(Error::refine("told to fail"));
+        }
+        let until = Instant::now() + self.delay;
+        while Instant::now() < until {
+            cancel.check()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        cancel.check()?;
+        self.refined.fetch_add(batch.len(), Ordering::SeqCst);
+        let inverted: Vec<f32> = batch.pixels.iter().map(|p| 1.0 - p).collect();
+        inverted.chunks_exact(12).map(|planar| RgbImage::from_planar(2, 2, planar)).collect()
+    }
+}
+
+/// A batch as plain data, for comparison.
+type Plain = (Vec<usize>, Vec<bool>, Vec<f32>, Vec<f32>);
+
+fn plain(batches: impl Iterator<Item = Result<diver_loaders::Batch, Error>>) -> Vec<Plain> {
+    batches
+        .map(|batch| batch.unwrap())
+        .map(|b| (b.indices().to_vec(), b.refined().to_vec(), b.images().to_vec(), b.targets().to_vec()))
+        .collect()
+}
+
+fn builder(refiner: &Inverter) -> LoaderBuilder {
+    Loader::builder(set()).refiner(refiner.clone()).batch_size(4).shuffle(true).seed(7)
+}
+
+#[test]
+fn values_are_those_of_the_set() {
+    let mut loader = builder(&Inverter::default()).mix(Mix::constant(0.5).unwrap()).build().unwrap();
+    let normalize = loader.info().normalize;
+    let mut refined_samples = 0;
+    for batch in loader.epoch(0) {
+        let batch = batch.unwrap();
+        assert_eq!(batch.shape()[1..], [3, 2, 2]);
+        for (slot, index) in batch.indices().iter().enumerate() {
+            let grey = *index as f32 / 32.0;
+            let expected = if batch.refined()[slot] { ((1.0 - grey) * 255.0).round() / 255.0 } else { grey };
+            for (at, value) in batch.images()[slot * 12..][..12].iter().enumerate() {
+                assert!((value - normalize.apply(at / 4, expected)).abs() < 1e-5);
+            }
+            refined_samples += usize::from(batch.refined()[slot]);
+            assert_eq!(batch.labels()[slot], index % 4);
+            let target = &batch.targets()[slot * 4..][..4];
+            assert!((0..4).all(|class| target[class] == f32::from(class == index % 4)));
+        }
+    }
+    assert_eq!(refined_samples, 12, "round(0.5 * 23)");
+}
+
+#[test]
+fn batches_depend_on_the_seed_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let epochs = |builder: LoaderBuilder| {
+        let mut loader = builder.mix(Mix::linear(0.2, 0.9, 3).unwrap()).build().unwrap();
+        (0..3).flat_map(|_| plain(loader.iter())).collect::<Vec<_>>()
+    };
+    let reference = epochs(builder(&Inverter::default()));
+    assert_eq!(reference.len(), 18);
+    let cached = |b: LoaderBuilder| b.cache(Cache::open(folder.path()).unwrap());
+    let inverter = Inverter::default();
+    for threads in [1, 2, 8] {
+        assert!(epochs(builder(&inverter).threads(threads).prefetch(threads)) == reference);
+        assert!(epochs(cached(builder(&inverter)).threads(threads)) == reference, "cold or warm cache");
+        assert!(epochs(cached(builder(&inverter)).memory_limit(0)) == reference, "from disk alone");
+    }
+    assert!(epochs(builder(&inverter).seed(8)) != reference);
+}
+
+#[test]
+fn nothing_is_refined_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let inverter = Inverter::default();
+    let run = |epochs| {
+        let mut loader = builder(&inverter).cache(Cache::open(folder.path()).unwrap()).build().unwrap();
+        for _ in 0..epochs {
+            assert_eq!(loader.iter().map(|b| b.unwrap().len()).sum::<usize>(), SAMPLES);
+        }
+        loader.stats()
+    };
+    let cold = run(3);
+    assert_eq!((cold.misses, inverter.refined.load(Ordering::SeqCst)), (SAMPLES as u64, SAMPLES));
+    let warm = run(2);
+    assert_eq!((warm.misses, inverter.refined.load(Ordering::SeqCst)), (0, SAMPLES));
+    assert_eq!(warm.disk_hits, SAMPLES as u64, "each image is read once, then served from memory");
+    assert!(warm.memory_hits >= SAMPLES as u64);
+}
+
+#[test]
+fn a_refiner_without_fingerprint_stays_off_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let anonymous = Inverter { anonymous: true, ..Default::default() };
+    let mut loader = builder(&anonymous).cache(Cache::open(folder.path()).unwrap()).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(loader.iter().count(), 6);
+    }
+    assert_eq!(anonymous.refined.load(Ordering::SeqCst), SAMPLES);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn equal_samples_are_refined_once() {
+    let inverter = Inverter::default();
+    let twins = MemorySource::unit(4, [3, 2, 2], vec![0.25; 48], vec![0, 0, 0, 1]).unwrap();
+    let mut loader = Loader::builder(twins).refiner(inverter.clone()).batch_size(4).build().unwrap();
+    assert_eq!(loader.iter().count(), 1);
+    assert_eq!(inverter.refined.load(Ordering::SeqCst), 2, "one for each class");
+}
+
+#[test]
+fn a_state_resumes_at_every_batch() {
+    let reference: Vec<_> = {
+        let mut loader = builder(&Inverter::default()).build().unwrap();
+        (0..2).flat_map(|_| plain(loader.iter())).collect()
+    };
+    for consumed in 0..=6 {
+        let mut loader = builder(&Inverter::default()).build().unwrap();
+        assert_eq!(loader.iter().take(consumed).count(), consumed);
+        let json = serde_json::to_string(&loader.state()).unwrap();
+
+        let mut resumed = builder(&Inverter::default()).threads(5).build().unwrap();
+        resumed.load_state(&serde_json::from_str::<LoaderState>(&json).unwrap()).unwrap();
+        assert_eq!(resumed.state(), loader.state());
+        let mut rest = plain(resumed.iter());
+        rest.extend(plain(resumed.iter()));
+        assert!(rest[..12 - consumed.min(6)] == reference[consumed..], "after {consumed} batches");
+    }
+}
+
+#[test]
+fn a_foreign_state_names_the_field() {
+    let state = builder(&Inverter::default()).build().unwrap().state();
+    let mut other = builder(&Inverter::default()).seed(8).build().unwrap();
+    let error = other.load_state(&state).unwrap_err();
+    assert_eq!(error.to_string(), "loader state: `seed` is 7 in the state, 8 in this loader");
+    let beyond = LoaderState { batch: 6, ..other.state() };
+    assert!(other.load_state(&beyond).unwrap_err().to_string().contains("`batch` is 6"));
+}
+
+#[test]
+fn epochs_advance_and_can_be_chosen() {
+    let mut loader = builder(&Inverter::default()).build().unwrap();
+    let first = plain(loader.iter());
+    let second = plain(loader.iter());
+    assert_ne!(first, second);
+    assert!(plain(loader.epoch(0)) == first);
+    assert_eq!(loader.epoch(1).next().unwrap().unwrap().indices(), second[0].0);
+    assert_eq!(loader.state().epoch, 1);
+    let third = plain(loader.iter());
+    assert!(third != second, "an epoch broken off is over: the next follows");
+    assert!(plain(loader.epoch(2)) == third);
+    assert_eq!(loader.iter().len(), 6);
+    assert_eq!(loader.len(), 6);
+}
+
+#[test]
+fn raw_on_miss_never_waits_and_catches_up() {
+    let slow = Inverter { delay: Duration::from_millis(30), ..Default::default() };
+    let mut loader = builder(&slow).on_miss(OnMiss::Raw).build().unwrap();
+    let first: Vec<_> = loader.iter().map(|b| b.unwrap().refined().to_vec()).collect();
+    assert!(!first[0].contains(&true), "nothing can be refined yet");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        assert!(Instant::now() < deadline, "the background never caught up");
+        if loader.iter().all(|b| b.unwrap().refined().iter().all(|r| *r)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(slow.refined.load(Ordering::SeqCst), SAMPLES);
+}
+
+#[test]
+fn errors_surface_in_their_batch() {
+    for on_miss in [OnMiss::Wait, OnMiss::Raw] {
+        let failing = Inverter { fails: true, ..Default::default() };
+        let mut loader = builder(&failing).on_miss(on_miss).build().unwrap();
+        let errors: Vec<String> = (0..3)
+            .flat_map(|_| loader.iter().filter_map(|b| b.err()).collect::<Vec<_>>())
+            .map(|e| e.to_string())
+            .collect();
+        assert!(errors.contains(&"refiner: told to fail".to_owned()), "{errors:?}");
+    }
+    let panicking = Inverter { panics: true, ..Default::default() };
+    let mut loader = builder(&panicking).build().unwrap();
+    let error = loader.iter().next().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "thread diver-refine panicked: told to panic");
+}
+
+#[test]
+fn a_sample_that_is_not_finite_fails_alone() {
+    let mut values = vec![0.5; 4 * 12];
+    values[2 * 12 + 5] = f32::NAN;
+    let set = MemorySource::unit(4, [3, 2, 2], values, vec![0; 4]).unwrap();
+    let mut loader = Loader::builder(set).refiner(Identity).batch_size(1).build().unwrap();
+    let results: Vec<_> = loader.iter().collect();
+    let failed: Vec<_> = results.iter().map(|r| r.is_err()).collect();
+    assert_eq!(failed, [false, false, true, false]);
+    let message = results[2].as_ref().unwrap_err().to_string();
+    assert!(message.contains("sample 2: pixel value NaN at channel 1, row 0, column 1"), "{message}");
+}
+
+#[test]
+fn dropping_a_loader_stops_a_long_refinement() {
+    let endless = Inverter { delay: Duration::from_secs(600), ..Default::default() };
+    let mut loader = builder(&endless).on_miss(OnMiss::Raw).build().unwrap();
+    loader.iter().next().unwrap().unwrap();
+    let started = Instant::now();
+    drop(loader);
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn images_can_leave_at_another_size() {
+    let mut loader = builder(&Inverter::default())
+        .image_size(3, 5)
+        .mix(Mix::constant(0.5).unwrap())
+        .batch_size(SAMPLES)
+        .build()
+        .unwrap();
+    let batch = loader.iter().next().unwrap().unwrap();
+    assert_eq!(batch.shape(), [SAMPLES, 3, 3, 5]);
+    let normalize = set().info().normalize;
+    for (slot, index) in batch.indices().iter().enumerate() {
+        let grey = *index as f32 / 32.0;
+        let expected = if batch.refined()[slot] { ((1.0 - grey) * 255.0).round() / 255.0 } else { grey };
+        for value in &batch.images()[slot * 45..][..15] {
+            assert!((value - normalize.apply(0, expected)).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn options_are_checked_when_the_loader_is_built() {
+    let message = |builder: LoaderBuilder| builder.build().unwrap_err().to_string();
+    let inverter = Inverter::default();
+    assert!(message(builder(&inverter).batch_size(0)).starts_with("batch_size:"));
+    assert!(message(builder(&inverter).threads(0)).starts_with("threads:"));
+    assert!(message(builder(&inverter).prefetch(0)).starts_with("prefetch:"));
+    assert!(message(builder(&inverter).temperature(0.0)).starts_with("temperature:"));
+    assert!(message(builder(&inverter).image_size(0, 3)).starts_with("image_size:"));
+    assert!(message(builder(&inverter).shard(3, 3)).starts_with("shard:"));
+    assert!(message(builder(&inverter).batch_size(64).drop_last(true)).starts_with("batch_size:"));
+    assert!(message(Loader::builder(set()).mix(Mix::constant(0.1).unwrap())).starts_with("mix:"));
+    let short = ClassMap::indices(vec![1, 2]).unwrap();
+    assert!(message(builder(&inverter).classes(short)).contains("label 2 is beyond the list"));
+    let wrong = ClassMap::indices(vec![1, 2, 1000, 4]).unwrap();
+    let error = message(builder(&inverter).classes(wrong));
+    assert!(
+        error.contains("label 2 cannot be refined") && error.contains("class 1000 is unknown"),
+        "{error}"
+    );
+}
