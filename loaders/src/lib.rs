@@ -27,7 +27,8 @@
 
 pub mod cache;
 mod classes;
-
+#[cfg(feature = "cli")]
+pub mod cli;
 mod digest;
 mod error;
 mod pixels;
@@ -43,5 +44,7 @@ pub use error::{Error, Result};
 pub use pixels::{Normalize, RgbImage};
 pub use refine::{CancelToken, Conditioning, Identity, Refine};
 pub use sheet::Sheet;
-pub use source::{Label, MemorySource, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+pub use source::{
+    Label, MemorySource, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace, open,
+};
 pub use stream::{Batch, Loader, LoaderBuilder, LoaderState, Mix, OnMiss, Refinery, Stats, Uneven};

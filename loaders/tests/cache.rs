@@ -1,4 +1,5 @@
 //! The cache on disk, through its public face.
+#![allow(clippy::unwrap_used)]
 
 use diver_loaders::cache::{Row, RowKey};
 use diver_loaders::{Cache, Digest, Error, Label, RgbImage};
@@ -14,7 +15,7 @@ fn row(n: u8, grey: u8) -> Row {
     Row {
         key: key(n),
         image: Arc::new(RgbImage::new(4, 3, vec![grey; 36]).unwrap()),
-        label: if n % 2 == 0 { Label::Hard(n.into()) } else { Label::Logits(vec![0.5, -1.0]) },
+        label: if n.is_multiple_of(2) { Label::Hard(n.into()) } else { Label::Logits(vec![0.5, -1.0]) },
         index: n.into(),
         variant: 0,
         seconds: 0.25,

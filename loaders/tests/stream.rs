@@ -1,4 +1,5 @@
 //! The loader, through its public face.
+#![allow(clippy::unwrap_used)]
 
 use diver_loaders::refine::{Progress, RawBatch};
 use diver_loaders::{

@@ -98,11 +98,12 @@ impl Source for MemorySource {
         &self.info
     }
 
+    fn label(&self, index: usize) -> Result<Label> {
+        self.labels.get(index).cloned().ok_or_else(|| self.info.no_sample(index))
+    }
+
     fn sample(&self, index: usize) -> Result<Sample> {
-        let Some(label) = self.labels.get(index) else {
-            let reason = format!("there are {} samples", self.info.samples);
-            return Err(Error::sample(&self.info.path, index, reason));
-        };
+        let label = self.label(index)?;
         let size: usize = self.info.shape.iter().product();
         let pixels = &self.values[index * size..(index + 1) * size];
         if let Some(at) = pixels.iter().position(|v| !v.is_finite()) {
@@ -114,10 +115,6 @@ impl Source for MemorySource {
             );
             return Err(Error::sample(&self.info.path, index, reason));
         }
-        Ok(Sample {
-            pixels: StoredPixels::F32(pixels.to_vec()),
-            shape: self.info.shape,
-            label: label.clone(),
-        })
+        Ok(Sample { pixels: StoredPixels::F32(pixels.to_vec()), shape: self.info.shape, label })
     }
 }

@@ -4,14 +4,26 @@
 //! for they are what raw training uses. What a refiner gets is derived from them ([`Sample::to_pixels`]):
 //! un-normalised and clamped to [0, 1].
 
+pub mod conformance;
+mod dc;
+mod encoded;
+mod folder;
+mod labels;
 mod memory;
+mod mtt;
+mod normalization;
+mod open;
+mod parquet;
+mod tensors;
+mod torch;
 
 pub use memory::MemorySource;
+pub use open::{OpenOptions, open};
 
 use crate::{Digest, Error, Normalize, Result};
 use serde::Serialize;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The values of one image as its method stored them, planar `[C, H, W]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,10 +190,23 @@ pub struct SourceInfo {
     pub notes: Vec<String>,
 }
 
+impl SourceInfo {
+    /// The error for a sample that is not there.
+    fn no_sample(&self, index: usize) -> Error {
+        Error::sample(&self.path, index, format!("there are {} samples", self.samples))
+    }
+}
+
 /// A dataset of samples that can be read in any order, from several threads at once.
 pub trait Source: Send + Sync + fmt::Debug {
     /// What the source is.
     fn info(&self) -> &SourceInfo;
+
+    /// The label of sample `index`, without reading its pixels; its class is below `info().classes`.
+    ///
+    /// # Errors
+    /// If there is no such sample.
+    fn label(&self, index: usize) -> Result<Label>;
 
     /// Reads sample `index`, `index < info().samples`; its shape is `info().shape`, its values are finite and
     /// its class is below `info().classes`.
@@ -194,6 +219,10 @@ pub trait Source: Send + Sync + fmt::Debug {
 impl<S: Source + ?Sized> Source for Box<S> {
     fn info(&self) -> &SourceInfo {
         (**self).info()
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        (**self).label(index)
     }
 
     fn sample(&self, index: usize) -> Result<Sample> {

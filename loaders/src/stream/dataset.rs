@@ -3,7 +3,7 @@
 use crate::cache::RowKey;
 use crate::pixels::resize_planar;
 use crate::refine::{Conditioning, NoiseKey};
-use crate::{ClassMap, Error, Normalize, Refine, Result, Sample, Source, SourceInfo};
+use crate::{ClassMap, Error, Label, Normalize, Refine, Result, Sample, Source, SourceInfo};
 use std::sync::OnceLock;
 
 /// Two identities of a sample: what its noise hangs on, and what its refined image is filed under.
@@ -65,6 +65,10 @@ impl Dataset {
         self.source.sample(index)
     }
 
+    pub(super) fn label(&self, index: usize) -> Result<Label> {
+        self.source.label(index)
+    }
+
     pub(super) fn conditioning(&self, sample: &Sample) -> &Conditioning {
         &self.conditioning[sample.label.class()]
     }
@@ -86,8 +90,9 @@ impl Dataset {
         })
     }
 
-    /// The raw sample as it leaves in a batch: normalised, `[C, height, width]`.
-    pub(super) fn normalized(&self, sample: &Sample) -> Result<Vec<f32>> {
+    /// Sample `index` as it leaves in a batch when it comes raw: normalised, `[C, height, width]`.
+    pub(super) fn normalized(&self, index: usize) -> Result<Vec<f32>> {
+        let sample = self.sample(index)?;
         let values = sample.to_normalized(&self.info().value_space, self.normalize());
         let [channels, height, width] = sample.shape;
         if (height, width) == self.size() {

@@ -172,15 +172,11 @@ impl Worker {
         let (reply, replies) = unbounded();
         let mut outstanding = 0;
         for (slot, item) in items.iter().enumerate() {
-            let sample = shared.dataset.sample(item.index)?;
-            labels[slot] = sample.label.class();
-            write_target(
-                &mut targets[slot * info.classes..][..info.classes],
-                &sample.label,
-                shared.temperature,
-            );
+            let label = shared.dataset.label(item.index)?;
+            labels[slot] = label.class();
+            write_target(&mut targets[slot * info.classes..][..info.classes], &label, shared.temperature);
             let out = &mut images[slot * image_size..][..image_size];
-            match self.look_up(item, slot, &sample, &reply)? {
+            match self.look_up(item, slot, &reply)? {
                 Found::Image(image) => {
                     write_refined(out, &image, &shared.table);
                     refined[slot] = true;
@@ -189,7 +185,7 @@ impl Worker {
                     outstanding += 1;
                     refined[slot] = true;
                 }
-                Found::Raw => out.copy_from_slice(&shared.dataset.normalized(&sample)?),
+                Found::Raw => out.copy_from_slice(&shared.dataset.normalized(item.index)?),
             }
         }
         drop(reply);
@@ -204,18 +200,12 @@ impl Worker {
         Ok(Batch { images, shape, targets, classes: info.classes, labels, indices, refined })
     }
 
-    fn look_up(
-        &self,
-        item: &Item,
-        slot: usize,
-        sample: &crate::Sample,
-        reply: &Sender<(usize, Refined)>,
-    ) -> Result<Found> {
+    fn look_up(&self, item: &Item, slot: usize, reply: &Sender<(usize, Refined)>) -> Result<Found> {
         let shared = &*self.shared;
         if !item.refined {
             return Ok(Found::Raw);
         }
-        let key = shared.dataset.identify(item.index, sample).row;
+        let key = shared.dataset.identity(item.index)?.row;
         if let Some(image) = shared.store.find(&key, &shared.counters)? {
             return Ok(Found::Image(image));
         }

@@ -126,13 +126,25 @@ impl Refinery {
         })
     }
 
-    /// The refined image of sample `index` at the dataset's own size, refined now if it is nowhere yet.
+    /// The refined images of some samples, at the dataset's own size; what is nowhere yet is refined now.
     ///
     /// # Errors
-    /// If the sample cannot be read or refined.
-    pub fn image(&mut self, index: usize) -> Result<Arc<RgbImage>> {
-        let mut images = self.refine_batch(&[index], &CancelToken::new(), &crate::refine::Silent);
-        Ok(images.pop().ok_or(Error::Cancelled)??)
+    /// The first sample that cannot be read or refined; [`Error::Cancelled`].
+    pub fn images(
+        &mut self,
+        indices: &[usize],
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Arc<RgbImage>>> {
+        let total = indices.len();
+        let mut images = Vec::with_capacity(total);
+        for indices in indices.chunks(self.preferred_batch()) {
+            for refined in self.refine_batch(indices, cancel, progress) {
+                images.push(refined?);
+            }
+            progress.images(images.len(), total);
+        }
+        Ok(images)
     }
 
     /// The refined image of each sample: found, if it has come meanwhile, or refined in one call. A sample that

@@ -68,11 +68,11 @@ impl Store {
     /// Keeps freshly refined rows, on disk as one part, and returns their images at the stream's size. A disk
     /// that takes no more ends the caching, not the stream.
     pub(super) fn keep(&self, rows: &[Row], class_names: &[String]) -> Result<Vec<Arc<RgbImage>>> {
-        if let Some(disk) = self.disk.as_ref().filter(|_| !self.frozen.load(Ordering::Relaxed)) {
-            if let Err(error) = disk.commit(rows, class_names) {
-                self.frozen.store(true, Ordering::Relaxed);
-                tracing::warn!("{error}; refined images are kept in memory only from here on");
-            }
+        if let Some(disk) = self.disk.as_ref().filter(|_| !self.frozen.load(Ordering::Relaxed))
+            && let Err(error) = disk.commit(rows, class_names)
+        {
+            self.frozen.store(true, Ordering::Relaxed);
+            tracing::warn!("{error}; refined images are kept in memory only from here on");
         }
         rows.iter()
             .map(|row| {

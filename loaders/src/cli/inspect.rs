@@ -1,0 +1,46 @@
+//! `diver inspect`.
+
+use super::output::Output;
+use super::source_args::SourceArgs;
+use crate::source::LabelKind;
+use crate::{Error, Result, SourceInfo, ValueSpace};
+use clap::Args;
+use std::fmt::Write as _;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  diver inspect res_DM_CIFAR10_ConvNet_10ipc.pt --json")]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub(super) fn run(args: &InspectArgs, output: Output) -> Result<()> {
+    let source = args.source.open()?;
+    let info = source.info();
+    let json = serde_json::to_value(info).map_err(|e| Error::config("json", e.to_string()))?;
+    output.result(&describe(info), &json)
+}
+
+fn describe(info: &SourceInfo) -> String {
+    let [channels, height, width] = info.shape;
+    let labels = match info.labels {
+        LabelKind::Hard => "class indices",
+        LabelKind::Logits => "logits",
+    };
+    let space = match &info.value_space {
+        ValueSpace::Normalized(n) => format!("normalised, mean {:?}, std {:?}", n.mean, n.std),
+        ValueSpace::Unit => "pixels".to_owned(),
+    };
+    let mut text = format!(
+        "{}\n  format   {}\n  samples  {}, {channels} x {height} x {width}\n  classes  {}\n  labels   {labels}\n  values   {space}\n",
+        info.path.display(),
+        info.format,
+        info.samples,
+        info.classes,
+    );
+    for note in &info.notes {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  note     {note}");
+    }
+    text
+}

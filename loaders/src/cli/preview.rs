@@ -1,0 +1,82 @@
+//! `diver preview`.
+
+use super::output::Output;
+use super::progress::Bar;
+use super::source_args::SourceArgs;
+use super::{RefinerArgs, RefinerFactory};
+use crate::{Cache, CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Images beside one another.
+const COLUMNS: usize = 10;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  diver preview examples/shapes/dm_ipc10 --backbone examples/shapes/backbone --cache out/cache -o sheet.png")]
+pub(super) struct PreviewArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// Folder that keeps refined images
+    #[arg(long, value_name = "FOLDER", default_value = "~/.cache/diver")]
+    cache: PathBuf,
+
+    /// The PNG file to write
+    #[arg(long, short, value_name = "FILE", default_value = "preview.png")]
+    output: PathBuf,
+
+    /// Images of each class
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    per_class: u16,
+
+    /// Enlargement of every pixel; by default such that small images become visible
+    #[arg(long, value_name = "N")]
+    scale: Option<usize>,
+
+    #[command(flatten)]
+    refiner: RefinerArgs,
+}
+
+pub(super) fn run(
+    args: &PreviewArgs,
+    factory: &dyn RefinerFactory,
+    cancel: &CancelToken,
+    output: Output,
+) -> Result<()> {
+    let source = args.source.open()?;
+    let (chosen, raw) = choose(&*source, args.per_class.into())?;
+    let width = source.info().shape[2];
+    let cache = Cache::open(&args.cache)?;
+    let mut refinery =
+        Refinery::new(source, factory.build(&args.refiner)?, Some(&cache), &args.source.classes()?)?;
+    let refined = refinery.images(&chosen, cancel, &Bar::new())?;
+
+    let mut sheet = Sheet::new(args.scale.unwrap_or((96 / width).max(1)), 2)?;
+    for (raw, refined) in raw.chunks(COLUMNS).zip(refined.chunks(COLUMNS)) {
+        sheet = sheet.row(raw.to_vec()).row(refined.iter().map(|image| (**image).clone()).collect());
+    }
+    let png = sheet.to_image()?.to_png()?;
+    std::fs::write(&args.output, png).map_err(Error::io(&args.output, "cannot write the sheet"))?;
+    let text = format!("{} images, raw above refined: {}", chosen.len(), args.output.display());
+    output.result(&text, &serde_json::json!({ "images": chosen, "output": args.output }))
+}
+
+/// The first `per_class` samples of each class by class: their positions, and their pixels as the refiner sees
+/// them.
+fn choose(source: &dyn Source, per_class: usize) -> Result<(Vec<usize>, Vec<RgbImage>)> {
+    let info = source.info();
+    let [_, height, width] = info.shape;
+    let mut classes: Vec<Vec<(usize, RgbImage)>> = vec![Vec::new(); info.classes];
+    for index in 0..info.samples {
+        if classes.iter().all(|chosen| chosen.len() >= per_class) {
+            break;
+        }
+        let chosen = &mut classes[source.label(index)?.class()];
+        if chosen.len() < per_class {
+            let pixels = source.sample(index)?.to_pixels(&info.value_space);
+            chosen.push((index, RgbImage::from_planar(width, height, &pixels)?));
+        }
+    }
+    Ok(classes.into_iter().flatten().unzip())
+}

@@ -1,0 +1,196 @@
+//! Image folders: a folder for each class, a PNG or JPEG file for each sample.
+
+use super::labels::MAX_CLASSES;
+use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use super::{encoded, normalization};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+/// A folder of class folders. Images are decoded when they are read.
+#[derive(Debug)]
+struct Folder {
+    info: SourceInfo,
+    files: Vec<(PathBuf, usize)>,
+}
+
+/// Opens a folder of class folders, or gives `None` if no folder in it holds images.
+///
+/// Classes are in the order of their folders' names, unless these are numbers: `7` and `new007` are class 7,
+/// whichever others there are. (D4M names folders `0`, `1`, `10`, ..., whose order as text is another.)
+pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn Source>>> {
+    let mut folders = Vec::new();
+    for name in names(path)? {
+        let folder = path.join(&name);
+        if folder.is_dir() {
+            folders.push((images(&folder)?, name));
+        }
+    }
+    if folders.iter().all(|(images, _)| images.is_empty()) {
+        return Ok(None);
+    }
+    if let Some((_, empty)) = folders.iter().find(|(images, _)| images.is_empty()) {
+        let reason = "a class folder without PNG or JPEG images: remove it, or fill it";
+        return Err(Error::format(&path.join(empty), reason));
+    }
+
+    let mut classes = BTreeMap::new();
+    let numbers: Option<Vec<usize>> = folders.iter().map(|(_, name)| number(name)).collect();
+    for (rank, (images, name)) in folders.into_iter().enumerate() {
+        let class = numbers.as_ref().map_or(rank, |numbers| numbers[rank]);
+        if class >= MAX_CLASSES {
+            let reason = format!("class {class}, by its name: numbers below {MAX_CLASSES} are expected");
+            return Err(Error::format(&path.join(name), reason));
+        }
+        if let Some((_, other)) = classes.insert(class, (images, name.clone())) {
+            let reason = format!("class {class}, by its name, as is `{other}`");
+            return Err(Error::format(&path.join(name), reason));
+        }
+    }
+    let found = classes.last_key_value().map_or(0, |(last, _)| last + 1);
+    let count = options.classes.unwrap_or(found);
+    if count < found {
+        return Err(Error::config("classes", format!("{count}, where {} has {found}", path.display())));
+    }
+    // Classes without a folder are called by their number.
+    let class_names = (0..count).map(|i| classes.get(&i).map_or(i.to_string(), |(_, name)| name.clone()));
+    let class_names = class_names.collect();
+    let files: Vec<(PathBuf, usize)> = classes
+        .into_iter()
+        .flat_map(|(class, (images, _))| images.into_iter().map(move |image| (image, class)))
+        .collect();
+
+    let size =
+        |index: usize| encoded::size(read(&files[index].0)?).map_err(|e| refused(&files[index].0, index, e));
+    let [height, width] = size(0)?;
+    if files.len() <= encoded::CHECKED_AT_OPEN {
+        for (index, (file, _)) in files.iter().enumerate().skip(1) {
+            encoded::check(size(index)?, [height, width]).map_err(|reason| refused(file, index, reason))?;
+        }
+    }
+    let info = SourceInfo {
+        format: "image-folder".into(),
+        path: path.to_owned(),
+        samples: files.len(),
+        classes: count,
+        class_names: Some(class_names),
+        shape: [3, height, width],
+        labels: LabelKind::Hard,
+        value_space: ValueSpace::Unit,
+        normalize: normalization::wanted(path, "image-folder", options)?,
+        notes: Vec::new(),
+    };
+    Ok(Some(Box::new(Folder { info, files })))
+}
+
+impl Source for Folder {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        let (_, class) = self.files.get(index).ok_or_else(|| self.info.no_sample(index))?;
+        Ok(Label::Hard(*class))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let (file, class) = self.files.get(index).ok_or_else(|| self.info.no_sample(index))?;
+        let [_, height, width] = self.info.shape;
+        let pixels = encoded::planar(read(file)?, [height, width]).map_err(|e| refused(file, index, e))?;
+        Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label: Label::Hard(*class) })
+    }
+}
+
+/// The names in a folder, sorted, without hidden ones and those that are not Unicode.
+pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
+    let io = |e| Error::io(folder, "cannot list")(e);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        if let Ok(name) = entry.map_err(io)?.file_name().into_string()
+            && !name.starts_with('.')
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn images(folder: &Path) -> Result<Vec<PathBuf>> {
+    let is_image = |name: &String| {
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+        matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
+    };
+    Ok(names(folder)?.into_iter().filter(is_image).map(|name| folder.join(name)).collect())
+}
+
+/// The class that a folder's name states: `12` (D4M, RDED) or `new012` (SRe2L, CDA, G-VBSM).
+fn number(name: &str) -> Option<usize> {
+    let digits = name.strip_prefix("new").unwrap_or(name);
+    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if all_digits { Some(digits.parse().unwrap_or(usize::MAX)) } else { None }
+}
+
+fn read(file: &Path) -> Result<BufReader<File>> {
+    File::open(file).map(BufReader::new).map_err(Error::io(file, "cannot open"))
+}
+
+fn refused(file: &Path, index: usize, reason: String) -> Error {
+    Error::sample(file, index, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class_folders(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (i, name) in names.iter().enumerate() {
+            let class = folder.path().join(name);
+            std::fs::create_dir(&class).unwrap();
+            image::RgbImage::from_pixel(2, 1, image::Rgb([i as u8, 7, 9])).save(class.join("a.png")).unwrap();
+        }
+        folder
+    }
+
+    fn labels(names: &[&str]) -> Vec<usize> {
+        let folder = class_folders(names);
+        let source = open(folder.path(), &OpenOptions::new()).unwrap().unwrap();
+        let mut labels = vec![0; names.len()];
+        for index in 0..names.len() {
+            let sample = source.sample(index).unwrap();
+            let StoredPixels::U8(pixels) = sample.pixels else { panic!("bytes are expected") };
+            labels[usize::from(pixels[0])] = sample.label.class();
+        }
+        labels
+    }
+
+    #[test]
+    fn numbered_folders_are_their_class() {
+        assert_eq!(labels(&["0", "1", "10", "2"]), [0, 1, 10, 2]);
+        assert_eq!(labels(&["new000", "new012", "new003"]), [0, 12, 3]);
+        assert_eq!(labels(&["00003", "00000"]), [3, 0]);
+        assert_eq!(labels(&["n02102040", "n01440764", "10"]), [2, 1, 0]);
+    }
+
+    #[test]
+    fn class_names_follow_their_numbers() {
+        let folder = class_folders(&["new001", "new003"]);
+        let info = |options: OpenOptions| open(folder.path(), &options).map(|s| s.unwrap().info().clone());
+        let names = ["0", "new001", "2", "new003"].map(String::from).to_vec();
+        assert_eq!(info(OpenOptions::new()).unwrap().class_names, Some(names));
+        assert_eq!(info(OpenOptions::new().classes(5)).unwrap().classes, 5);
+        assert!(info(OpenOptions::new().classes(3)).unwrap_err().to_string().starts_with("classes: 3"));
+    }
+
+    #[test]
+    fn ambiguous_and_absurd_numbers_are_refused() {
+        for names in [&["1", "01"][..], &["20250101", "1"], &["99999999999999999999999", "0"]] {
+            let folder = class_folders(names);
+            let error = open(folder.path(), &OpenOptions::new()).unwrap_err().to_string();
+            assert!(error.contains("by its name"), "{error}");
+        }
+    }
+}

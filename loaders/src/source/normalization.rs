@@ -1,0 +1,225 @@
+//! The constants that stored values were normalised with, which no format writes down.
+
+use super::OpenOptions;
+use crate::{Error, Normalize, Result};
+use serde::Deserialize;
+use std::path::Path;
+
+/// Beside the data: `{"mean": number | [r, g, b], "std": number | [r, g, b]}`. diver's own convention.
+const SIDECAR: &str = "norm.json";
+
+const CIFAR10: Normalize = rgb([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]);
+/// As DC has them; MTT and its kin use CIFAR-10's for both.
+const CIFAR100: Normalize = rgb([0.5071, 0.4866, 0.4409], [0.2673, 0.2564, 0.2762]);
+
+const DATASETS: [(&str, Normalize); 7] = [
+    ("cifar10", CIFAR10),
+    ("cifar100", CIFAR100),
+    ("svhn", rgb([0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970])),
+    ("mnist", rgb([0.1307; 3], [0.3081; 3])),
+    ("fashionmnist", rgb([0.2861; 3], [0.3530; 3])),
+    ("tinyimagenet", Normalize::IMAGENET),
+    ("tiny", Normalize::IMAGENET),
+];
+
+/// How the names of ImageNet's subsets begin (imagenette and imagenet-a among the first).
+const IMAGENET: [&str; 6] =
+    ["imagenet", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow"];
+
+const fn rgb(mean: [f32; 3], std: [f32; 3]) -> Normalize {
+    Normalize { mean, std }
+}
+
+/// A dataset's constants, by its name in lower case without punctuation.
+fn constants(dataset: &str, format: &str) -> Option<Normalize> {
+    if format == "mtt" && dataset == "cifar100" {
+        return Some(CIFAR10);
+    }
+    if IMAGENET.iter().any(|subset| dataset.starts_with(subset)) {
+        return Some(Normalize::IMAGENET);
+    }
+    DATASETS.iter().find(|(name, _)| *name == dataset).map(|(_, normalize)| *normalize)
+}
+
+/// The constants of values stored normalised, and what was assumed about them.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn stored(path: &Path, format: &str, options: &OpenOptions) -> Result<(Normalize, Vec<String>)> {
+    let how = "set them with --mean/--std or OpenOptions::normalization if they are others";
+    Ok(match find(path, format, options)? {
+        Found::Given(normalize) => (normalize, Vec::new()),
+        Found::Guessed(normalize, name) => (
+            normalize,
+            vec![format!(
+                "the values are taken to be normalised with the constants of {name}, named in the path; {how}"
+            )],
+        ),
+        Found::Nothing => (
+            Normalize::IMAGENET,
+            vec![format!(
+                "the values are taken to be normalised with ImageNet's constants, as no option, {SIDECAR} or \
+                 dataset in the path names any; {how}"
+            )],
+        ),
+    })
+}
+
+/// The constants to normalise pixels with: nothing stored depends on them.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn wanted(path: &Path, format: &str, options: &OpenOptions) -> Result<Normalize> {
+    Ok(match find(path, format, options)? {
+        Found::Given(normalize) | Found::Guessed(normalize, _) => normalize,
+        Found::Nothing => Normalize::IMAGENET,
+    })
+}
+
+enum Found {
+    Given(Normalize),
+    /// With the dataset's name as the path has it.
+    Guessed(Normalize, String),
+    Nothing,
+}
+
+/// Looks, in this order, at the option, the sidecar, the dataset option and the names in the path.
+///
+/// # Errors
+/// If the sidecar is not what it must be, or the dataset option is unknown.
+fn find(path: &Path, format: &str, options: &OpenOptions) -> Result<Found> {
+    if let Some(normalize) = options.normalization {
+        return Ok(Found::Given(normalize));
+    }
+    if let Some(normalize) = sidecar(path)? {
+        return Ok(Found::Given(normalize));
+    }
+    if let Some(dataset) = &options.dataset {
+        let known = constants(&tokens(dataset).concat(), format);
+        return known.map(Found::Given).ok_or_else(|| {
+            let names: Vec<&str> = DATASETS.iter().map(|(name, _)| *name).chain(IMAGENET).collect();
+            Error::config("dataset", format!("`{dataset}` is unknown; known are {}", names.join(", ")))
+        });
+    }
+    let guess =
+        path.ancestors().filter_map(|part| part.file_name()?.to_str()).find_map(|part| in_name(part, format));
+    Ok(guess.map_or(Found::Nothing, |(normalize, name)| Found::Guessed(normalize, name)))
+}
+
+fn tokens(name: &str) -> Vec<String> {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect()
+}
+
+/// The dataset that a file or folder name mentions, as a word or as adjacent words (`cifar-10`).
+fn in_name(name: &str, format: &str) -> Option<(Normalize, String)> {
+    let words = tokens(name);
+    (1..=2).rev().find_map(|width| {
+        words.windows(width).find_map(|window| {
+            let dataset = window.concat();
+            Some((constants(&dataset, format)?, dataset))
+        })
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sidecar {
+    mean: OneOrThree,
+    std: OneOrThree,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrThree {
+    One(f32),
+    Three([f32; 3]),
+}
+
+impl From<OneOrThree> for [f32; 3] {
+    fn from(value: OneOrThree) -> Self {
+        match value {
+            OneOrThree::One(value) => [value; 3],
+            OneOrThree::Three(values) => values,
+        }
+    }
+}
+
+/// Reads the sidecar of a folder, or of a file's folder (or, from `Normal/`, the one above).
+fn sidecar(path: &Path) -> Result<Option<Normalize>> {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    let above = folder.filter(|f| f.ends_with("Normal")).and_then(Path::parent);
+    for file in [folder, above].into_iter().flatten().map(|folder| folder.join(SIDECAR)) {
+        let text = match std::fs::read(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io(&file, "cannot read")(e)),
+        };
+        let parsed: Sidecar = serde_json::from_slice(&text).map_err(|e| {
+            let reason = format!(
+                "{e}; a number or three are expected, as {{\"mean\": [r, g, b], \"std\": [r, g, b]}}"
+            );
+            Error::format(&file, reason)
+        })?;
+        let normalize = Normalize::new(parsed.mean.into(), parsed.std.into());
+        return normalize.map(Some).map_err(|e| Error::format(&file, e.to_string()));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guess(path: &str, format: &str) -> Option<(Normalize, String)> {
+        match find(Path::new(path), format, &OpenOptions::new()).unwrap() {
+            Found::Guessed(normalize, name) => Some((normalize, name)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn datasets_are_found_in_paths() {
+        for (path, name, expected) in [
+            ("results/res_DM_CIFAR10_ConvNet_1ipc.pt", "cifar10", CIFAR10),
+            ("res_DC_CIFAR100_ConvNet_10ipc.pt", "cifar100", CIFAR100),
+            ("mnist/res_DSA_FashionMNIST_ConvNet_1ipc.pt", "fashionmnist", rgb([0.2861; 3], [0.3530; 3])),
+            ("logged_files/cifar-10/run/a.pt", "cifar10", CIFAR10),
+            ("logged_files/tiny-imagenet/run/a.pt", "tinyimagenet", Normalize::IMAGENET),
+            ("out/ImageNette_10/a.pt", "imagenette10", Normalize::IMAGENET),
+        ] {
+            assert_eq!(guess(path, "dc"), Some((expected, name.into())), "{path}");
+        }
+        assert_eq!(guess("logged_files/CIFAR100/run/images_best.pt", "mtt").unwrap().0, CIFAR10);
+        assert_eq!(guess("my/data.pt", "dc"), None);
+    }
+
+    #[test]
+    fn sources_of_constants_come_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("res_DM_SVHN.pt");
+        let own = Normalize::new([0.1; 3], [0.2; 3]).unwrap();
+        let mut options = OpenOptions::new().dataset("Fashion-MNIST");
+        assert_eq!(stored(&path, "dc", &options).unwrap(), (rgb([0.2861; 3], [0.3530; 3]), vec![]));
+        std::fs::write(folder.path().join(SIDECAR), r#"{"mean": 0.5, "std": [0.25, 0.5, 1]}"#).unwrap();
+        assert_eq!(stored(&path, "dc", &options).unwrap(), (rgb([0.5; 3], [0.25, 0.5, 1.0]), vec![]));
+        options = options.normalization(own);
+        assert_eq!(stored(&path, "dc", &options).unwrap(), (own, vec![]));
+    }
+
+    #[test]
+    fn bad_sidecars_and_options_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = OpenOptions::new();
+        for text in
+            [r#"{"mean": 0.5}"#, r#"{"mean": 0.5, "std": 0}"#, "[]", r#"{"mean": 0.5, "std": [1, 2]}"#]
+        {
+            std::fs::write(folder.path().join(SIDECAR), text).unwrap();
+            let error = stored(folder.path(), "dc", &options).unwrap_err().to_string();
+            assert!(error.contains(SIDECAR), "{error}");
+        }
+        let error =
+            stored(Path::new("x.pt"), "dc", &OpenOptions::new().dataset("cifar")).unwrap_err().to_string();
+        assert!(error.starts_with("dataset: `cifar` is unknown; known are cifar10"), "{error}");
+    }
+}

@@ -1,0 +1,214 @@
+//! Image datasets in Hugging Face's Parquet layout: encoded images in `image`, class indices in `label`.
+
+use super::labels::{class_count, integers};
+use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use super::{encoded, normalization};
+use crate::{Error, Result};
+use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+/// Rows read at a time: few enough for the 32-bit offsets of the images in one array.
+const ROWS: usize = 256;
+
+/// Encoded images in memory, decoded when they are read.
+#[derive(Debug)]
+struct Table {
+    info: SourceInfo,
+    chunks: Vec<Chunk>,
+    labels: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// Index of its first sample in the set.
+    first: usize,
+    images: BinaryArray,
+}
+
+/// The Parquet files of a folder, in the order of their names.
+///
+/// # Errors
+/// If they belong to several splits, which are sets apart.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut names = super::folder::names(folder)?;
+    names.retain(|name| name.ends_with(".parquet"));
+    let splits: BTreeSet<&str> = names.iter().filter_map(|name| split(name)).collect();
+    if splits.len() > 1 {
+        let splits: Vec<&str> = splits.into_iter().collect();
+        let reason = format!("Parquet files of several splits ({}): open one file", splits.join(", "));
+        return Err(Error::format(folder, reason));
+    }
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// `train`, of `train-00000-of-00002.parquet`.
+fn split(name: &str) -> Option<&str> {
+    let (rest, _) = name.rsplit_once("-of-")?;
+    rest.rsplit_once('-').map(|(split, _)| split)
+}
+
+/// Opens the files as one set; `path` is what the user named.
+pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Result<Box<dyn Source>> {
+    let (mut chunks, mut labels, mut class_names) = (Vec::new(), Vec::new(), None);
+    for file in files {
+        // The crate `parquet` (60.1) panics at some kinds of damage, as at a dictionary page that is missing.
+        let rows = std::panic::catch_unwind(|| read(file))
+            .unwrap_or_else(|_| Err(damaged(file, "its pages contradict its footer")))?;
+        for images in rows.images {
+            let first = chunks.last().map_or(0, |chunk: &Chunk| chunk.first + chunk.images.len());
+            chunks.push(Chunk { first, images });
+        }
+        labels.extend(rows.labels);
+        if class_names.is_some() && rows.class_names.is_some() && class_names != rows.class_names {
+            return Err(Error::field(file, "label", "class names differ from those of the files before it"));
+        }
+        class_names = rows.class_names.or(class_names);
+    }
+    let named = class_names.as_ref().map(Vec::len);
+    let classes = class_count(path, &labels, options.classes.or(named))?;
+    // Classes without a name are called by their number.
+    let class_names = class_names.map(|mut names| {
+        names.extend((names.len()..classes).map(|class| class.to_string()));
+        names.truncate(classes);
+        names
+    });
+    let mut info = SourceInfo {
+        format: "parquet".into(),
+        path: path.to_owned(),
+        samples: labels.len(),
+        classes,
+        class_names,
+        shape: [3, 0, 0],
+        labels: LabelKind::Hard,
+        value_space: ValueSpace::Unit,
+        normalize: normalization::wanted(path, "parquet", options)?,
+        notes: Vec::new(),
+    };
+    if labels.is_empty() {
+        return Err(Error::field(path, "image", "no rows"));
+    }
+    let mut table = Table { info: info.clone(), chunks, labels };
+    let size =
+        |index| encoded::size(Cursor::new(table.encoded(index))).map_err(|e| Error::sample(path, index, e));
+    let [height, width] = size(0)?;
+    if table.labels.len() <= encoded::CHECKED_AT_OPEN {
+        for index in 1..table.labels.len() {
+            encoded::check(size(index)?, [height, width]).map_err(|e| Error::sample(path, index, e))?;
+        }
+    }
+    info.shape = [3, height, width];
+    table.info = info;
+    Ok(Box::new(table))
+}
+
+/// The rows of one file.
+struct Rows {
+    images: Vec<BinaryArray>,
+    labels: Vec<usize>,
+    class_names: Option<Vec<String>>,
+}
+
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::format(path, format!("not a Parquet file that can be read: {reason}"))
+}
+
+fn read(path: &Path) -> Result<Rows> {
+    let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    // Without the writer's Arrow schema, every kind of binary column (large, view, dictionary) reads as one.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(path, e))?;
+    let mut columns = Vec::new();
+    for name in ["image", "label"] {
+        let index = builder.schema().index_of(name).map_err(|_| {
+            let have: Vec<&str> = builder.schema().fields().iter().map(|f| f.name().as_str()).collect();
+            Error::field(path, name, format!("no such column; there are {}", have.join(", ")))
+        })?;
+        columns.push(index);
+    }
+    // pyarrow puts this key into the file's metadata, arrow-rs into the Arrow schema within it.
+    let metadata = builder.metadata().file_metadata().key_value_metadata();
+    let schema = parquet_to_arrow_schema(builder.parquet_schema(), metadata).map_err(|e| damaged(path, e))?;
+    let class_names = schema.metadata().get("huggingface").and_then(|json| class_names(json));
+
+    let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
+    let reader = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(|e| damaged(path, e))?;
+    let mut rows = Rows { images: Vec::new(), labels: Vec::new(), class_names };
+    for batch in reader {
+        let batch = batch.map_err(|e| damaged(path, e))?;
+        let first = rows.labels.len();
+        let images = images(&batch).map_err(|reason| Error::field(path, "image", reason))?;
+        if let Some(row) = (0..images.len()).find(|row| images.is_null(*row)) {
+            let reason = "no image bytes: embed the images when the file is written";
+            return Err(Error::sample(path, first + row, reason));
+        }
+        let labels =
+            class_indices(&batch).map_err(|(row, reason)| Error::sample(path, first + row, reason))?;
+        rows.labels.extend(labels);
+        rows.images.push(images);
+    }
+    Ok(rows)
+}
+
+/// The column `image`: struct{bytes, path}, or the bytes themselves.
+fn images(batch: &RecordBatch) -> Result<BinaryArray, String> {
+    let column = batch.column_by_name("image").ok_or("no such column")?;
+    let bytes = match column.as_struct_opt() {
+        Some(fields) if column.null_count() == 0 => fields.column_by_name("bytes"),
+        Some(_) => return Err("a row without an image".into()),
+        None => Some(column),
+    };
+    bytes.and_then(|bytes| bytes.as_binary_opt()).cloned().ok_or_else(|| {
+        format!("{}: a struct of `bytes` and `path`, or binary, is expected", column.data_type())
+    })
+}
+
+/// The column `label`, or the first row whose label is no class index.
+fn class_indices(batch: &RecordBatch) -> Result<Vec<usize>, (usize, String)> {
+    let column = batch.column_by_name("label").ok_or((0, "no label".to_owned()))?;
+    if !column.data_type().is_integer() {
+        return Err((0, format!("labels of type {}: integers are expected", column.data_type())));
+    }
+    let column = cast(column, &DataType::Int64).map_err(|e| (0, format!("label: {e}")))?;
+    integers(column.as_primitive::<Int64Type>().iter().map(|label| label.ok_or("null")))
+        .map_err(|(row, label)| (row, format!("label {label}: integers from 0 are expected")))
+}
+
+/// `info.features.label.names`, of the JSON that `datasets` puts into the schema.
+fn class_names(huggingface: &str) -> Option<Vec<String>> {
+    let mut json: serde_json::Value = serde_json::from_str(huggingface).ok()?;
+    serde_json::from_value(json.pointer_mut("/info/features/label/names")?.take()).ok()
+}
+
+impl Table {
+    /// The bytes of image `index`, which exists.
+    fn encoded(&self, index: usize) -> &[u8] {
+        let chunk = &self.chunks[self.chunks.partition_point(|chunk| chunk.first <= index) - 1];
+        chunk.images.value(index - chunk.first)
+    }
+}
+
+impl Source for Table {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        self.labels.get(index).copied().map(Label::Hard).ok_or_else(|| self.info.no_sample(index))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let label = self.label(index)?;
+        let [_, height, width] = self.info.shape;
+        let pixels = encoded::planar(Cursor::new(self.encoded(index)), [height, width])
+            .map_err(|reason| Error::sample(&self.info.path, index, reason))?;
+        Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label })
+    }
+}

@@ -1,0 +1,123 @@
+//! What a pickle holds: a flat arena of objects that name each other by index, and a view to walk it.
+
+use super::globals::Global;
+use super::tensor::{StorageRef, TensorRef};
+
+/// Index of an object in its arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(pub(super) u32);
+
+/// One unpickled object.
+#[derive(Debug)]
+pub(super) enum Object {
+    None,
+    Bool(bool),
+    Int(i64),
+    Str(String),
+    List(Vec<Id>),
+    Tuple(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Tensor(Box<TensorRef>),
+    /// Of this kind (with an article), and of no use to any format.
+    Opaque(&'static str),
+    Global(Global),
+    Storage(Box<StorageRef>),
+}
+
+/// The objects of one pickle. Sharing and cycles are kept as they are, so walking it must not recurse without
+/// a bound.
+#[derive(Debug)]
+pub(super) struct Pickle {
+    pub(super) objects: Vec<Object>,
+    pub(super) root: Id,
+}
+
+impl Pickle {
+    pub(super) fn root(&self) -> Value<'_> {
+        Value { objects: &self.objects, id: self.root }
+    }
+
+    /// The storages that tensors refer to.
+    pub(super) fn storages(&self) -> impl Iterator<Item = &StorageRef> {
+        self.objects.iter().filter_map(|object| match object {
+            Object::Storage(storage) => Some(&**storage),
+            _ => None,
+        })
+    }
+}
+
+/// One object of a pickle, and through it those that it contains.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Value<'a> {
+    objects: &'a [Object],
+    id: Id,
+}
+
+impl<'a> Value<'a> {
+    fn object(self) -> &'a Object {
+        &self.objects[self.id.0 as usize]
+    }
+
+    fn at(self, id: Id) -> Self {
+        Self { id, ..self }
+    }
+
+    /// Its Python type, with an article.
+    pub(crate) fn kind(self) -> &'static str {
+        match self.object() {
+            Object::None => "None",
+            Object::Bool(_) => "a bool",
+            Object::Int(_) => "an int",
+            Object::Str(_) => "a string",
+            Object::List(_) => "a list",
+            Object::Tuple(_) => "a tuple",
+            Object::Dict(_) => "a dict",
+            Object::Tensor(_) => "a tensor",
+            Object::Opaque(kind) => kind,
+            Object::Global(_) => "a function",
+            Object::Storage(_) => "a storage",
+        }
+    }
+
+    /// The entry of a dict under a string key.
+    pub(crate) fn get(self, key: &str) -> Option<Self> {
+        let Object::Dict(entries) = self.object() else { return None };
+        let entry = entries.iter().rev().find(|(k, _)| self.at(*k).as_str() == Some(key));
+        entry.map(|(_, value)| self.at(*value))
+    }
+
+    /// The items of a list or a tuple.
+    pub(crate) fn items(self) -> Option<impl ExactSizeIterator<Item = Self> + DoubleEndedIterator> {
+        match self.object() {
+            Object::List(items) | Object::Tuple(items) => Some(items.iter().map(move |id| self.at(*id))),
+            _ => None,
+        }
+    }
+
+    /// The two items of a list or a tuple of two.
+    pub(crate) fn pair(self) -> Option<[Self; 2]> {
+        let mut items = self.items().filter(|items| items.len() == 2)?;
+        Some([items.next()?, items.next()?])
+    }
+
+    pub(crate) fn as_tensor(self) -> Option<&'a TensorRef> {
+        match self.object() {
+            Object::Tensor(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_str(self) -> Option<&'a str> {
+        match self.object() {
+            Object::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_bool(self) -> Option<bool> {
+        match self.object() {
+            Object::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The zip container of `torch.save` (torch 1.6 and later).
+
+use super::object::Pickle;
+use super::pickle;
+use super::tensor::StorageRef;
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use zip::{CompressionMethod, ZipArchive, ZipReadOptions, read::ZipFile};
+
+/// The entries of a torch file beside `data.pkl`; unknown ones are ignored.
+#[derive(Debug)]
+pub(super) struct Zip {
+    archive: ZipArchive<BufReader<File>>,
+    /// Of the file, in bytes.
+    length: u64,
+    /// The folder that every entry lies in: `archive`, or the stem of the name under which torch saved.
+    root: String,
+}
+
+impl Zip {
+    pub(super) fn open(path: &Path, file: BufReader<File>) -> Result<(Self, Pickle)> {
+        let length = file.get_ref().metadata().map_err(Error::io(path, "cannot read"))?.len();
+        let archive =
+            ZipArchive::new(file).map_err(|e| Error::format(path, format!("damaged zip file: {e}")))?;
+        let root = archive
+            .file_names_raw()
+            .find_map(|name| std::str::from_utf8(name).ok()?.strip_suffix("/data.pkl").map(str::to_owned));
+        let Some(root) = root else {
+            return Err(Error::format(path, "a zip file without `data.pkl`: not written by torch.save"));
+        };
+        let mut zip = Self { archive, length, root };
+        if let Some(mut entry) = zip.entry(path, "byteorder")? {
+            let mut order = [0; 3];
+            // Any other content (`little`, or nothing) is the default.
+            let length = entry.read(&mut order).unwrap_or(0);
+            if order[..length] == *b"big" {
+                return Err(Error::format(
+                    path,
+                    "big-endian tensors: save the file again on a little-endian machine",
+                ));
+            }
+        }
+        let Some(mut entry) = zip.entry(path, "data.pkl")? else {
+            return Err(Error::format(path, "`data.pkl` cannot be found again"));
+        };
+        let mut left = entry.size();
+        let pickle =
+            pickle::read(&mut entry, &mut left).map_err(|reason| Error::field(path, "data.pkl", reason))?;
+        // To the end, where the checksum is compared.
+        std::io::copy(&mut entry, &mut std::io::sink())
+            .map_err(|e| Error::field(path, "data.pkl", format!("damaged: {e}")))?;
+        drop(entry);
+        Ok((zip, pickle))
+    }
+
+    /// The bytes of a storage.
+    pub(super) fn storage(&mut self, path: &Path, storage: &StorageRef) -> Result<impl Read + '_> {
+        let name = format!("data/{}", storage.key);
+        let Some(entry) = self.entry(path, &name)? else {
+            return Err(Error::field(path, name, "the storage is missing: the file is damaged"));
+        };
+        if Some(entry.size()) != storage.bytes() {
+            let reason =
+                format!("{} bytes stored for {} {:?} elements", entry.size(), storage.numel, storage.dtype);
+            return Err(Error::field(path, name, reason));
+        }
+        Ok(entry)
+    }
+
+    /// An entry, checked to be stored uncompressed within the file.
+    fn entry(&mut self, path: &Path, name: &str) -> Result<Option<ZipFile<'_, BufReader<File>>>> {
+        let Some(index) = self.archive.index_for_name(&format!("{}/{name}", self.root)) else {
+            return Ok(None);
+        };
+        let damaged = |e| Error::field(path, name, format!("damaged zip entry: {e}"));
+        let data = self.archive.by_index_data(index).map_err(damaged)?;
+        if data.compression() != CompressionMethod::Stored || data.encrypted() {
+            let reason = "a compressed entry, which torch.save never writes: unpack and save the file again";
+            return Err(Error::field(path, name, reason));
+        }
+        if data.size() != data.compressed_size() || data.size() > self.length {
+            let reason = format!("{} bytes in a file of {}: the file is damaged", data.size(), self.length);
+            return Err(Error::field(path, name, reason));
+        }
+        // torch.serialization.set_crc32_options(False) writes 0 for every checksum.
+        let options = ZipReadOptions::new().ignore_crc32(data.crc32() == 0);
+        self.archive.by_index_with_options(index, options).map(Some).map_err(damaged)
+    }
+}

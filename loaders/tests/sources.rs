@@ -1,0 +1,417 @@
+//! The readers against files that torch itself wrote (`tests/fixtures/make_torch_fixtures.py`), and against
+//! hostile ones.
+#![allow(clippy::unwrap_used)]
+
+use arrow::array::{ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, conformance, open};
+use diver_loaders::{Label, Normalize, Source, StoredPixels};
+use parquet::arrow::ArrowWriter;
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torch").join(name)
+}
+
+#[derive(serde::Deserialize)]
+struct Expected {
+    shape: [usize; 4],
+    values: Vec<f32>,
+    labels: Labels,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Labels {
+    Hard(Vec<usize>),
+    Logits(Vec<Vec<f32>>),
+}
+
+/// Checks a source, value for value, against what torch reads.
+fn check(source: &dyn Source, name: &str) {
+    let json = fs::read(fixture("expected.json")).unwrap();
+    let mut all: std::collections::HashMap<String, Expected> = serde_json::from_slice(&json).unwrap();
+    let expected = all.remove(name).unwrap_or_else(|| panic!("{name} is not in expected.json"));
+    conformance::check(source);
+    let info = source.info();
+    assert_eq!(info.samples, expected.shape[0], "{name}");
+    assert_eq!(info.shape, expected.shape[1..], "{name}");
+    let each = expected.values.len() / info.samples;
+    for (index, values) in expected.values.chunks_exact(each).enumerate() {
+        let sample = source.sample(index).unwrap();
+        assert_eq!(sample.pixels, StoredPixels::F32(values.to_vec()), "{name}, sample {index}");
+        let label = match &expected.labels {
+            Labels::Hard(labels) => Label::Hard(labels[index]),
+            Labels::Logits(logits) => Label::Logits(logits[index].clone()),
+        };
+        assert_eq!(sample.label, label, "{name}, sample {index}");
+    }
+}
+
+fn message(path: &Path) -> String {
+    open(path).err().unwrap_or_else(|| panic!("{} must be refused", path.display())).to_string()
+}
+
+fn refused(name: &str) -> String {
+    let text = message(&fixture("hostile").join(name));
+    assert!(text.contains(name), "the file is named: {text}");
+    text
+}
+
+#[test]
+fn dc_files_of_both_containers() {
+    for name in ["res_DM_CIFAR10_ConvNet_2ipc.pt", "res_DC_SVHN_legacy.pt"] {
+        for experiment in 0..3 {
+            let source = OpenOptions::new().experiment(experiment).open(fixture(name)).unwrap();
+            check(&source, &format!("{name}#{experiment}"));
+        }
+        let last = open(fixture(name)).unwrap();
+        check(&last, &format!("{name}#2"));
+        assert_eq!((last.info().format.as_str(), last.info().classes), ("dc", 2));
+        let error = OpenOptions::new().experiment(3).open(fixture(name)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("experiment: 3, where") && error.ends_with("holds experiments 0 to 2"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn every_way_that_torch_writes_a_file() {
+    for name in [
+        "small.pt",
+        "small_legacy.pt",
+        "cuda.pt",
+        "cuda_legacy.pt",
+        "protocol3.pt",
+        "protocol4.pt",
+        "protocol5.pt",
+        "no_checksums.pt",
+        "res_DSA_MNIST_ConvNet_1ipc.pt",
+    ] {
+        check(&open(fixture(name)).unwrap(), name);
+    }
+}
+
+#[test]
+fn mtt_and_edf_folders() {
+    for name in ["CIFAR100/best", "latest", "edf", "latest/images_900.pt"] {
+        let source = open(fixture(name)).unwrap();
+        check(&source, name);
+        assert_eq!(source.info().format, "mtt", "{name}");
+    }
+    let edf = open(fixture("edf")).unwrap();
+    assert_eq!((edf.info().labels, edf.info().classes), (LabelKind::Logits, 3));
+    let zca =
+        open(fixture("latest")).unwrap().info().notes.iter().any(|note| note.contains("images_zca_2000.pt"));
+    assert!(zca, "a run with --zca is noted");
+}
+
+#[test]
+fn classes_can_be_widened() {
+    let classes = |n, name| OpenOptions::new().classes(n).open(fixture(name)).map(|s| s.info().classes);
+    assert_eq!(classes(10, "small.pt").unwrap(), 10);
+    let error = classes(1, "small.pt").unwrap_err().to_string();
+    assert!(error.ends_with("sample 1: label 1 is out of range: 1 classes were asked for"), "{error}");
+    let error = classes(10, "edf").unwrap_err().to_string();
+    assert!(error.starts_with("classes: 10, where `labels` holds 3 logits"), "{error}");
+}
+
+#[test]
+fn constants_follow_the_path_or_are_noted() {
+    let constants = |name| {
+        let info = open(fixture(name)).unwrap().info().clone();
+        assert_eq!(info.value_space, ValueSpace::Normalized(info.normalize));
+        (info.normalize.mean, info.notes)
+    };
+    let (mean, notes) = constants("res_DC_SVHN_legacy.pt");
+    assert_eq!(mean, [0.4377, 0.4438, 0.4728]);
+    assert!(notes[0].contains("constants of svhn"), "{notes:?}");
+    assert_eq!(constants("CIFAR100/best").0, [0.4914, 0.4822, 0.4465], "MTT takes CIFAR-10's for both");
+    let (mean, notes) = constants("small.pt");
+    assert_eq!(mean, Normalize::IMAGENET.mean);
+    assert!(notes[0].contains("ImageNet's") && notes[0].contains("--mean/--std"), "{notes:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("res_DM_CIFAR10.pt");
+    fs::copy(fixture("small.pt"), &copy).unwrap();
+    fs::write(folder.path().join("norm.json"), r#"{"mean": [0.1, 0.2, 0.3], "std": 0.5}"#).unwrap();
+    let info = open(&copy).unwrap().info().clone();
+    assert_eq!(info.normalize, Normalize::new([0.1, 0.2, 0.3], [0.5; 3]).unwrap());
+    assert_eq!(info.notes, [""; 0]);
+}
+
+#[test]
+fn a_pickle_that_calls_os_system_is_refused_and_not_run() {
+    for name in ["os_system.pt", "os_system_legacy.pt"] {
+        let error = refused(name);
+        let expected = "refuses `os.system`: not something that torch.save writes for tensors";
+        assert!(error.ends_with(expected), "{error}");
+        assert!(!Path::new("os-system-ran").exists(), "the command ran");
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_with_a_reason() {
+    for (name, reason) in [
+        ("storage_too_large.pt", "`data/0`: 48 bytes stored for 2147483647 F32 elements"),
+        ("storage_too_large_legacy.pt", "the file is damaged"),
+        ("storage_missing.pt", "`data/0`: the storage is missing"),
+        ("compressed.pt", "a compressed entry"),
+        ("big_endian.pt", "big-endian"),
+        ("no_pickle.pt", "without `data.pkl`"),
+        ("label_negative.pt", "sample 1: label -1 in `data[0][1]`"),
+        ("label_huge.pt", "sample 1: label 1099511627776 is out of range"),
+        ("label_fraction.pt", "sample 1: label 0.5 in `data[0][1]`"),
+        ("label_missing.pt", "`labels`: 1 labels for 2 images"),
+        ("nan_logit.pt", "sample 1: "),
+        ("two_channels.pt", "2 channels"),
+        ("no_batch.pt", "`data[0][0]`: shape [3, 4, 5]: images [N, C, H, W] are expected"),
+        ("integer_images.pt", "I64 elements"),
+        ("expanded.pt", "does not fit its storage"),
+        ("complex.pt", "refuses `torch.ComplexFloatStorage`"),
+        ("no_experiments.pt", "`data`: a list with one [images, labels] pair"),
+        ("not_a_pair.pt", "`data[0]`: a list with one [images, labels] pair"),
+        ("bare_list.pt", "the torch file holds a list"),
+        ("images_zca_5.pt", "ZCA"),
+        ("images_7.pt", "labels_7.pt"),
+        ("tensor.pt", "images_<iteration>.pt"),
+    ] {
+        let error = refused(name);
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_nan_pixel_is_reported_where_it_is() {
+    let source = open(fixture("hostile/nan_pixel.pt")).unwrap();
+    source.sample(0).unwrap();
+    let error = source.sample(1).unwrap_err().to_string();
+    assert!(error.contains("sample 1: pixel value NaN at channel 2, row 0, column 1"), "{error}");
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truncated.pt");
+    for name in ["small.pt", "small_legacy.pt"] {
+        let whole = fs::read(fixture(name)).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(open(&path).is_err(), "the first {length} bytes of {name}");
+        }
+    }
+}
+
+#[test]
+fn no_changed_byte_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let parquet = folder.path().join("two.parquet");
+    let png = image(image::ImageFormat::Png, 2, 2, 1);
+    parquet_file(&parquet, &[Some(png.clone()), Some(png)], &[0, 1], true, true);
+    for original in [fixture("small.pt"), fixture("small_legacy.pt"), parquet] {
+        let whole = fs::read(&original).unwrap();
+        let path = folder.path().join("changed").with_extension(original.extension().unwrap());
+        for at in 0..whole.len() {
+            for change in [0x01, 0x80, 0xff, whole[at]] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= change;
+                fs::write(&path, &bytes).unwrap();
+                let outcome = std::panic::catch_unwind(|| {
+                    if let Ok(source) = open(&path) {
+                        let samples = source.info().samples;
+                        (0..samples).for_each(|index| drop(source.sample(index)));
+                    }
+                });
+                assert!(outcome.is_ok(), "{}: byte {at} changed by {change:#04x} panics", original.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_pixel_of_a_zip_file_is_found_by_its_checksum() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("changed.pt");
+    let mut bytes = fs::read(fixture("small.pt")).unwrap();
+    let pixel = (-1.3_f32).to_le_bytes();
+    let at = bytes.windows(4).position(|window| window == pixel).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = message(&path);
+    assert!(error.contains("`data[0][0]`: damaged"), "{error}");
+}
+
+/// An encoded image whose value grows along each axis.
+fn image(format: image::ImageFormat, width: u32, height: u32, red: u8) -> Vec<u8> {
+    let pixels = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([red, x as u8 * 9, y as u8 * 7]));
+    let mut bytes = Cursor::new(Vec::new());
+    pixels.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn write(path: PathBuf, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn image_folders() {
+    use image::ImageFormat::{Jpeg, Png};
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root.join("n02102040/1.png"), &image(Png, 3, 2, 20));
+    write(root.join("n02102040/0.JPEG"), &image(Jpeg, 3, 2, 10));
+    write(root.join("n01440764/b.png"), &image(Png, 3, 2, 30));
+    write(root.join("n01440764/.hidden.png"), b"not an image");
+    write(root.join("n01440764/notes.txt"), b"not an image");
+    write(root.join(".cache/x.png"), b"not an image");
+    write(root.join("readme.md"), b"not an image");
+    let mut grey = Cursor::new(Vec::new());
+    image::GrayImage::from_pixel(3, 2, image::Luma([77])).write_to(&mut grey, Png).unwrap();
+    write(root.join("n01440764/a.png"), grey.get_ref());
+
+    let source = open(root).unwrap();
+    conformance::check(&source);
+    let info = source.info();
+    assert_eq!((info.format.as_str(), info.shape, info.samples), ("image-folder", [3, 2, 3], 4));
+    assert_eq!(info.class_names, Some(vec!["n01440764".into(), "n02102040".into()]));
+    let labels: Vec<usize> = (0..4).map(|i| source.sample(i).unwrap().label.class()).collect();
+    assert_eq!(labels, [0, 0, 1, 1]);
+    let grey = source.sample(0).unwrap();
+    assert_eq!(grey.pixels, StoredPixels::U8(vec![77; 18]));
+    let planar = [vec![30; 6], vec![0, 9, 18, 0, 9, 18], vec![0, 0, 0, 7, 7, 7]].concat();
+    assert_eq!(source.sample(1).unwrap().pixels, StoredPixels::U8(planar));
+
+    write(root.join("n02102040/2.png"), &image(Png, 4, 2, 1));
+    let error = message(root);
+    assert!(error.contains("2.png: sample 4: 4 x 2 pixels where the first image has 3 x 2"), "{error}");
+    fs::write(root.join("n02102040/2.png"), b"not an image").unwrap();
+    let error = message(root);
+    assert!(error.contains("2.png: sample 4: not a PNG or JPEG image"), "{error}");
+    fs::remove_file(root.join("n02102040/2.png")).unwrap();
+    fs::create_dir(root.join("n03000000")).unwrap();
+    let error = message(root);
+    assert!(error.contains("n03000000: a class folder without PNG or JPEG images"), "{error}");
+}
+
+#[test]
+fn large_image_folders_are_checked_as_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = image(image::ImageFormat::Png, 2, 2, 5);
+    for i in 0..1001 {
+        write(folder.path().join(format!("0/{i:04}.png")), &png);
+    }
+    write(folder.path().join("0/0500.png"), &image(image::ImageFormat::Png, 2, 3, 5));
+    let source = open(folder.path()).unwrap();
+    source.sample(499).unwrap();
+    let error = source.sample(500).unwrap_err().to_string();
+    assert!(error.contains("0500.png: sample 500: 2 x 3 pixels"), "{error}");
+}
+
+#[test]
+fn unknown_things_say_what_was_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = message(folder.path());
+    for format in ["images_best.pt", "*.parquet", "class folder"] {
+        assert!(error.contains(format), "{error}");
+    }
+    let file = folder.path().join("data.bin");
+    fs::write(&file, b"hello").unwrap();
+    let error = message(&file);
+    assert!(error.contains("torch.save") && error.contains("Parquet"), "{error}");
+    let error = message(&folder.path().join("absent"));
+    assert!(error.contains("absent: cannot open"), "{error}");
+    let png = image(image::ImageFormat::Png, 2, 2, 5);
+    write(folder.path().join("0/0.png"), &png);
+    let error = OpenOptions::new().experiment(0).open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("has no experiments: it is of format image-folder"), "{error}");
+}
+
+/// A Parquet file as `datasets` writes it.
+fn parquet_file(path: &Path, images: &[Option<Vec<u8>>], labels: &[i32], nested: bool, compressed: bool) {
+    let bytes: ArrayRef = Arc::new(images.iter().map(Option::as_deref).collect::<BinaryArray>());
+    let paths: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; images.len()]));
+    let fields: Fields =
+        vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)].into();
+    let column: ArrayRef =
+        if nested { Arc::new(StructArray::new(fields, vec![bytes, paths], None)) } else { bytes };
+    let features =
+        r#"{"info": {"features": {"label": {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}}}}"#;
+    let schema = Schema::new(vec![
+        Field::new("label", DataType::Int32, true),
+        Field::new("image", column.data_type().clone(), true),
+    ])
+    .with_metadata([("huggingface".to_owned(), features.to_owned())]);
+    let labels: ArrayRef = Arc::new(Int32Array::from(labels.to_vec()));
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![labels, column]).unwrap();
+    let compression = if compressed {
+        parquet::basic::Compression::SNAPPY
+    } else {
+        parquet::basic::Compression::UNCOMPRESSED
+    };
+    let properties =
+        parquet::file::properties::WriterProperties::builder().set_compression(compression).build();
+    let mut writer =
+        ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_files_and_folders() {
+    use image::ImageFormat::{Jpeg, Png};
+    let folder = tempfile::tempdir().unwrap();
+    let encoded = |i: u8| Some(image(if i.is_multiple_of(2) { Png } else { Jpeg }, 3, 2, i));
+    // More rows than are read at a time.
+    let many: Vec<_> = (0..300).map(|i| encoded((i % 200) as u8)).collect();
+    let labels: Vec<i32> = (0..300).map(|i| i % 2).collect();
+    parquet_file(&folder.path().join("train-00000-of-00002.parquet"), &many, &labels, true, true);
+    parquet_file(&folder.path().join("train-00001-of-00002.parquet"), &[encoded(250)], &[1], false, false);
+
+    let source = open(folder.path()).unwrap();
+    conformance::check(&source);
+    let info = source.info();
+    assert_eq!(
+        (info.format.as_str(), info.samples, info.shape, info.classes),
+        ("parquet", 301, [3, 2, 3], 3)
+    );
+    assert_eq!(info.class_names, Some(["cat", "dog", "owl"].map(String::from).to_vec()));
+    for index in [0, 2, 256, 298, 300] {
+        let sample = source.sample(index).unwrap();
+        let red = if index == 300 { 250 } else { index % 200 };
+        let StoredPixels::U8(pixels) = sample.pixels else { panic!("bytes are expected") };
+        assert_eq!(pixels, [vec![red as u8; 6], vec![0, 9, 18, 0, 9, 18], vec![0, 0, 0, 7, 7, 7]].concat());
+    }
+    assert_eq!(source.sample(300).unwrap().label, Label::Hard(1));
+    assert_eq!(open(folder.path().join("train-00001-of-00002.parquet")).unwrap().info().samples, 1);
+
+    fs::write(folder.path().join("test-00000-of-00001.parquet"), b"").unwrap();
+    let error = message(folder.path());
+    assert!(error.contains("several splits (test, train)"), "{error}");
+}
+
+#[test]
+fn bad_parquet_rows_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.parquet");
+    let png = |width| Some(image(image::ImageFormat::Png, width, 2, 1));
+    for (images, labels, reason) in [
+        (vec![png(2), png(2)], vec![0, -1], "sample 1: label -1: integers from 0"),
+        (vec![png(2), png(2)], vec![0, 3], "sample 1: label 3 is out of range"),
+        (vec![png(2), png(3)], vec![0, 1], "sample 1: 3 x 2 pixels where the first image has 2 x 2"),
+        (vec![png(2), None], vec![0, 1], "sample 1: no image bytes"),
+        (vec![Some(b"junk".to_vec())], vec![0], "sample 0: not a PNG or JPEG image"),
+        (vec![], vec![], "no rows"),
+    ] {
+        parquet_file(&path, &images, &labels, true, false);
+        let error = message(&path);
+        assert!(error.contains("data.parquet") && error.contains(reason), "{error}");
+    }
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert!(message(&path).contains("not a Parquet file that can be read"));
+}
