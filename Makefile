@@ -34,7 +34,8 @@ demo: setup ## Refine a distilled set, train on it, and show what changed (QUICK
 	target/release/examples/demo --out $(OUT)/demo $(if $(QUICK),--quick)
 
 bench: setup ## Time the refiner and the loader beside plain torch.
-	$(CARGO) build --release --example bench
+	.venv/bin/pip install --quiet --disable-pip-version-check diffusers
+	$(CARGO) build --release --bin diver
 	.venv/bin/python benches/compare.py
 
 doc: setup ## Build the API documentation.

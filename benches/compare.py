@@ -1,0 +1,135 @@
+"""Times diver beside plain torch, in turn on the same machine, and prints the ratios.
+
+- Refinement: `diver bench` beside the reference loop of tests/golden/oracle in eager torch, with the VAE of
+  diffusers; the same backbone, batch and number of threads.
+- Streaming: epochs of `diver bench` from memory beside torch.utils.data.DataLoader over a TensorDataset.
+
+Needs torch, safetensors and diffusers (`make bench` installs the last one). Run from the repository root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, TensorDataset
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/golden/oracle"))
+import oracle  # noqa: E402
+
+DIVER = ROOT / "target/release/diver"
+STREAM_BATCH = 64
+STREAM_IMAGES = 20_000  # as in `diver bench`
+
+
+class EagerTorch:
+    """The reference loop on one backbone."""
+
+    def __init__(self, folder: Path):
+        from diffusers import AutoencoderKL
+
+        config = json.loads((folder / "transformer/config.json").read_text())
+        weights = load_file(folder / "transformer/diffusion_pytorch_model.safetensors")
+        grid = config["sample_size"] // config["patch_size"]
+        self.heads = config["num_attention_heads"]
+        self.weights = oracle.diffusers_to_official(
+            {key: value.float() for key, value in weights.items()}, config["num_layers"], grid
+        )
+        self.vae = AutoencoderKL.from_pretrained(folder / "vae").float().eval()
+        self.chain = oracle.make_chain("dit")
+
+    @torch.no_grad()
+    def refine(self, pixels: torch.Tensor, labels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        scale = self.vae.config.scaling_factor
+        images = oracle.preprocess(pixels, self.vae.config.sample_size)
+        mean, logvar, _ = oracle.vae_moments(self.vae, images)
+        z0 = oracle.vae_to_z0(mean, logvar, scale=scale)
+        net = oracle.dit_net(self.weights, labels, self.heads)
+        latents = oracle.run_diver(net, self.chain, z0, noise, oracle.MODES["full"])[-1]
+        decoded = oracle.postprocess(oracle.vae_decode(self.vae, latents, scale))
+        return (decoded * 255).round().to(torch.uint8)
+
+
+def diver_bench(name: str, subset: str, batches: list[int]) -> dict:
+    folder = ROOT / "examples" / name
+    command = [DIVER, "bench", folder / subset, "--backbone", folder / "backbone", "--device", "cpu", "--json"]
+    command += ["--batches", ",".join(map(str, batches)), "--stream-batch", str(STREAM_BATCH)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def seconds(run, repeats: int = 3) -> float:
+    """Median time after a warm-up run."""
+    run()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def torch_stream(images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Images a second of whole shuffled epochs through torch's DataLoader."""
+    loader = DataLoader(TensorDataset(images, labels), batch_size=STREAM_BATCH, shuffle=True)
+    epochs = -(-STREAM_IMAGES // len(images))
+
+    def run():
+        for _ in range(epochs):
+            for _batch in loader:
+                pass
+
+    return epochs * len(images) / seconds(run)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="how often the two take turns")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 10, 50])
+    arguments = parser.parse_args()
+
+    for name, subset in (("digits", "dm_ipc1"), ("shapes", "dm_ipc10")):
+        folder = ROOT / "examples" / name
+        images = torch.load(folder / subset / "images_best.pt", weights_only=True)
+        labels = torch.load(folder / subset / "labels_best.pt", weights_only=True)
+        reference = EagerTorch(folder / "backbone")
+        size = reference.vae.config.sample_size // 2 ** (len(reference.vae.config.block_out_channels) - 1)
+
+        ours: dict[int, list[float]] = {batch: [] for batch in arguments.batches}
+        theirs: dict[int, list[float]] = {batch: [] for batch in arguments.batches}
+        streams = []
+        for _ in range(arguments.rounds):
+            report = diver_bench(name, subset, arguments.batches)
+            for entry in report["refine"]:
+                ours[entry["batch"]].append(entry["seconds_per_image"])
+            for batch in arguments.batches:
+                repeat = torch.arange(batch) % len(images)
+                pixels = images[repeat].mul(0.25).add(0.5).clamp(0, 1)
+                noise = torch.randn(batch, 4, size, size)
+                run = lambda: reference.refine(pixels, labels[repeat], noise)  # noqa: E731
+                theirs[batch].append(seconds(run) / batch)
+            torch_rate = torch_stream(images, labels)
+            stream = report["stream"]
+            streams.append((stream["raw_images_per_second"], stream["refined_images_per_second"], torch_rate))
+
+        print(f"{name}/{subset}: {len(images)} images, {torch.get_num_threads()} threads")
+        print("  refine  batch  diver s/image  eager torch s/image  diver / torch")
+        for batch in arguments.batches:
+            a, b = statistics.median(ours[batch]), statistics.median(theirs[batch])
+            ratio = statistics.median(x / y for x, y in zip(ours[batch], theirs[batch]))
+            print(f"  {batch:13} {a:14.4f} {b:20.4f} {ratio:14.2f}")
+        raw, refined, plain = (statistics.median(column) for column in zip(*streams))
+        ratios = [statistics.median(s[i] / s[2] for s in streams) for i in (0, 1)]
+        print(f"  stream  batch {STREAM_BATCH}: diver raw {raw:.0f}, refined {refined:.0f}, DataLoader {plain:.0f} images/s")
+        print(f"          diver / DataLoader: raw {ratios[0]:.1f}x, refined {ratios[1]:.1f}x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Packs the golden tests, the benchmark and their data into one folder that runs on an x86-64 Linux machine
+# with a CUDA build of the same torch, and without a compiler: copy it there and start run.sh.
+# Usage: benches/gpu_bundle.sh FOLDER
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+out=$1
+rm -rf "$out"
+mkdir -p "$out/bin" "$out/tests" "$out/examples/digits" "$out/examples/shapes"
+
+cargo build --release --bin diver
+cargo test --release --no-run --message-format=json --test 'golden_*' --test refiner |
+    python3 -c '
+import json, shutil, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["reason"] == "compiler-artifact" and message["executable"] and "test" in message["target"]["kind"]:
+        shutil.copy(message["executable"], sys.argv[1] + "/" + message["target"]["name"])
+' "$out/bin"
+cp target/release/diver "$out/bin/"
+strip "$out"/bin/*
+cp -r tests/golden "$out/tests/"
+for set in digits shapes; do cp -r examples/$set/backbone examples/$set/dm_* "$out/examples/$set/"; done
+cp benches/run_bundle.sh "$out/run.sh"
+du -sm "$out" | awk '{ print $2 ": " $1 " MiB"; exit $1 >= 60 }'

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs the bundle: golden tests on CUDA, then the benchmark. Needs python3 with torch (CUDA).
+# Usage: ./run.sh [RESULTS]   RESULTS: folder for the JSON and the log, default results/
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+results=${1:-results}
+mkdir -p "$results"
+
+version=$(python3 -c 'import torch; print(torch.__version__)') || { echo "error: python3 has no torch"; exit 1; }
+[[ $version == 2.11.* ]] || { echo "error: torch 2.11 is needed, this is $version"; exit 1; }
+LD_LIBRARY_PATH=$(python3 - <<'PY'
+import glob, os, torch
+site = os.path.dirname(os.path.dirname(torch.__file__))
+print(":".join([os.path.join(site, "torch", "lib"), *sorted(glob.glob(site + "/nvidia/*/lib"))]))
+PY
+)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH DIVER_TEST_DATA=$PWD DIVER_TEST_DEVICE=${DIVER_TEST_DEVICE:-cuda}
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/machine.txt"
+
+for test in bin/golden_* bin/refiner; do
+    echo "== $test on $DIVER_TEST_DEVICE"
+    "$test" 2>&1 || echo "FAILED: $test"
+done | tee "$results/tests.log"
+
+for set in digits/dm_ipc1 shapes/dm_ipc10; do
+    for dtype in f32 bf16; do
+        name=bench_${set%%/*}_$dtype
+        echo "== $name"
+        bin/diver bench "examples/$set" --backbone "examples/${set%%/*}/backbone" --device "$DIVER_TEST_DEVICE" \
+            --dtype $dtype --batches 1,8,32,128 --json | tee "$results/$name.json" || echo "FAILED: $name"
+    done
+done | tee "$results/bench.log"
+
+! grep -h FAILED "$results"/*.log

@@ -1,0 +1,110 @@
+//! The few layers of which the networks are made: plain structs of frozen tensors.
+
+use super::weights::{Place, Weights};
+use crate::Result;
+use tch::Tensor;
+
+/// `x W^T + b` over the last dimension.
+#[derive(Debug)]
+pub(super) struct Linear {
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+}
+
+impl Linear {
+    /// `name.weight` `[outputs, inputs]` and `name.bias`.
+    pub(super) fn take(
+        weights: &mut Weights,
+        name: &str,
+        outputs: i64,
+        inputs: i64,
+        place: Place,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: weights.take(&format!("{name}.weight"), &[outputs, inputs], place)?,
+            bias: weights.take(&format!("{name}.bias"), &[outputs], place)?,
+        })
+    }
+
+    /// Several layers of one input as one: their outputs lie side by side.
+    pub(super) fn stack(layers: &[Self]) -> Result<Self> {
+        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
+        let biases: Vec<&Tensor> = layers.iter().map(|layer| &layer.bias).collect();
+        Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias: Tensor::f_cat(&biases, 0)? })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+    }
+}
+
+/// A square convolution.
+#[derive(Debug)]
+pub(super) struct Conv {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv {
+    /// `name.weight` `[outputs, inputs, side, side]` and `name.bias`; stride 1, and as much padding as keeps the
+    /// size.
+    pub(super) fn take(
+        weights: &mut Weights,
+        name: &str,
+        outputs: i64,
+        inputs: i64,
+        side: i64,
+        place: Place,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: weights.take(&format!("{name}.weight"), &[outputs, inputs, side, side], place)?,
+            bias: weights.take(&format!("{name}.bias"), &[outputs], place)?,
+            stride: 1,
+            padding: side / 2,
+        })
+    }
+
+    /// The same weights with another stride, and no padding.
+    pub(super) fn strided(self, stride: i64) -> Self {
+        Self { stride, padding: 0, ..self }
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        Ok(x.f_conv2d(&self.weight, Some(&self.bias), stride, padding, [1, 1], 1)?)
+    }
+}
+
+/// Group normalisation with learned scale and shift.
+#[derive(Debug)]
+pub(super) struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// `name.weight` and `name.bias`, `[channels]`.
+    pub(super) fn take(
+        weights: &mut Weights,
+        name: &str,
+        channels: i64,
+        groups: i64,
+        eps: f64,
+        place: Place,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: weights.take(&format!("{name}.weight"), &[channels], place)?,
+            bias: weights.take(&format!("{name}.bias"), &[channels], place)?,
+            groups,
+            eps,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}

@@ -1,0 +1,114 @@
+//! Frozen networks: an autoencoder and a class-conditional diffusion transformer, read from a diffusers folder.
+
+mod config;
+mod dit;
+mod dit_layout;
+mod embedding;
+mod layers;
+mod vae;
+mod weights;
+
+pub use config::{DitConfig, SchedulerConfig, VaeConfig};
+#[doc(hidden)]
+pub use dit::Convention;
+pub use dit::{Dit, Guided};
+pub use vae::{Posterior, Vae};
+pub use weights::{Place, Weights};
+
+use crate::{Error, NoiseSchedule, Result};
+use config::read_json;
+use diver_loaders::Digest;
+use std::path::Path;
+use tch::{Device, Kind};
+
+/// An autoencoder, a diffusion transformer that works on its latents, and the noise levels of its training.
+///
+/// ```no_run
+/// use diver::backbone::Backbone;
+/// use tch::{Device, Kind};
+///
+/// let backbone = Backbone::from_folder("DiT-XL-2-256".as_ref(), Device::Cpu, Kind::Float)?;
+/// assert_eq!(backbone.resolution(), 256);
+/// # Ok::<(), diver::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Backbone {
+    dit: Dit,
+    vae: Vae,
+    schedule: NoiseSchedule,
+    digest: Digest,
+}
+
+impl Backbone {
+    /// Reads a diffusers folder: `transformer/`, `vae/` and `scheduler/`, each with its `config.json`
+    /// (`scheduler_config.json`), the first two with safetensors weights of any floating-point dtype. The
+    /// transformer computes in `kind`, the autoencoder in f32.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] names the file that is missing or damaged and, for weights, the keys that
+    /// are missing, unknown or of another shape.
+    pub fn from_folder(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::file(folder, "there is no such folder"));
+        }
+        let (transformer, autoencoder) = (folder.join("transformer"), folder.join("vae"));
+        let dit_config: DitConfig = read_json(&transformer.join("config.json"))?;
+        let vae_config: VaeConfig = read_json(&autoencoder.join("config.json"))?;
+        let scheduler_path = folder.join("scheduler/scheduler_config.json");
+        let scheduler: SchedulerConfig = read_json(&scheduler_path)?;
+        let schedule =
+            scheduler.noise_schedule().map_err(|error| Error::file(&scheduler_path, error.to_string()))?;
+        if dit_config.in_channels != vae_config.latent_channels {
+            let reason = format!(
+                "latents have {} channels in vae/config.json and {} in transformer/config.json",
+                vae_config.latent_channels, dit_config.in_channels
+            );
+            return Err(Error::file(folder, reason));
+        }
+
+        let _no_grad = tch::no_grad_guard();
+        let vae_weights = Weights::read_folder(&autoencoder)?;
+        let dit_weights = Weights::read_folder(&transformer)?;
+        let parts = serde_json::json!({
+            "transformer": {"config": dit_config, "weights": dit_weights.digest()},
+            "vae": {"config": vae_config, "weights": vae_weights.digest()},
+            "scheduler": scheduler,
+        });
+        Ok(Self {
+            vae: Vae::new(vae_config, vae_weights, Place { device, kind: Kind::Float })?,
+            dit: Dit::new(dit_config, dit_weights, Place { device, kind })?,
+            schedule,
+            digest: Digest::of(parts.to_string().as_bytes()),
+        })
+    }
+
+    /// The diffusion transformer.
+    #[must_use]
+    pub fn dit(&self) -> &Dit {
+        &self.dit
+    }
+
+    /// The autoencoder.
+    #[must_use]
+    pub fn vae(&self) -> &Vae {
+        &self.vae
+    }
+
+    /// The noise levels of training.
+    #[must_use]
+    pub fn schedule(&self) -> &NoiseSchedule {
+        &self.schedule
+    }
+
+    /// Hash of the weight files and of what the configurations say: equal for backbones that compute the same.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Rows and columns of the images that it works on: the transformer's latents, times the autoencoder's factor.
+    #[must_use]
+    pub fn resolution(&self) -> i64 {
+        self.dit.config().sample_size * self.vae.config().downscale()
+    }
+}

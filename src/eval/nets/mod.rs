@@ -1,0 +1,272 @@
+//! The networks that distilled datasets are judged with.
+
+mod convnet;
+mod layers;
+mod mlp;
+mod mobilenet;
+mod resnet;
+mod vit;
+
+use diver_loaders::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use tch::nn::{self, ModuleT};
+use tch::{Device, Tensor};
+
+/// A family of networks, each in one small size.
+///
+/// ```
+/// use diver::eval::Architecture;
+///
+/// assert_eq!("mobilenet".parse::<Architecture>()?, Architecture::MobileNet);
+/// assert_eq!(Architecture::ViT.to_string(), "ViT");
+/// assert!("lenet".parse::<Architecture>().is_err());
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Architecture {
+    /// Three blocks of convolution, instance norm, ReLU and average pooling: what classic methods distil on.
+    ConvNet,
+    /// Eight residual blocks in four stages, batch norm.
+    ResNet,
+    /// Six inverted residual blocks of depthwise convolutions, batch norm.
+    MobileNet,
+    /// Four pre-norm transformer layers over patches of 4 x 4 pixels.
+    ViT,
+    /// Two hidden layers of 128.
+    Mlp,
+}
+
+impl Architecture {
+    /// Every architecture, the ConvNet first.
+    pub const ALL: [Self; 5] = [Self::ConvNet, Self::ResNet, Self::MobileNet, Self::ViT, Self::Mlp];
+
+    /// The name as tables print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConvNet => "ConvNet",
+            Self::ResNet => "ResNet",
+            Self::MobileNet => "MobileNet",
+            Self::ViT => "ViT",
+            Self::Mlp => "MLP",
+        }
+    }
+
+    fn build(self, root: &nn::Path<'_>, side: i64, classes: i64) -> Box<dyn ModuleT> {
+        match self {
+            Self::ConvNet => Box::new(convnet::convnet(root, side, classes)),
+            Self::ResNet => Box::new(resnet::resnet(root, classes)),
+            Self::MobileNet => Box::new(mobilenet::mobilenet(root, classes)),
+            Self::ViT => Box::new(vit::Vit::new(root, side, classes)),
+            Self::Mlp => Box::new(mlp::mlp(root, side, classes)),
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = Error;
+
+    /// The name in any case.
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::config("net", format!("`{name}` is not known; known are {known}"))
+        })
+    }
+}
+
+/// A network with weights of its own.
+///
+/// ```
+/// use diver::eval::{Architecture, Network};
+/// use tch::{Device, Kind, Tensor};
+///
+/// let network = Network::new(Architecture::ResNet, 32, 10, 0, Device::Cpu)?;
+/// let logits = network.logits(&Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu)), false)?;
+/// assert_eq!(logits.size(), [2, 10]);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Network {
+    architecture: Architecture,
+    side: i64,
+    classes: i64,
+    weights: nn::VarStore,
+    module: Box<dyn ModuleT>,
+}
+
+/// torch's generator is one for the whole process: held from seeding it to the last weight drawn.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+impl Network {
+    /// Initial weights drawn from `seed` as PyTorch's own layers draw them. RGB images of `side` x `side` pixels
+    /// in (`side` a multiple of 8), `classes` logits out.
+    ///
+    /// # Errors
+    /// If `side` is 0 or no multiple of 8, or `classes` is 0.
+    pub fn new(
+        architecture: Architecture,
+        side: usize,
+        classes: usize,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self> {
+        // The ConvNet halves the image three times; the ViT cuts it into patches of 4.
+        let side = match i64::try_from(side) {
+            Ok(s) if s > 0 && s % 8 == 0 => s,
+            _ => return Err(Error::config("side", format!("{side} is not a multiple of 8 above 0"))),
+        };
+        let classes = match i64::try_from(classes) {
+            Ok(c) if c > 0 => c,
+            _ => return Err(Error::config("classes", format!("{classes} is not a number of classes"))),
+        };
+        let weights = nn::VarStore::new(device);
+        let _generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+        tch::manual_seed(seed.cast_signed());
+        let module = architecture.build(&weights.root(), side, classes);
+        Ok(Self { architecture, side, classes, weights, module })
+    }
+
+    /// Logits `[B, classes]` of normalised `images` `[B, 3, side, side]`. With `train`, batch norms use the
+    /// batch's own statistics and update their running ones.
+    ///
+    /// # Errors
+    /// If the images have another shape.
+    pub fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        match images.size()[..] {
+            [batch, 3, height, width] if batch > 0 && (height, width) == (self.side, self.side) => {
+                Ok(self.module.forward_t(images, train))
+            }
+            _ => {
+                let reason = format!(
+                    "shape {:?}, the network takes [B, 3, {side}, {side}]",
+                    images.size(),
+                    side = self.side
+                );
+                Err(Error::config("images", reason))
+            }
+        }
+    }
+
+    /// What it is.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// Number of logits.
+    pub fn classes(&self) -> i64 {
+        self.classes
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.weights.device()
+    }
+
+    /// The weights, for an optimizer or to save them.
+    pub fn weights(&self) -> &nn::VarStore {
+        &self.weights
+    }
+
+    /// The weights, to load other ones.
+    pub fn weights_mut(&mut self) -> &mut nn::VarStore {
+        &mut self.weights
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn network(architecture: Architecture, seed: u64) -> Network {
+        Network::new(architecture, 32, 10, seed, Device::Cpu).unwrap()
+    }
+
+    fn parameters(network: &Network) -> usize {
+        network.weights().trainable_variables().iter().map(Tensor::numel).sum()
+    }
+
+    /// Counts of the PyTorch modules of the same definition.
+    #[test]
+    fn parameter_counts_are_those_of_the_pytorch_modules() {
+        let counts = Architecture::ALL.map(|a| parameters(&network(a, 0)));
+        assert_eq!(counts, [24_714, 701_466, 128_986, 141_898, 411_146]);
+    }
+
+    /// Every parameter `0.1 cos(i)`, running statistics 0 and 1, input `sin(i)`, evaluation mode: the first three
+    /// logits of image 1 as the PyTorch modules give them.
+    #[test]
+    fn logits_are_those_of_the_pytorch_modules() {
+        let wave = |size: &[i64], f: fn(&Tensor) -> Tensor| {
+            f(&Tensor::arange(size.iter().product::<i64>(), FLOAT)).reshape(size)
+        };
+        let images = wave(&[2, 3, 32, 32], Tensor::sin);
+        let expected = [
+            (Architecture::ConvNet, [0.1261611, 0.0249526, -0.0098046]),
+            (Architecture::ResNet, [1.0851416, -0.6351155, -0.0717439]),
+            (Architecture::MobileNet, [0.5496844, -0.3872267, 0.3697074]),
+            (Architecture::ViT, [0.4284625, 0.1921703, -0.2618148]),
+            (Architecture::Mlp, [1.6459001, -1.2782314, 0.2587226]),
+        ];
+        for (architecture, logits) in expected {
+            let network = network(architecture, 0);
+            tch::no_grad(|| {
+                for mut parameter in network.weights().trainable_variables() {
+                    parameter.copy_(&(wave(&parameter.size(), Tensor::cos) * 0.1));
+                }
+            });
+            let found: Vec<f64> = network.logits(&images, false).unwrap().get(1).try_into().unwrap();
+            for (found, expected) in found.iter().zip(logits) {
+                assert!((found - expected).abs() < 1e-5, "{architecture}: {found} is not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_network_takes_larger_images_and_other_classes() {
+        for architecture in Architecture::ALL {
+            let network = Network::new(architecture, 64, 7, 0, Device::Cpu).unwrap();
+            let logits = network.logits(&Tensor::zeros([3, 3, 64, 64], FLOAT), true).unwrap();
+            assert_eq!(logits.size(), [3, 7], "{architecture}");
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_the_weights() {
+        let first = |seed| {
+            let weights = network(Architecture::Mlp, seed).weights().trainable_variables();
+            Vec::<f32>::try_from(weights[0].flatten(0, -1)).unwrap()
+        };
+        assert_eq!(first(1), first(1));
+        assert_ne!(first(1), first(2));
+    }
+
+    #[test]
+    fn initial_weights_lie_within_the_bound_of_pytorch() {
+        let weights = network(Architecture::ConvNet, 0).weights().variables();
+        // 32 channels in, 3 x 3.
+        let bound = 1.0 / f64::from(32 * 9).sqrt();
+        let largest = weights["blocks.1.conv.weight"].abs().max().double_value(&[]);
+        assert!((0.99 * bound..=bound).contains(&largest), "{largest} of {bound}");
+    }
+
+    #[test]
+    fn wrong_sizes_are_refused() {
+        assert!(Network::new(Architecture::ViT, 30, 10, 0, Device::Cpu).is_err());
+        assert!(Network::new(Architecture::ViT, 0, 10, 0, Device::Cpu).is_err());
+        assert!(Network::new(Architecture::ViT, 32, 0, 0, Device::Cpu).is_err());
+        let error = network(Architecture::Mlp, 0).logits(&Tensor::zeros([1, 3, 28, 28], FLOAT), false);
+        assert!(error.unwrap_err().to_string().contains("[1, 3, 28, 28]"));
+    }
+}

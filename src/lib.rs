@@ -1,0 +1,60 @@
+//! **diver** turns a distilled dataset into a data loader of refined images.
+//!
+//! A distilled dataset is a few synthetic images for each class, made so that a network trained on them does nearly
+//! as well as on the real set. Most of them overfit the small network they were distilled on. DIVER (arXiv
+//! 2605.12649) repairs them with frozen models alone: encode each image with an autoencoder, noise the latent, run a
+//! class-conditional diffusion model back to a clean latent while pulling it toward the distilled one, decode.
+//!
+//! This crate is that method on libtorch, beside the engine of [`diver_loaders`], which reads the sets, caches what
+//! was refined and streams it:
+//!
+//! - [`open`] and [`Loader`] (of the engine): a set on disk, and its batches; [`BatchExt`] makes them tensors;
+//! - [`method`]: the paper as pure tensor code;
+//! - [`backbone`]: the frozen networks, read from a diffusers folder;
+//! - [`Refiner`]: pixels in, refined pixels out, for the engine's [`Refine`];
+//! - [`eval`]: what a set teaches to networks that it was not distilled on.
+//!
+//! ```no_run
+//! use diver::{BatchExt, Cache, Loader, Refiner};
+//! use tch::Device;
+//!
+//! let refiner = Refiner::from_pretrained("DiT-XL-2-256")?;
+//! let mut loader = Loader::builder(diver::open("mtt_imagenette_ipc10")?)
+//!     .refiner(refiner)
+//!     .cache(Cache::open("~/.cache/diver")?)
+//!     .shuffle(true)
+//!     .build()?;
+//! for epoch in 0..300 {
+//!     for batch in loader.epoch(epoch) {
+//!         let (images, targets) = batch?.to_tch(Device::cuda_if_available())?;
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod backbone;
+mod batch;
+mod device;
+mod error;
+pub mod eval;
+pub mod method;
+mod refiner;
+
+pub use batch::BatchExt;
+pub use device::{DeviceChoice, Precision};
+pub use error::{Error, Result};
+pub use method::{
+    Chain, ChainKind, Gradient, Knobs, KnobsBuilder, Mode, NoiseSchedule, Sigma, Start, WindowEnds,
+};
+pub use refiner::{Noise, Refiner, RefinerBuilder};
+
+pub use diver_loaders::{
+    Batch, Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, Loader, LoaderBuilder,
+    LoaderState, MemorySource, Mix, Normalize, OnMiss, OpenOptions, Refine, Refinery, RgbImage, Sample,
+    Sheet, Source, SourceInfo, Stats, StoredPixels, Uneven, ValueSpace, open,
+};
+
+/// The examples of the README, for the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

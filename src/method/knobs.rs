@@ -1,0 +1,407 @@
+//! Every setting of the method, validated.
+
+use super::switches::{ChainKind, Gradient, Mode, Sigma, Start, WindowEnds};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The number of steps for which the paper gives `t_f` and the window; other numbers scale them in proportion.
+const PAPER_STEPS: usize = 50;
+
+/// Every setting of the method. The default is the paper's.
+///
+/// A `Knobs` is always valid: it comes from [`Knobs::builder`] or from JSON, both of which check.
+///
+/// ```
+/// use diver::{Knobs, Sigma};
+///
+/// let knobs = Knobs::builder().steps(20).gamma(0.2).sigma(Sigma::Marginal).build()?;
+/// assert_eq!((knobs.t_f(), knobs.window()), (10, (16, 10)));
+/// assert_eq!(knobs, serde_json::from_str(&serde_json::to_string(&knobs)?)?);
+///
+/// let refused = Knobs::builder().gamma(-1.0).build().unwrap_err();
+/// assert_eq!(refused.to_string(), "gamma: -1 is not a number from 0 up");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "KnobsBuilder")]
+pub struct Knobs {
+    mode: Mode,
+    steps: usize,
+    t_f: usize,
+    window: (usize, usize),
+    gamma: f64,
+    cfg_scale: f64,
+    cfg_channels: usize,
+    sigma: Sigma,
+    chain: ChainKind,
+    start: Start,
+    window_ends: WindowEnds,
+    gradient: Gradient,
+    refine_seed: u64,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Full,
+            steps: PAPER_STEPS,
+            t_f: 25,
+            window: (40, 25),
+            gamma: 0.1,
+            cfg_scale: 4.0,
+            cfg_channels: 3,
+            sigma: Sigma::Posterior,
+            chain: ChainKind::Dit,
+            start: Start::Tr,
+            window_ends: WindowEnds::Closed,
+            gradient: Gradient::Latent,
+            refine_seed: 0,
+        }
+    }
+}
+
+impl Knobs {
+    /// The paper's settings, ready to be changed.
+    #[must_use]
+    pub fn builder() -> KnobsBuilder {
+        KnobsBuilder::default()
+    }
+
+    /// These settings, ready to be changed. `t_f` and the window stay as they are, whatever `steps` becomes.
+    #[must_use]
+    pub fn to_builder(&self) -> KnobsBuilder {
+        KnobsBuilder {
+            mode: Some(self.mode),
+            steps: Some(self.steps),
+            t_f: Some(self.t_f),
+            window: Some(self.window),
+            gamma: Some(self.gamma),
+            cfg_scale: Some(self.cfg_scale),
+            cfg_channels: Some(self.cfg_channels),
+            sigma: Some(self.sigma),
+            chain: Some(self.chain),
+            start: Some(self.start),
+            window_ends: Some(self.window_ends),
+            gradient: Some(self.gradient),
+            refine_seed: Some(self.refine_seed),
+        }
+    }
+
+    /// Which parts of the method run.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Number of steps of the chain, 2 or more; 50 in the paper.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// The step to which inheritance noises the distilled latent, 1 to `steps`; 25 of 50 in the paper.
+    #[must_use]
+    pub fn t_f(&self) -> usize {
+        self.t_f
+    }
+
+    /// The guidance window `(high, low)` in steps; (40, 25) of 50 in the paper.
+    #[must_use]
+    pub fn window(&self) -> (usize, usize) {
+        self.window
+    }
+
+    /// Strength of guidance, 0 or more; 0.1 in the paper, 0.02 for NCFM.
+    #[must_use]
+    pub fn gamma(&self) -> f64 {
+        self.gamma
+    }
+
+    /// Scale of classifier-free guidance, 0 or more; 1 means none.
+    #[must_use]
+    pub fn cfg_scale(&self) -> f64 {
+        self.cfg_scale
+    }
+
+    /// How many latent channels classifier-free guidance acts on: 3 as in the DiT repository, 4 as in diffusers.
+    #[must_use]
+    pub fn cfg_channels(&self) -> usize {
+        self.cfg_channels
+    }
+
+    /// What `sigma_t` stands for.
+    #[must_use]
+    pub fn sigma(&self) -> Sigma {
+        self.sigma
+    }
+
+    /// Which timesteps are visited.
+    #[must_use]
+    pub fn chain(&self) -> ChainKind {
+        self.chain
+    }
+
+    /// Where the chain starts.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Which ends belong to the window.
+    #[must_use]
+    pub fn window_ends(&self) -> WindowEnds {
+        self.window_ends
+    }
+
+    /// The vector along which guidance pulls.
+    #[must_use]
+    pub fn gradient(&self) -> Gradient {
+        self.gradient
+    }
+
+    /// Seed of the noise.
+    #[must_use]
+    pub fn refine_seed(&self) -> u64 {
+        self.refine_seed
+    }
+
+    /// How many steps run: all of them, or `t_f` if the chain starts there.
+    #[must_use]
+    pub fn executed_steps(&self) -> usize {
+        match self.start {
+            Start::Tr => self.steps,
+            Start::Tf => self.t_f,
+        }
+    }
+}
+
+/// Settings on their way to [`Knobs`]; what is not set takes the paper's value.
+///
+/// ```
+/// use diver::{Knobs, Mode};
+///
+/// let knobs = Knobs::builder().mode(Mode::Si).refine_seed(7).build()?;
+/// assert_eq!(knobs.steps(), 50);
+/// # Ok::<(), diver::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KnobsBuilder {
+    mode: Option<Mode>,
+    steps: Option<usize>,
+    t_f: Option<usize>,
+    window: Option<(usize, usize)>,
+    gamma: Option<f64>,
+    cfg_scale: Option<f64>,
+    cfg_channels: Option<usize>,
+    sigma: Option<Sigma>,
+    chain: Option<ChainKind>,
+    start: Option<Start>,
+    window_ends: Option<WindowEnds>,
+    gradient: Option<Gradient>,
+    refine_seed: Option<u64>,
+}
+
+impl KnobsBuilder {
+    /// Which parts of the method run.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Number of steps, 2 or more. Unless they are set too, `t_f` and the window scale in proportion.
+    #[must_use]
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.steps = Some(steps);
+        self
+    }
+
+    /// The step to which inheritance noises the distilled latent, 1 to `steps`.
+    #[must_use]
+    pub fn t_f(mut self, t_f: usize) -> Self {
+        self.t_f = Some(t_f);
+        self
+    }
+
+    /// The guidance window in steps, `1 <= low <= high <= steps`.
+    #[must_use]
+    pub fn window(mut self, high: usize, low: usize) -> Self {
+        self.window = Some((high, low));
+        self
+    }
+
+    /// Strength of guidance, 0 or more.
+    #[must_use]
+    pub fn gamma(mut self, gamma: f64) -> Self {
+        self.gamma = Some(gamma);
+        self
+    }
+
+    /// Scale of classifier-free guidance, 0 or more; 1 means none.
+    #[must_use]
+    pub fn cfg_scale(mut self, cfg_scale: f64) -> Self {
+        self.cfg_scale = Some(cfg_scale);
+        self
+    }
+
+    /// How many latent channels classifier-free guidance acts on, 3 or 4.
+    #[must_use]
+    pub fn cfg_channels(mut self, cfg_channels: usize) -> Self {
+        self.cfg_channels = Some(cfg_channels);
+        self
+    }
+
+    /// What `sigma_t` stands for.
+    #[must_use]
+    pub fn sigma(mut self, sigma: Sigma) -> Self {
+        self.sigma = Some(sigma);
+        self
+    }
+
+    /// Which timesteps are visited.
+    #[must_use]
+    pub fn chain(mut self, chain: ChainKind) -> Self {
+        self.chain = Some(chain);
+        self
+    }
+
+    /// Where the chain starts.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// Which ends belong to the window.
+    #[must_use]
+    pub fn window_ends(mut self, window_ends: WindowEnds) -> Self {
+        self.window_ends = Some(window_ends);
+        self
+    }
+
+    /// The vector along which guidance pulls.
+    #[must_use]
+    pub fn gradient(mut self, gradient: Gradient) -> Self {
+        self.gradient = Some(gradient);
+        self
+    }
+
+    /// Seed of the noise.
+    #[must_use]
+    pub fn refine_seed(mut self, refine_seed: u64) -> Self {
+        self.refine_seed = Some(refine_seed);
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Knob`] names the first one that has a value it cannot have, and what is allowed.
+    pub fn build(self) -> Result<Knobs> {
+        let paper = Knobs::default();
+        let steps = self.steps.unwrap_or(paper.steps);
+        if steps < 2 {
+            return Err(Error::knob("steps", format!("{steps} is not a number from 2 up")));
+        }
+        let scaled = |of_paper: usize| in_proportion(of_paper, steps);
+        let t_f = self.t_f.unwrap_or_else(|| scaled(paper.t_f));
+        if !(1..=steps).contains(&t_f) {
+            return Err(Error::knob("t_f", format!("{t_f} is not a step from 1 to {steps}")));
+        }
+        let (high, low) = self.window.unwrap_or_else(|| (scaled(paper.window.0), scaled(paper.window.1)));
+        if !(1 <= low && low <= high && high <= steps) {
+            return Err(Error::knob(
+                "window",
+                format!("{high}..{low} is not two steps from {steps} down to 1, the higher first"),
+            ));
+        }
+        let cfg_channels = self.cfg_channels.unwrap_or(paper.cfg_channels);
+        if !matches!(cfg_channels, 3 | 4) {
+            return Err(Error::knob("cfg_channels", format!("{cfg_channels} is neither 3 nor 4")));
+        }
+        Ok(Knobs {
+            mode: self.mode.unwrap_or_default(),
+            steps,
+            t_f,
+            window: (high, low),
+            gamma: not_negative("gamma", self.gamma.unwrap_or(paper.gamma))?,
+            cfg_scale: not_negative("cfg_scale", self.cfg_scale.unwrap_or(paper.cfg_scale))?,
+            cfg_channels,
+            sigma: self.sigma.unwrap_or_default(),
+            chain: self.chain.unwrap_or_default(),
+            start: self.start.unwrap_or_default(),
+            window_ends: self.window_ends.unwrap_or_default(),
+            gradient: self.gradient.unwrap_or_default(),
+            refine_seed: self.refine_seed.unwrap_or(paper.refine_seed),
+        })
+    }
+}
+
+impl TryFrom<KnobsBuilder> for Knobs {
+    type Error = Error;
+
+    fn try_from(builder: KnobsBuilder) -> Result<Self> {
+        builder.build()
+    }
+}
+
+/// A step of the paper's 50, in a chain of `steps`: rounded, and never 0.
+fn in_proportion(of_paper: usize, steps: usize) -> usize {
+    let exact = of_paper as f64 * steps as f64 / PAPER_STEPS as f64;
+    (exact.round() as usize).max(1)
+}
+
+fn not_negative(knob: &'static str, value: f64) -> Result<f64> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(Error::knob(knob, format!("{value} is not a number from 0 up")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_builder_starts_from_the_paper() {
+        assert_eq!(Knobs::builder().build().unwrap(), Knobs::default());
+        assert_eq!(Knobs::default().to_builder().build().unwrap(), Knobs::default());
+        assert_eq!(serde_json::from_str::<Knobs>("{}").unwrap(), Knobs::default());
+    }
+
+    #[test]
+    fn other_numbers_of_steps_scale_what_is_not_set() {
+        let of = |steps| {
+            let knobs = Knobs::builder().steps(steps).build().unwrap();
+            (knobs.t_f(), knobs.window())
+        };
+        assert_eq!(of(100), (50, (80, 50)));
+        assert_eq!(of(25), (13, (20, 13)));
+        assert_eq!(of(2), (1, (2, 1)));
+        let set = Knobs::builder().steps(100).t_f(25).window(40, 25).build().unwrap();
+        assert_eq!((set.t_f(), set.window()), (25, (40, 25)));
+    }
+
+    #[test]
+    fn refusals_name_the_knob() {
+        let refused = |builder: KnobsBuilder| builder.build().unwrap_err().to_string();
+        assert_eq!(refused(Knobs::builder().steps(1)), "steps: 1 is not a number from 2 up");
+        assert_eq!(refused(Knobs::builder().t_f(51)), "t_f: 51 is not a step from 1 to 50");
+        assert!(refused(Knobs::builder().window(25, 40)).starts_with("window: 25..40 is not"));
+        assert!(refused(Knobs::builder().gamma(f64::NAN)).starts_with("gamma: NaN is not"));
+        assert!(refused(Knobs::builder().cfg_channels(5)).starts_with("cfg_channels: 5 is"));
+        let unknown = serde_json::from_str::<Knobs>(r#"{"sigma": "prior"}"#).unwrap_err().to_string();
+        assert!(unknown.contains("sigma: `prior` is none of posterior, marginal"), "{unknown}");
+        assert!(serde_json::from_str::<Knobs>(r#"{"gama": 1}"#).is_err());
+    }
+
+    #[test]
+    fn names_go_both_ways() {
+        for mode in Mode::ALL {
+            assert_eq!(mode.to_string().parse::<Mode>().unwrap(), *mode);
+        }
+        assert_eq!(serde_json::to_string(&ChainKind::SdLeading1).unwrap(), "\"sd_leading1\"");
+    }
+}

@@ -1,0 +1,34 @@
+//! DIVER (arXiv 2605.12649) as pure tensor code: no files, no networks, no devices.
+//!
+//! ```text
+//! z  = sqrt(abar_f) z0 + sqrt(1 - abar_f) eps                          semantic inheritance   (semantic.rs)
+//! for k = N..1:
+//!     e  = eps_u + s (eps_c - eps_u)                                   classifier-free guidance (guidance.rs)
+//!     x0 = r_k z - m_k e ;  z' = a_k x0 + b_k e                        DDIM, eta = 0              (ddim.rs)
+//!     if low <= k <= high:  z' = z' - gamma sigma_k (z - z0)           semantic guidance and fusion (semantic.rs)
+//!     z  = z'
+//! ```
+//!
+//! `z0` is the scaled latent of the distilled image and `eps` its noise ([`normals`]); the scalars come from a
+//! [`Chain`], the choices from [`Knobs`], the network from whatever implements [`Denoiser`].
+
+mod ddim;
+mod guidance;
+mod images;
+mod knob_enum;
+mod knobs;
+mod noise;
+mod presets;
+mod sampler;
+mod schedule;
+mod semantic;
+mod switches;
+
+pub use ddim::learned_sigma;
+pub use guidance::classifier_free;
+pub use images::{Interpolation, from_network, to_network};
+pub use knobs::{Knobs, KnobsBuilder};
+pub use noise::{CONTEXT, latent_noise, normals};
+pub use sampler::{Denoiser, Prediction, Sampler, sample_latents};
+pub use schedule::{Chain, NoiseSchedule};
+pub use switches::{ChainKind, Gradient, Mode, Sigma, Start, WindowEnds};

@@ -1,0 +1,81 @@
+//! The three additions of DIVER (arXiv 2605.12649) to a diffusion sampler, one function each: semantic inheritance
+//! (SI), semantic guidance (SG) and semantic fusion (SF). `z0` is the distilled latent throughout.
+
+use super::Knobs;
+use super::ddim::learned_sigma;
+use super::schedule::Chain;
+use super::switches::Gradient;
+use crate::{Error, Result};
+use tch::Tensor;
+
+/// SI: the latent from which the chain starts, `sqrt(abar) z0 + sqrt(1 - abar) eps` at the noise level of step
+/// `t_f`; without inheritance the noise alone. `[B, C, h, w]`, f32.
+pub(super) fn inherited_start(chain: &Chain, knobs: &Knobs, z0: &Tensor, noise: &Tensor) -> Result<Tensor> {
+    if !knobs.mode().inherits() {
+        return Ok(noise.shallow_clone());
+    }
+    let abar = chain.abar(knobs.t_f());
+    Ok(z0.f_mul_scalar(abar.sqrt())?.f_add(&noise.f_mul_scalar((1.0 - abar).sqrt())?)?)
+}
+
+/// SF: whether step `k` is guided. The window bounds the semantic phase of the chain, between a concrete phase in
+/// which the model lays out the scene and a refining one in which it draws the details.
+pub(super) fn is_guided(knobs: &Knobs, k: usize) -> bool {
+    knobs.mode().guides() && (!knobs.mode().fuses() || knobs.window_ends().contains(knobs.window(), k))
+}
+
+/// What a guided step knows.
+pub(super) struct GuidedStep<'a> {
+    pub(super) z0: &'a Tensor,
+    /// The latent before the step.
+    pub(super) z: &'a Tensor,
+    /// The clean latent that the step predicts.
+    pub(super) x0: &'a Tensor,
+    /// Where the DDIM step lands.
+    pub(super) next: &'a Tensor,
+    /// The variance head's output for the conditional branch, if the network has one.
+    pub(super) variance: Option<&'a Tensor>,
+}
+
+/// SG: `s(z_k, k, eps) - gamma sigma_k grad G(z_k)` with `G(z) = |z - z0|^2 / 2`: the DDIM step, pulled toward the
+/// distilled latent.
+pub(super) fn guide(chain: &Chain, knobs: &Knobs, k: usize, step: &GuidedStep<'_>) -> Result<Tensor> {
+    let point = match knobs.gradient() {
+        Gradient::Latent => step.z,
+        Gradient::After => step.next,
+        Gradient::X0 => step.x0,
+    };
+    let pull = point.f_sub(step.z0)?;
+    let weighted = match chain.sigma(knobs.sigma(), k) {
+        // One f64 product first, so that the tensor is multiplied once.
+        Some(sigma) => pull.f_mul_scalar(knobs.gamma() * sigma)?,
+        None => {
+            let variance = step.variance.ok_or_else(|| {
+                Error::knob("sigma", "`learned` needs a network with a variance head; this one has none")
+            })?;
+            pull.f_mul(&learned_sigma(chain, k, variance)?.f_mul_scalar(knobs.gamma())?)?
+        }
+    };
+    Ok(step.next.f_sub(&weighted)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mode, WindowEnds};
+
+    fn guided(mode: Mode, ends: WindowEnds) -> Vec<usize> {
+        let knobs = Knobs::builder().mode(mode).window_ends(ends).build().unwrap();
+        (1..=50).filter(|k| is_guided(&knobs, *k)).collect()
+    }
+
+    #[test]
+    fn the_window_opens_for_fusion_alone() {
+        let range = |low, high| (low..=high).collect::<Vec<_>>();
+        assert_eq!(guided(Mode::Full, WindowEnds::Closed), range(25, 40));
+        assert_eq!(guided(Mode::SgSf, WindowEnds::High), range(26, 40));
+        assert_eq!(guided(Mode::Full, WindowEnds::ZeroBased), range(26, 41));
+        assert_eq!(guided(Mode::SiSg, WindowEnds::Closed), range(1, 50));
+        assert!(guided(Mode::Si, WindowEnds::Closed).is_empty());
+    }
+}

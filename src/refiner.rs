@@ -1,0 +1,444 @@
+//! Pixels in, refined pixels out.
+
+use crate::backbone::Backbone;
+use crate::method::{Interpolation, Knobs, Mode, from_network, latent_noise, sample_latents, to_network};
+use crate::{Chain, DeviceChoice, Error, Precision, Result};
+use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
+use diver_loaders::{CancelToken, Conditioning, Refine, RgbImage};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// Counts the changes to this code that change pixels; part of every fingerprint.
+const ALGORITHM: u32 = 1;
+
+/// Images refined at a time unless the caller says otherwise.
+const BATCH: usize = 32;
+
+/// DIVER on a frozen backbone: implements [`Refine`] for the engine, and shows its three stages, [`encode`],
+/// [`sample_latents`] and [`decode`], to everyone else.
+///
+/// ```no_run
+/// use diver::{CancelToken, Refiner};
+/// use diver_loaders::refine::Silent;
+/// use tch::{Device, Kind, Tensor};
+///
+/// let refiner = Refiner::from_pretrained("DiT-XL-2-256")?;
+/// let images = Tensor::rand([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+/// let z0 = refiner.encode(&images)?;
+/// let noise = z0.randn_like();
+/// let z = refiner.sample_latents(&z0, &[207, 388], &noise, &CancelToken::new(), &Silent)?;
+/// assert_eq!(refiner.decode(&z)?.size(), [2, 3, 256, 256]);
+/// # Ok::<(), diver::Error>(())
+/// ```
+///
+/// [`encode`]: Refiner::encode
+/// [`sample_latents`]: Refiner::sample_latents
+/// [`decode`]: Refiner::decode
+#[derive(Debug)]
+pub struct Refiner {
+    backbone: Backbone,
+    knobs: Knobs,
+    chain: Chain,
+    device: Device,
+    kind: Kind,
+    batch_size: usize,
+}
+
+/// A [`Refiner`] in the making.
+///
+/// ```
+/// use diver::Refiner;
+///
+/// let error = Refiner::builder("no/such/folder").device("cpu").build().unwrap_err();
+/// assert_eq!(error.to_string(), "no/such/folder: there is no such folder");
+/// ```
+#[derive(Clone, Debug)]
+pub struct RefinerBuilder {
+    folder: PathBuf,
+    device: String,
+    dtype: String,
+    knobs: Knobs,
+    batch_size: usize,
+}
+
+impl RefinerBuilder {
+    /// Where to compute: `auto` (the default), `cpu`, `cuda` or `cuda:N`.
+    #[must_use]
+    pub fn device(mut self, device: impl Into<String>) -> Self {
+        self.device = device.into();
+        self
+    }
+
+    /// In which precision the diffusion network computes: `auto` (the default; bf16 on CUDA, else f32), `f32` or
+    /// `bf16`.
+    #[must_use]
+    pub fn dtype(mut self, dtype: impl Into<String>) -> Self {
+        self.dtype = dtype.into();
+        self
+    }
+
+    /// The settings of the method; the paper's unless set.
+    #[must_use]
+    pub fn knobs(mut self, knobs: Knobs) -> Self {
+        self.knobs = knobs;
+        self
+    }
+
+    /// How many images go through the networks at a time, 32 unless set. Halved by itself when the device's memory
+    /// runs out.
+    #[must_use]
+    pub fn batch_size(mut self, images: usize) -> Self {
+        self.batch_size = images;
+        self
+    }
+
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// If an option is not one of those above, the device cannot be used, the folder is not a whole backbone, or
+    /// the chain that the knobs ask for does not exist.
+    pub fn build(self) -> Result<Refiner> {
+        if self.batch_size == 0 {
+            return Err(Error::knob("batch_size", "0 is not a number from 1 up"));
+        }
+        let device: DeviceChoice = self.device.parse()?;
+        let precision: Precision = self.dtype.parse()?;
+        let device = device.resolve()?;
+        let kind = precision.resolve(device);
+        let backbone = Backbone::from_folder(&self.folder, device, kind)?;
+        let chain = Chain::new(self.knobs.chain(), self.knobs.steps(), backbone.schedule())?;
+        let batch_size = self.batch_size;
+        Ok(Refiner { backbone, knobs: self.knobs, chain, device, kind, batch_size })
+    }
+}
+
+/// Where the noise of a batch of latents comes from.
+///
+/// ```
+/// use diver::Noise;
+/// use tch::{Device, Kind, Tensor};
+///
+/// let own = Tensor::randn([1, 4, 8, 8], (Kind::Float, Device::Cpu));
+/// assert!(matches!(Noise::from(&own), Noise::Given(_)));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub enum Noise<'a> {
+    /// The caller's own, `[B, C, h, w]`, f32.
+    Given(&'a Tensor),
+    /// Drawn for each sample from its key and the knobs' `refine_seed`
+    /// ([`latent_noise`](crate::method::latent_noise)).
+    Keyed(&'a [NoiseKey]),
+}
+
+impl<'a> From<&'a Tensor> for Noise<'a> {
+    fn from(noise: &'a Tensor) -> Self {
+        Self::Given(noise)
+    }
+}
+
+impl<'a> From<&'a [NoiseKey]> for Noise<'a> {
+    fn from(keys: &'a [NoiseKey]) -> Self {
+        Self::Keyed(keys)
+    }
+}
+
+impl Refiner {
+    /// The backbone in a diffusers folder with the paper's settings, on the best device there is.
+    ///
+    /// # Errors
+    /// As for [`RefinerBuilder::build`].
+    pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(folder).build()
+    }
+
+    /// A refiner with other settings.
+    #[must_use]
+    pub fn builder(folder: impl AsRef<Path>) -> RefinerBuilder {
+        RefinerBuilder {
+            folder: folder.as_ref().to_owned(),
+            device: DeviceChoice::Auto.to_string(),
+            dtype: Precision::Auto.to_string(),
+            knobs: Knobs::default(),
+            batch_size: BATCH,
+        }
+    }
+
+    /// The frozen networks.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
+    }
+
+    /// The device they are on.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The settings of the method.
+    #[must_use]
+    pub fn knobs(&self) -> &Knobs {
+        &self.knobs
+    }
+
+    /// Changes the settings of the method; the networks stay as they are.
+    ///
+    /// # Errors
+    /// If the chain that the knobs ask for does not exist; the old settings stay.
+    pub fn set_knobs(&mut self, knobs: Knobs) -> Result<()> {
+        self.chain = Chain::new(knobs.chain(), knobs.steps(), self.backbone.schedule())?;
+        self.knobs = knobs;
+        Ok(())
+    }
+
+    /// The scaled latents `z0` (`[B, C, h, w]`, f32, on the refiner's device) of images `[B, 3, H, W]` in [0, 1] of
+    /// any floating-point dtype, device and size: resized to the backbone's size, then the mode of the
+    /// autoencoder's posterior.
+    ///
+    /// # Errors
+    /// If the shape is another, or libtorch fails.
+    pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let images = images.f_to_device(self.device)?.f_to_kind(Kind::Float)?;
+        let images = to_network(&images, self.backbone.resolution(), Interpolation::Bicubic)?;
+        self.backbone.vae().encode(&images)
+    }
+
+    /// Runs the method on latents `z0` (`[B, C, h, w]`, f32, as from [`encode`](Self::encode)) of the given classes:
+    /// refined latents of the same shape. In mode `vae` these are `z0` itself.
+    ///
+    /// # Errors
+    /// If a shape is another, a class does not exist, or libtorch fails; [`Error::Cancelled`] soon after `cancel`
+    /// is set.
+    pub fn sample_latents<'a>(
+        &self,
+        z0: &Tensor,
+        classes: &[usize],
+        noise: impl Into<Noise<'a>>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        if self.knobs.mode() == Mode::Vae {
+            return Ok(z0.shallow_clone());
+        }
+        let (rows, channels, height, width) = z0.size4()?;
+        if rows != classes.len() as i64 {
+            return Err(Error::tensor(
+                "z0",
+                format!("one row for each of {} classes", classes.len()),
+                format!("{rows}"),
+            ));
+        }
+        let z0 = z0.f_to_device(self.device)?;
+        let noise = match noise.into() {
+            Noise::Given(noise) => noise.f_to_device(self.device)?,
+            Noise::Keyed(keys) => latent_noise(self.knobs.refine_seed(), keys, [channels, height, width])?
+                .f_to_device(self.device)?,
+        };
+        let net = self.backbone.dit().guided(classes, self.knobs.cfg_scale(), self.knobs.cfg_channels())?;
+        sample_latents(&net, &self.chain, &self.knobs, &z0, &noise, cancel, progress)
+    }
+
+    /// Images `[B, 3, H, W]` in [0, 1], f32, from scaled latents `[B, C, h, w]`.
+    ///
+    /// # Errors
+    /// If the shape is another, or libtorch fails.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let latents = latents.f_to_device(self.device)?.f_to_kind(Kind::Float)?;
+        from_network(&self.backbone.vae().decode(&latents)?)
+    }
+
+    fn class_of(&self, conditioning: &Conditioning) -> Result<usize> {
+        let classes = self.backbone.dit().num_classes();
+        let refuse = |reason| Error::Conditioning { conditioning: conditioning.to_string(), reason };
+        match conditioning {
+            Conditioning::Class(class) if *class < classes => Ok(*class),
+            Conditioning::Class(_) => {
+                Err(refuse(format!("this backbone knows the classes 0 to {}", classes.saturating_sub(1))))
+            }
+            _ => {
+                Err(refuse(format!("this backbone is conditioned on one of {classes} classes, not on text")))
+            }
+        }
+    }
+
+    /// Refines some images of a batch, all at once.
+    fn refine_some(
+        &self,
+        batch: &RawBatch<'_>,
+        classes: &[usize],
+        images: Range<usize>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>> {
+        let check = || cancel.check().map_err(|_| Error::Cancelled);
+        check()?;
+        let values = 3 * batch.height * batch.width;
+        let shape = [images.len() as i64, 3, batch.height as i64, batch.width as i64];
+        let pixels =
+            Tensor::f_from_slice(&batch.pixels[images.start * values..images.end * values])?.f_view(shape)?;
+        let z0 = self.encode(&pixels)?;
+        check()?;
+        let keys = &batch.keys[images.clone()];
+        let z = self.sample_latents(&z0, &classes[images], keys, cancel, progress)?;
+        check()?;
+        to_images(&self.decode(&z)?)
+    }
+}
+
+impl Refine for Refiner {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        let mut knobs = serde_json::to_value(&self.knobs).ok()?;
+        let refine_seed = knobs.as_object_mut()?.remove("refine_seed")?;
+        Some(serde_json::json!({
+            "refiner": "diver",
+            "algorithm": ALGORITHM,
+            "knobs": knobs,
+            "refine_seed": refine_seed,
+            "backbone": self.backbone.digest(),
+            "dtype": if self.kind == Kind::BFloat16 { "bf16" } else { "f32" },
+            "resolution": self.backbone.resolution(),
+        }))
+    }
+
+    fn preferred_batch(&self) -> usize {
+        self.batch_size
+    }
+
+    fn check_conditioning(&self, conditioning: &Conditioning) -> diver_loaders::Result<()> {
+        self.class_of(conditioning)?;
+        Ok(())
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> diver_loaders::Result<Vec<RgbImage>> {
+        let classes: Vec<usize> =
+            batch.conditioning.iter().map(|c| self.class_of(c)).collect::<Result<_>>()?;
+        let mut limit = self.batch_size;
+        let refined = in_parts(batch.len(), &mut limit, |images| {
+            let part = Part { images: images.clone(), of: batch.len(), progress };
+            self.refine_some(batch, &classes, images, cancel, &part)
+        });
+        self.batch_size = limit;
+        Ok(refined?)
+    }
+}
+
+/// Progress of a whole batch, heard from one of its parts. A step counts once for each image.
+struct Part<'a> {
+    images: Range<usize>,
+    of: usize,
+    progress: &'a dyn Progress,
+}
+
+impl Progress for Part<'_> {
+    fn step(&self, done: usize, total: usize) {
+        self.progress.step(self.images.start * total + self.images.len() * done, self.of * total);
+    }
+}
+
+/// Calls `f` for consecutive ranges of at most `limit` until `count` is covered. Where memory runs out, the limit is
+/// halved for good and the range tried again.
+fn in_parts<T>(
+    count: usize,
+    limit: &mut usize,
+    mut f: impl FnMut(Range<usize>) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let mut done = Vec::with_capacity(count);
+    while done.len() < count {
+        let part = done.len()..count.min(done.len() + *limit);
+        let size = part.len();
+        match f(part) {
+            Ok(refined) => done.extend(refined),
+            Err(error) if error.is_out_of_memory() && size > 1 => {
+                *limit = size / 2;
+                tracing::warn!(%error, "not enough memory for {size} images at a time; going on with {limit}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Images `[B, 3, H, W]` in [0, 1] as bytes.
+fn to_images(images: &Tensor) -> Result<Vec<RgbImage>> {
+    let (count, channels, height, width) = images.size4()?;
+    if images.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        let reason = "values that are not numbers: the weights are damaged, or the precision is too low";
+        return Err(Error::tensor("refined images", "pixels", reason));
+    }
+    let bytes = images.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    let bytes = bytes.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(Device::Cpu)?;
+    let mut data = vec![0; (count * channels * height * width) as usize];
+    let length = data.len();
+    bytes.f_copy_data(&mut data, length)?;
+    let to_image = |image: &[u8]| {
+        RgbImage::new(width as usize, height as usize, image.to_vec())
+            .map_err(|e| Error::tensor("refined images", "RGB images", e.to_string()))
+    };
+    data.chunks_exact((channels * height * width) as usize).map(to_image).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::sync::Mutex;
+    use tch::TchError;
+
+    /// Stands for a device on which `most` images fit.
+    fn fits(most: usize, images: &Range<usize>) -> Result<Vec<usize>> {
+        if images.len() > most {
+            return Err(TchError::Torch("CUDA out of memory.".to_owned()).into());
+        }
+        Ok(images.clone().collect())
+    }
+
+    #[test]
+    fn a_full_device_halves_the_batch_for_good() {
+        let (mut limit, sizes) = (32, RefCell::new(Vec::new()));
+        let all = in_parts(20, &mut limit, |images| {
+            sizes.borrow_mut().push(images.len());
+            fits(6, &images)
+        });
+        assert_eq!(all.unwrap(), (0..20).collect::<Vec<_>>());
+        assert_eq!((limit, sizes.into_inner()), (5, vec![20, 10, 5, 5, 5, 5]));
+    }
+
+    #[test]
+    fn one_image_too_many_is_an_error() {
+        let error = in_parts(4, &mut 4, |images| fits(0, &images)).unwrap_err();
+        assert!(error.is_out_of_memory());
+        let other = in_parts(4, &mut 4, |_| Err::<Vec<()>, _>(Error::Cancelled)).unwrap_err();
+        assert!(matches!(other, Error::Cancelled));
+    }
+
+    #[test]
+    fn progress_runs_through_all_parts() {
+        struct Heard(Mutex<Vec<(usize, usize)>>);
+        impl Progress for Heard {
+            fn step(&self, done: usize, total: usize) {
+                self.0.lock().unwrap().push((done, total));
+            }
+        }
+        let heard = Heard(Mutex::new(Vec::new()));
+        for images in [0..2, 2..3] {
+            let part = Part { images, of: 3, progress: &heard };
+            (1..=2).for_each(|step| part.step(step, 2));
+        }
+        assert_eq!(heard.0.into_inner().unwrap(), [(2, 6), (4, 6), (5, 6), (6, 6)]);
+    }
+
+    #[test]
+    fn pixels_are_rounded_and_checked() {
+        let one = Tensor::from_slice(&[0.0_f32, 0.5, 1.0]).view([1, 3, 1, 1]);
+        assert_eq!(to_images(&one).unwrap()[0].as_bytes(), [0, 128, 255]);
+        assert!(to_images(&(one * f64::NAN)).unwrap_err().to_string().contains("not numbers"));
+    }
+}

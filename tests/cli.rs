@@ -1,0 +1,276 @@
+//! The `diver` command on the shipped digits, and on everything that can be wrong with its input.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const SET: &str = "examples/digits/dm_ipc1";
+const BACKBONE: &str = "examples/digits/backbone";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn diver(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_diver")).current_dir(root()).args(args).output().unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = diver(&[args, &["--json"]].concat());
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs a command that must fail with code 1, and returns its one line on standard error.
+fn failure(args: &[&str]) -> String {
+    let output = diver(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    stderr
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// `diver refine` with few steps, to be quick.
+fn refine<'a>(source: &'a str, backbone: &'a str, cache: &'a str) -> Vec<&'a str> {
+    vec!["refine", source, "--backbone", backbone, "--cache", cache, "--device", "cpu", "--steps", "4"]
+}
+
+#[test]
+fn inspect_describes_the_set() {
+    let info = json(&["inspect", SET]);
+    assert_eq!(info["format"], "mtt");
+    assert_eq!(info["samples"], 10);
+    assert_eq!(info["classes"], 10);
+    assert_eq!(info["shape"], serde_json::json!([3, 32, 32]));
+    assert_eq!(info["labels"], "hard");
+    assert!(info["value_space"]["normalized"]["mean"].is_array());
+    let dc = json(&["inspect", "examples/digits/dm_ipc1/res_DM_digits_ConvNet_1ipc.pt"]);
+    assert_eq!((&dc["format"], &dc["samples"]), (&"dc".into(), &10.into()));
+}
+
+#[test]
+fn refine_fills_a_cache_that_later_runs_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = text(folder.path());
+    let cold = json(&refine(SET, BACKBONE, cache));
+    assert_eq!((&cold["cached"], &cold["refined"]), (&0.into(), &10.into()));
+    let warm = json(&refine(SET, BACKBONE, cache));
+    assert_eq!((&warm["cached"], &warm["refined"]), (&10.into(), &0.into()));
+    assert_eq!(cold["folder"], warm["folder"]);
+
+    let dc = "examples/digits/dm_ipc1/res_DM_digits_ConvNet_1ipc.pt";
+    assert_eq!(json(&refine(dc, BACKBONE, cache))["cached"], 10, "the same images in another format");
+    let other = json(&[refine(SET, BACKBONE, cache), vec!["--gamma", "0.2"]].concat());
+    assert_eq!(other["refined"], 10, "another setting makes other images");
+    assert_ne!(other["folder"], cold["folder"]);
+}
+
+#[test]
+fn an_interrupted_cache_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = text(folder.path());
+    let small = [refine(SET, BACKBONE, cache), vec!["--refine-batch", "2"]].concat();
+    let generation = PathBuf::from(json(&small)["folder"].as_str().unwrap());
+    let mut parts: Vec<_> = fs::read_dir(&generation)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "parquet"))
+        .collect();
+    parts.sort();
+    assert_eq!(parts.len(), 5);
+    fs::remove_file(&parts[4]).unwrap();
+    // What a kill in the middle of a write leaves behind, and a part that rotted.
+    fs::write(generation.join(".writing-abc"), b"half a part").unwrap();
+    let rotten = fs::read(&parts[1]).unwrap();
+    fs::write(&parts[1], &rotten[..rotten.len() / 2]).unwrap();
+    let again = diver(&[small.as_slice(), &["--json"]].concat());
+    let stderr = String::from_utf8_lossy(&again.stderr);
+    let summary: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&summary["cached"], &summary["refined"]), (&6.into(), &4.into()));
+    assert!(stderr.contains("part-00000001.parquet: damaged part"), "{stderr}");
+}
+
+#[test]
+fn preview_writes_a_sheet() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, sheet) = (folder.path().join("cache"), folder.path().join("sheet.png"));
+    let args = [
+        "preview",
+        SET,
+        "--backbone",
+        BACKBONE,
+        "--cache",
+        text(&cache),
+        "--steps",
+        "4",
+        "--device",
+        "cpu",
+        "--scale",
+        "2",
+        "-o",
+        text(&sheet),
+    ];
+    assert_eq!(json(&args)["images"], serde_json::json!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    let image = diver::RgbImage::from_png(&fs::read(&sheet).unwrap()).unwrap();
+    assert_eq!((image.width(), image.height()), (10 * 66 + 2, 2 * 66 + 2));
+}
+
+#[test]
+fn usage_errors_end_with_code_2() {
+    assert_eq!(diver(&["refine"]).status.code(), Some(2));
+    assert_eq!(diver(&["no-such-command"]).status.code(), Some(2));
+    assert_eq!(diver(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = ["refine", SET, "--backbone", BACKBONE, "--cache", text(folder.path())];
+    for (option, value, name) in [
+        ("--steps", "1", "steps"),
+        ("--gamma", "-1", "gamma"),
+        ("--window", "25,40", "window"),
+        ("--window", "40", "window"),
+        ("--mode", "everything", "mode"),
+        ("--sigma", "5", "sigma"),
+        ("--cfg-channels", "7", "cfg_channels"),
+        ("--device", "tpu", "device"),
+        ("--dtype", "int4", "dtype"),
+        ("--preset", "nobody", "preset"),
+        ("--refine-batch", "0", "batch_size"),
+        ("--classes", "0,1", "classes"),
+        ("--classes", "0,1,2,3,4,5,6,7,8,10", "class 10"),
+    ] {
+        // The equals sign lets a value begin with a dash.
+        let message = failure(&[&base[..], &[&format!("{option}={value}")]].concat());
+        assert!(message.contains(name), "{option} {value}: {message}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written");
+}
+
+#[test]
+fn bad_datasets_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let path = |name: &str| folder.path().join(name);
+    let refused = |source: &Path, expected: &[&str]| {
+        for command in ["inspect", "refine"] {
+            let args = match command {
+                "inspect" => vec!["inspect", text(source)],
+                _ => refine(text(source), BACKBONE, text(&cache)),
+            };
+            let message = failure(&args);
+            for part in expected {
+                assert!(message.contains(part), "{command}: {message}");
+            }
+        }
+    };
+    refused(&path("nowhere.pt"), &["nowhere.pt", "cannot open"]);
+
+    let sound = fs::read(root().join(SET).join("res_DM_digits_ConvNet_1ipc.pt")).unwrap();
+    fs::write(path("truncated.pt"), &sound[..sound.len() / 2]).unwrap();
+    refused(&path("truncated.pt"), &["truncated.pt"]);
+
+    fs::write(path("text.pt"), "not a dataset").unwrap();
+    refused(&path("text.pt"), &["text.pt", "not a known dataset"]);
+
+    let images = path("mixed");
+    for (class, side) in [("cat", 8_usize), ("dog", 9)] {
+        fs::create_dir_all(images.join(class)).unwrap();
+        let image = diver::RgbImage::new(side, side, vec![7; side * side * 3]).unwrap();
+        fs::write(images.join(class).join("0.png"), image.to_png().unwrap()).unwrap();
+    }
+    refused(&images, &["0.png", "8", "9"]);
+    assert!(!cache.exists(), "nothing was written");
+}
+
+#[test]
+fn bad_samples_are_refused_by_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = text(folder.path());
+    let nan = "tests/fixtures/torch/hostile/nan_pixel.pt";
+    let message = failure(&refine(nan, BACKBONE, cache));
+    assert!(message.contains("nan_pixel.pt: sample 1: pixel value NaN"), "{message}");
+    assert_no_parts(folder.path());
+}
+
+#[test]
+fn a_pickle_that_calls_os_system_is_not_run() {
+    let marker = root().join("os-system-ran");
+    let message = failure(&["inspect", "tests/fixtures/torch/hostile/os_system.pt"]);
+    assert!(message.contains("os_system.pt") && message.contains("system"), "{message}");
+    assert!(!marker.exists());
+}
+
+#[test]
+fn bad_backbones_are_refused_by_file_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let refused = |backbone: &Path, expected: &[&str]| {
+        let message = failure(&refine(SET, text(backbone), text(&cache)));
+        for part in expected {
+            assert!(message.contains(part), "{message}");
+        }
+    };
+    refused(&folder.path().join("nowhere"), &["nowhere"]);
+    refused(folder.path(), &["transformer"]);
+
+    let copy = folder.path().join("backbone");
+    for part in ["transformer", "vae", "scheduler"] {
+        fs::create_dir_all(copy.join(part)).unwrap();
+        for entry in fs::read_dir(root().join(BACKBONE).join(part)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(part).join(entry.file_name())).unwrap();
+        }
+    }
+    let weights = copy.join("vae/diffusion_pytorch_model.safetensors");
+    let sound = fs::read(&weights).unwrap();
+    fs::write(&weights, &sound[..sound.len() - 1000]).unwrap();
+    refused(&copy, &["vae", "diffusion_pytorch_model.safetensors"]);
+
+    let key = "decoder.conv_in.weight";
+    let renamed = String::from_utf8_lossy(&sound[..20_000]).contains(key);
+    assert!(renamed, "the test's key is in the file's header");
+    fs::write(&weights, replace(&sound, key, "decoder.conv_im.weight")).unwrap();
+    refused(&copy, &["vae", "diffusion_pytorch_model.safetensors", key]);
+
+    fs::write(&weights, &sound).unwrap();
+    let config = copy.join("vae/config.json");
+    let narrower = fs::read_to_string(&config).unwrap().replacen("64", "48", 1);
+    fs::write(&config, narrower).unwrap();
+    refused(&copy, &["vae", "87 keys do not fit", "[64]", "[48]", "and 77 more"]);
+    assert!(!cache.exists() || fs::read_dir(&cache).unwrap().count() == 0, "nothing was written");
+}
+
+#[test]
+fn a_cache_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let message = failure(&refine(SET, BACKBONE, text(&file.join("cache"))));
+    assert!(message.contains("cache") && message.contains("cannot make"), "{message}");
+}
+
+/// Replaces the first occurrence of `from` by `to`, which is as long.
+fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    let mut replaced = bytes.to_vec();
+    replaced[at..at + to.len()].copy_from_slice(to.as_bytes());
+    replaced
+}
+
+fn assert_no_parts(cache: &Path) {
+    for generation in fs::read_dir(cache).unwrap() {
+        for file in fs::read_dir(generation.unwrap().path()).unwrap() {
+            assert_eq!(file.unwrap().file_name(), "fingerprint.json");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The refiner as the engine meets it: conformance, golden images, and every way in which a backbone can be wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{Golden, backbone_folder, relative};
+use diver::{CancelToken, Conditioning, Digest, Knobs, Mode, Noise, Refine, Refiner};
+use diver_loaders::refine::{NoiseKey, RawBatch, Silent, conformance};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use tch::{Kind, Tensor};
+
+fn device_name() -> String {
+    common::device(); // sets the number of threads too
+    std::env::var("DIVER_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
+fn refiner(folder: &Path, knobs: Knobs) -> Refiner {
+    Refiner::builder(folder).device(device_name()).dtype("f32").knobs(knobs).build().unwrap()
+}
+
+fn classes(classes: impl IntoIterator<Item = usize>) -> Vec<Conditioning> {
+    classes.into_iter().map(Conditioning::Class).collect()
+}
+
+#[test]
+fn the_refiner_conforms() {
+    let folder = backbone_folder();
+    for (mode, side) in [(Mode::Full, 16), (Mode::Full, 12), (Mode::Raw, 16), (Mode::Vae, 16)] {
+        let knobs = Knobs::builder().mode(mode).build().unwrap();
+        conformance::check(&mut refiner(folder.path(), knobs), side, &classes(0..10));
+    }
+}
+
+#[test]
+fn parts_of_a_batch_make_the_same_images() {
+    let folder = backbone_folder();
+    let pixels: Vec<f32> = (0..5 * 3 * 256).map(|i| (i as f32 * 0.01).sin().abs()).collect();
+    let keys: Vec<NoiseKey> =
+        (0..5_u32).map(|i| NoiseKey { content: Digest::of(&i.to_le_bytes()), variant: i % 2 }).collect();
+    let conditioning = classes([0, 3, 3, 9, 1]);
+    let batch = RawBatch::new(&pixels, 16, 16, &conditioning, &keys).unwrap();
+    let refine = |batch_size| {
+        let mut refiner = Refiner::builder(folder.path())
+            .device(device_name())
+            .dtype("f32")
+            .batch_size(batch_size)
+            .build()
+            .unwrap();
+        assert_eq!(refiner.preferred_batch(), batch_size);
+        refiner.refine(&batch, &CancelToken::new(), &Silent).unwrap()
+    };
+    let (whole, parts) = (refine(32), refine(2));
+    for (whole, part) in whole.iter().zip(&parts) {
+        let apart = whole.as_bytes().iter().zip(part.as_bytes()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(apart <= Some(1), "a part of a batch differs by {apart:?} grey levels");
+    }
+    assert_eq!((whole.len(), whole[0].width()), (5, 16));
+}
+
+#[test]
+fn the_stages_give_the_golden_image() {
+    let golden = Golden::read("diver_e2e");
+    let folder = backbone_folder();
+    let refiner = refiner(folder.path(), Knobs::default());
+    let z0 = refiner.encode(&golden.input("img")).unwrap();
+    golden.check("z0", &z0);
+    let (noise, y) = (golden.input("noise"), golden.integers("y"));
+    let z = refiner.sample_latents(&z0, &y, &noise, &CancelToken::new(), &Silent).unwrap();
+    golden.check("z_hat0", &z);
+    golden.check("image01", &refiner.decode(&z).unwrap());
+}
+
+#[test]
+fn keyed_noise_is_the_seeds() {
+    let folder = backbone_folder();
+    let mut refiner = refiner(folder.path(), Knobs::default());
+    let z0 = Tensor::zeros([1, 4, 8, 8], (Kind::Float, common::device()));
+    let keys = [NoiseKey { content: Digest::of(b"one image"), variant: 0 }];
+    let run = |refiner: &Refiner, noise: Noise<'_>| {
+        refiner.sample_latents(&z0, &[2], noise, &CancelToken::new(), &Silent).unwrap()
+    };
+    let keyed = run(&refiner, Noise::Keyed(&keys));
+    let drawn = diver::method::latent_noise(0, &keys, [4, 8, 8]).unwrap();
+    assert!(relative(&keyed, &run(&refiner, Noise::Given(&drawn))) <= common::tolerance());
+    refiner.set_knobs(Knobs::builder().refine_seed(1).build().unwrap()).unwrap();
+    assert!(relative(&keyed, &run(&refiner, Noise::Keyed(&keys))) > 1e-2);
+}
+
+#[test]
+fn the_fingerprint_holds_what_makes_pixels() {
+    let folder = backbone_folder();
+    let of = |knobs| refiner(folder.path(), knobs).fingerprint().unwrap();
+    let paper = of(Knobs::default());
+    assert_eq!(paper, of(Knobs::default()));
+    for field in ["algorithm", "knobs", "refine_seed", "backbone", "dtype", "resolution"] {
+        assert!(!paper[field].is_null(), "{field}: {paper}");
+    }
+    assert_ne!(paper, of(Knobs::builder().gamma(0.2).build().unwrap()));
+    assert_ne!(paper, of(Knobs::builder().refine_seed(1).build().unwrap()));
+
+    let config = folder.path().join("vae/config.json");
+    let mut changed: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    changed["scaling_factor"] = 0.5.into();
+    fs::write(&config, changed.to_string()).unwrap();
+    assert_ne!(paper["backbone"], of(Knobs::default())["backbone"]);
+}
+
+#[test]
+fn unknown_conditionings_are_refused() {
+    let folder = backbone_folder();
+    let mut refiner = refiner(folder.path(), Knobs::default());
+    let refused = |c: &Conditioning| refiner.check_conditioning(c).unwrap_err().to_string();
+    assert_eq!(
+        refused(&Conditioning::Class(10)),
+        "refiner: class 10: this backbone knows the classes 0 to 9"
+    );
+    let text = refused(&Conditioning::Prompt("a cat".to_owned()));
+    assert!(text.ends_with("one of 10 classes, not on text"), "{text}");
+
+    let (pixels, keys) = (vec![0.5; 768], [NoiseKey { content: Digest::of(b""), variant: 0 }]);
+    let conditioning = classes([10]);
+    let batch = RawBatch::new(&pixels, 16, 16, &conditioning, &keys).unwrap();
+    assert!(refiner.refine(&batch, &CancelToken::new(), &Silent).is_err());
+}
+
+/// The message of a backbone that was changed by `damage`; it is one line and starts with the folder.
+fn message(damage: impl FnOnce(&Path)) -> String {
+    let folder = backbone_folder();
+    damage(folder.path());
+    let text = Refiner::builder(folder.path()).device("cpu").build().unwrap_err().to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text.strip_prefix(folder.path().to_str().unwrap())
+        .unwrap_or_else(|| panic!("{text} names no file"))
+        .trim_start_matches('/')
+        .to_owned()
+}
+
+fn change_tensors(folder: &Path, part: &str, change: impl FnOnce(&mut Vec<(String, Tensor)>)) {
+    let path = folder.join(part).join("diffusion_pytorch_model.safetensors");
+    let mut tensors = Tensor::read_safetensors(&path).unwrap();
+    change(&mut tensors);
+    Tensor::write_safetensors(&tensors, &path).unwrap();
+}
+
+fn change_config(folder: &Path, file: &str, key: &str, value: serde_json::Value) {
+    let path = folder.join(file);
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config[key] = value;
+    fs::write(path, config.to_string()).unwrap();
+}
+
+#[test]
+fn damaged_weights_name_file_and_key() {
+    let file = "transformer/diffusion_pytorch_model.safetensors";
+    let key = "transformer_blocks.1.attn1.to_k.weight";
+    let missing = message(|folder| {
+        change_tensors(folder, "transformer", |tensors| tensors.retain(|(name, _)| name != key));
+    });
+    assert_eq!(missing, format!("{file}: 1 key is missing ({key})"));
+
+    let shape = message(|folder| {
+        change_tensors(folder, "transformer", |tensors| {
+            let (_, tensor) = tensors.iter_mut().find(|(name, _)| name == key).unwrap();
+            *tensor = tensor.narrow(0, 0, 16).contiguous();
+        });
+    });
+    assert_eq!(shape, format!("{file}: 1 key does not fit ({key} is [16, 32] instead of [32, 32])"));
+
+    let copy = message(|folder| {
+        change_tensors(folder, "transformer", |tensors| {
+            let part = "transformer_blocks.1.norm1.emb.class_embedder.embedding_table.weight";
+            let (_, tensor) = tensors.iter_mut().find(|(name, _)| name == part).unwrap();
+            *tensor = &*tensor + 1.0;
+        });
+    });
+    assert!(copy.contains("embedding_table.weight differs from transformer_blocks.0"), "{copy}");
+
+    let unknown = message(|folder| {
+        change_tensors(folder, "vae", |tensors| {
+            tensors.push(("encoder.extra".to_owned(), Tensor::zeros([1], (Kind::Float, tch::Device::Cpu))));
+        });
+    });
+    assert_eq!(unknown, "vae/diffusion_pytorch_model.safetensors: 1 key is unknown (encoder.extra)");
+
+    let cut = message(|folder| {
+        let path = folder.join(file);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+    assert_eq!(cut, format!("{file}: was cut short, or has bytes after its tensors"));
+}
+
+#[test]
+fn incomplete_folders_name_the_file() {
+    let lost = |file: &'static str| message(move |folder| fs::remove_file(folder.join(file)).unwrap());
+    assert!(lost("vae/config.json").starts_with("vae/config.json: cannot read: No such file"));
+    assert!(
+        lost("scheduler/scheduler_config.json").starts_with("scheduler/scheduler_config.json: cannot read")
+    );
+    assert_eq!(
+        lost("vae/diffusion_pytorch_model.safetensors"),
+        "vae: has no diffusion_pytorch_model.safetensors"
+    );
+}
+
+#[test]
+fn wrong_configurations_say_what_is_wrong() {
+    let config = |file: &'static str, key: &'static str, value: serde_json::Value| {
+        message(move |folder| change_config(folder, file, key, value))
+    };
+    let transformer = "transformer/config.json";
+    assert!(config(transformer, "num_layers", 3.into()).contains("keys are missing (transformer_blocks."));
+    assert!(config(transformer, "patch_size", 0.into()).contains("patch_size 0 is not from 1"));
+    assert!(config(transformer, "norm_type", "layer_norm".into()).contains("is not ada_norm_zero"));
+    assert!(
+        config(transformer, "in_channels", 16.into()).contains("latents have 4 channels in vae/config.json")
+    );
+    assert!(config("vae/config.json", "scaling_factor", (-1.0).into()).contains("is not above 0"));
+    assert!(config("vae/config.json", "norm_num_groups", 7.into()).contains("does not divide 32"));
+    let scheduler = "scheduler/scheduler_config.json";
+    assert!(config(scheduler, "prediction_type", "v_prediction".into()).contains("is not epsilon"));
+    assert!(config(scheduler, "beta_schedule", "cosine".into()).contains("neither linear nor scaled_linear"));
+    assert!(config(scheduler, "beta_end", 1.5.into()).contains("does not rise within 0 and 1"));
+}
+
+#[test]
+fn options_are_checked() {
+    let folder = backbone_folder();
+    let refused = |builder: diver::RefinerBuilder| builder.build().unwrap_err().to_string();
+    let cpu = || Refiner::builder(folder.path()).device("cpu");
+    assert_eq!(refused(cpu().device("gpu")), "device: `gpu` is none of auto, cpu, cuda, cuda:N");
+    assert_eq!(refused(cpu().dtype("f16")), "dtype: `f16` is none of auto, f32, bf16");
+    assert_eq!(refused(cpu().batch_size(0)), "batch_size: 0 is not a number from 1 up");
+    let knobs = Knobs::builder().steps(2000).build().unwrap();
+    assert!(refused(cpu().knobs(knobs)).starts_with("chain: `dit` has no chain of 2000 steps"));
+}
+
+#[test]
+fn bf16_stays_close_to_f32() {
+    let golden = Golden::read("diver_e2e");
+    let folder = backbone_folder();
+    let refiner = Refiner::builder(folder.path()).device(device_name()).dtype("bf16").build().unwrap();
+    let (z0, noise, y) = (golden.get("out.z0"), golden.input("noise"), golden.integers("y"));
+    let z = refiner.sample_latents(z0, &y, &noise, &CancelToken::new(), &Silent).unwrap();
+    let wanted = golden.get("out.z_hat0");
+    let rms = |t: &Tensor| t.square().mean(Kind::Float).sqrt().double_value(&[]);
+    let apart = rms(&(z.to_device(tch::Device::Cpu) - wanted)) / rms(wanted);
+    assert!(apart < 0.1, "bf16 is {apart:.2e} off");
+}
+
+const CHILD: &str = "DIVER_TEST_CUDA_CHILD";
+
+/// Runs in a process of its own: whether CUDA is there is decided once for each process.
+#[test]
+fn asking_for_cuda_works_or_says_what_is_missing() {
+    let test = "asking_for_cuda_works_or_says_what_is_missing";
+    if std::env::var_os(CHILD).is_none() {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        return;
+    }
+    let folder = backbone_folder();
+    match Refiner::builder(folder.path()).device("cuda").build() {
+        Ok(refiner) => {
+            assert!(refiner.device().is_cuda());
+            let far = Refiner::builder(folder.path()).device("cuda:99").build().unwrap_err().to_string();
+            assert!(far.starts_with("device `cuda:99`: the last of"), "{far}");
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let named = ["libcuda.so.1", "libtorch_cuda.so", "finds no device"]
+                .iter()
+                .any(|part| text.contains(part));
+            assert!(named && text.starts_with("device `cuda:0`: "), "{text}");
+            assert!(text.ends_with("; the device `cpu` works without"), "{text}");
+        }
+    }
+    let auto = Refiner::builder(folder.path()).build().unwrap();
+    assert_eq!(auto.backbone().resolution(), 16);
+}
