@@ -14,12 +14,12 @@ site = os.path.dirname(os.path.dirname(torch.__file__))
 print(":".join([os.path.join(site, "torch", "lib"), *sorted(glob.glob(site + "/nvidia/*/lib"))]))
 PY
 )${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-export LD_LIBRARY_PATH DIVER_TEST_DATA=$PWD DIVER_TEST_DEVICE=${DIVER_TEST_DEVICE:-cuda}
+export LD_LIBRARY_PATH DIVER_TEST_DATA=$PWD/tests/golden DIVER_TEST_DEVICE=${DIVER_TEST_DEVICE:-cuda}
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/machine.txt"
 
 for test in bin/golden_* bin/refiner; do
     echo "== $test on $DIVER_TEST_DEVICE"
-    "$test" 2>&1 || echo "FAILED: $test"
+    NVIDIA_TF32_OVERRIDE=0 "$test" 2>&1 || echo "FAILED: $test"
 done | tee "$results/tests.log"
 
 for set in digits/dm_ipc1 shapes/dm_ipc10; do

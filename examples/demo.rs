@@ -167,7 +167,8 @@ fn pictures(loader: &mut Loader) -> Result<Vec<RgbImage>, Box<dyn Error>> {
         let [_, channels, height, width] = batch.shape();
         let samples = batch.images().chunks_exact(channels * height * width);
         for (values, &index) in samples.zip(batch.indices()) {
-            let pixels = values.iter().enumerate().map(|(i, value)| normalize.invert(i / (height * width), *value));
+            let pixels =
+                values.iter().enumerate().map(|(i, value)| normalize.invert(i / (height * width), *value));
             images[index] = Some(RgbImage::from_planar(width, height, &pixels.collect::<Vec<_>>())?);
         }
     }

@@ -251,16 +251,16 @@ impl Refiner {
     }
 
     fn class_of(&self, conditioning: &Conditioning) -> Result<usize> {
-        let classes = self.backbone.dit().num_classes();
-        let refuse = |reason| Error::Conditioning { conditioning: conditioning.to_string(), reason };
+        let dit = self.backbone.dit();
         match conditioning {
-            Conditioning::Class(class) if *class < classes => Ok(*class),
-            Conditioning::Class(_) => {
-                Err(refuse(format!("this backbone knows the classes 0 to {}", classes.saturating_sub(1))))
-            }
-            _ => {
-                Err(refuse(format!("this backbone is conditioned on one of {classes} classes, not on text")))
-            }
+            Conditioning::Class(class) => dit.check_class(*class).map(|()| *class),
+            other => Err(Error::Conditioning {
+                conditioning: other.to_string(),
+                reason: format!(
+                    "this backbone is conditioned on one of {} classes, not on text",
+                    dit.num_classes()
+                ),
+            }),
         }
     }
 

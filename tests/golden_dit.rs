@@ -1,6 +1,6 @@
 //! One forward pass of the tiny DiT against the reference: both key layouts, both conventions, guidance.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says how far off it was")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

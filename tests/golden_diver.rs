@@ -77,6 +77,17 @@ fn the_sampler_without_a_network() {
 }
 
 #[test]
+fn learned_sigma_needs_a_variance_head() {
+    let golden = Golden::read("diver_dit");
+    let knobs = Knobs::builder().mode(Mode::Sg).sigma(Sigma::Learned).build().unwrap();
+    let chain = Chain::new(knobs.chain(), knobs.steps(), &schedule()).unwrap();
+    let (z0, noise) = (golden.input("z0"), golden.input("noise"));
+    let net = Recorded { eps: noise.unsqueeze(0), next: Cell::new(0) };
+    let error = Sampler::new(&chain, &knobs, &z0, &noise).unwrap().step(&net).unwrap_err().to_string();
+    assert!(error.starts_with("sigma: `learned` needs a network with a variance head"), "{error}");
+}
+
+#[test]
 fn predicted_noise_of_the_full_method() {
     let golden = Golden::read("diver_dit");
     let dit = dit();

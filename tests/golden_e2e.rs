@@ -1,6 +1,6 @@
 //! From image to image against the reference: resize, encode, inherit, sample, decode.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says how far off it was")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -1,11 +1,14 @@
 //! Schedules, chains and windows against the reference, in f64.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says how far off it was")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
 use common::Golden;
 use diver::{Chain, ChainKind, NoiseSchedule, Sigma, WindowEnds};
+
+/// One scalar of a chain at step `k`.
+type Column<'a> = (&'a str, &'a dyn Fn(&Chain, usize) -> f64);
 
 /// Compares value by value, relative to each value.
 fn check(golden: &Golden, key: &str, found: &[f64]) {
@@ -42,7 +45,7 @@ fn chains() {
         assert_eq!(tau, wanted, "{kind}");
 
         let sigma = |sigma| move |chain: &Chain, k: usize| chain.sigma(sigma, k).unwrap();
-        let columns: [(&str, &dyn Fn(&Chain, usize) -> f64); 13] = [
+        let columns: [Column<'_>; 13] = [
             ("abar", &Chain::abar),
             ("abar_prev", &Chain::abar_prev),
             ("r", &Chain::r),

@@ -152,6 +152,27 @@ impl Dit {
         usize::try_from(self.config.num_embeds_ada_norm).unwrap_or(0)
     }
 
+    /// The device that the network is on.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.place.device
+    }
+
+    /// Refuses a class that the network was not trained on.
+    ///
+    /// # Errors
+    /// [`Error::Conditioning`], with the range of classes.
+    pub fn check_class(&self, class: usize) -> Result<()> {
+        let classes = self.num_classes();
+        if class < classes {
+            return Ok(());
+        }
+        Err(Error::Conditioning {
+            conditioning: format!("class {class}"),
+            reason: format!("this backbone knows the classes 0 to {}", classes.saturating_sub(1)),
+        })
+    }
+
     /// All output channels for latents `x` `[R, C, h, w]`, timesteps `t` `[R]` and classes `y` `[R]` (i64, the null
     /// class included): `[R, out, h, w]`, in the network's dtype.
     ///
@@ -184,10 +205,7 @@ impl Dit {
     /// # Errors
     /// [`Error::Conditioning`] if a class does not exist; [`Error::Knob`] if `channels` exceeds a latent's.
     pub fn guided(&self, classes: &[usize], scale: f64, channels: usize) -> Result<Guided<'_>> {
-        let null = self.num_classes();
-        if let Some(class) = classes.iter().find(|class| **class >= null) {
-            return Err(unknown_class(*class, null));
-        }
+        classes.iter().try_for_each(|class| self.check_class(*class))?;
         if channels as i64 > self.config.in_channels {
             let reason = format!("{channels} is more than the {} of a latent", self.config.in_channels);
             return Err(Error::knob("cfg_channels", reason));
@@ -195,7 +213,7 @@ impl Dit {
         let is_guided = scale != 1.0;
         let mut rows = classes.to_vec();
         if is_guided {
-            rows.resize(2 * classes.len(), null);
+            rows.resize(2 * classes.len(), self.num_classes());
         }
         // Most batches show few classes: what depends on the class alone is computed once for each.
         let mut distinct = rows.clone();
@@ -301,13 +319,6 @@ fn ones_at_scales(depth: i64, place: Place) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&ones)?.f_view([parts, 1])?.f_to_device(place.device)?.f_to_kind(place.kind)?)
 }
 
-pub(crate) fn unknown_class(class: usize, classes: usize) -> Error {
-    Error::Conditioning {
-        conditioning: format!("class {class}"),
-        reason: format!("this backbone knows the classes 0 to {}", classes.saturating_sub(1)),
-    }
-}
-
 /// A [`Dit`] with the labels of a batch and classifier-free guidance ([`Dit::guided`]).
 #[derive(Debug)]
 pub struct Guided<'a> {
@@ -347,13 +358,5 @@ impl Denoiser for Guided<'_> {
                 rest => Some(out.f_narrow(1, latent, rest)?),
             },
         })
-    }
-}
-
-impl Dit {
-    /// The device that the network is on.
-    #[must_use]
-    pub fn device(&self) -> Device {
-        self.place.device
     }
 }

@@ -9,7 +9,7 @@
 //!    are read as four little-endian u32 `h0 h1 h2 h3`.
 //! 3. Block `j` (a u64, from 0) = Philox4x32-10 (Salmon et al. 2011) with key `(h0, h1)` and counter
 //!    `(low 32 bits of j, high 32 bits of j, h2, h3)`: four u32 `x0 x1 x2 x3`.
-//! 4. `u = ((x1·2^32 + x0) >> 11) + 1) · 2^-53`, in (0, 1]; `v = ((x3·2^32 + x2) >> 11) · 2^-53`, in [0, 1).
+//! 4. `u = (((x1·2^32 + x0) >> 11) + 1) · 2^-53`, in (0, 1]; `v = ((x3·2^32 + x2) >> 11) · 2^-53`, in [0, 1).
 //! 5. Box-Muller in f64 with the functions of the crate `libm`: `r = sqrt(-2 ln u)`,
 //!    `n(2j) = r cos(2 pi v)`, `n(2j+1) = r sin(2 pi v)`, where `2 pi v` is the f64 product `TAU · v`.
 //! 6. Each is rounded to the nearest f32. Value `i` of a latent `[C, h, w]`, counted in row-major order, is `n(i)`.

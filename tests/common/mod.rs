@@ -1,5 +1,6 @@
 //! What the golden tests share: the files, the tiny networks in them, and how far results may lie apart.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says how far off it was")]
 
 use diver::NoiseSchedule;
 use diver::backbone::{Dit, Place, Vae, Weights};

@@ -21,7 +21,7 @@ impl Bar {
 
 impl Progress for Bar {
     fn step(&self, done: usize, total: usize) {
-        self.0.set_message(format!("step {done}/{total},"));
+        self.0.set_message(format!("{} % of this batch,", 100 * done / total.max(1)));
     }
 
     fn images(&self, done: usize, total: usize) {
