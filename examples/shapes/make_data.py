@@ -1,12 +1,12 @@
 """Draw the shapes data set as Parquet: `train.parquet` and `test.parquet` beside this script.
 
 Ten classes of shapes (`CLASS_NAMES`), each a textured shape on a textured background with distracting discs, random
-pose and lighting. Colour and texture go with the class, but loosely. RGB, 32 x 32 pixels, drawn at 64 x 64 and halved.
-Of each class 1000 images train; of 150 held out, the first 50 test and the others are for validation.
+pose and lighting. Colour and texture go with the class, but loosely. RGB, 32 x 32 pixels, drawn at 64 x 64 and
+halved. Of each class 1000 images train; of 150 held out, the first 50 test and the others are for validation.
 
-Requirements: numpy, pillow, pyarrow. It takes about a minute. The random stream is numpy's legacy one, the same on every
-platform; a pixel may differ by one grey level where a platform's sine does. The bytes of the files also depend on
-the versions of pillow (zlib) and pyarrow.
+Requirements: numpy, pillow, pyarrow. It takes half a minute. The random stream is numpy's legacy one, the same on
+every platform; a pixel may differ by one grey level where a platform's sine does. The bytes of the files also
+depend on the versions of pillow (zlib) and pyarrow.
 
     python examples/shapes/make_data.py [--out FOLDER] [--splits train test validation] [--train-per-class 100]
 """

@@ -21,15 +21,7 @@ use tch::{Device, Tensor};
 /// # Ok::<(), diver_loaders::Error>(())
 /// ```
 pub fn endless(loader: &mut Loader, device: Device) -> impl Iterator<Item = Result<(Tensor, Tensor)>> {
-    std::iter::from_fn(move || {
-        // An epoch's iterator borrows the loader, so each batch comes from a new one that goes on from the last.
-        let here = loader.state();
-        if let Err(error) = loader.load_state(&here) {
-            return Some(Err(error));
-        }
-        let batch = loader.iter().next()?;
-        Some(batch.and_then(|batch| Ok(batch.to_tch(device)?)))
-    })
+    loader.batches().map(move |batch| Ok(batch?.to_tch(device)?))
 }
 
 /// All samples of `set`: images `[N, 3, height, width]`, normalised with the constants of its
@@ -54,11 +46,11 @@ pub fn labelled(set: &dyn Source) -> Result<(Tensor, Tensor)> {
     let (mut images, mut labels) = (Vec::with_capacity(info.samples), Vec::with_capacity(info.samples));
     for index in 0..info.samples {
         let sample = set.sample(index)?;
-        let values = sample.to_normalized(&info.value_space, &info.normalize);
+        labels.push(sample.label.class() as i64);
+        let values = sample.into_normalized(&info.value_space, &info.normalize);
         images.push(
             Tensor::from_slice(&values).view([channels, height, width]).expand([3, height, width], false),
         );
-        labels.push(sample.label.class() as i64);
     }
     Ok((Tensor::stack(&images, 0), Tensor::from_slice(&labels)))
 }

@@ -58,9 +58,9 @@ impl Recipe {
     }
 }
 
-/// Trains `network` on `batches` of normalised images `[B, 3, side, side]` and target probabilities `[B, classes]`, and
-/// returns the loss of every step. A stream that does not end (a loader's, over its epochs) gives `recipe.steps` of
-/// them, a shorter one fewer.
+/// Trains `network` on `batches` of normalised images `[B, 3, side, side]` and target probabilities `[B, classes]`, one
+/// a step, and returns the loss of every step: `recipe.steps` of them, or fewer if the stream ends before.
+/// [`endless`](super::endless) makes such a stream of a loader, so that an epoch may be shorter than the training.
 ///
 /// # Errors
 /// If `recipe` is out of range, a batch is an error, or it has another shape than the network takes.
@@ -69,12 +69,12 @@ impl Recipe {
 /// use diver::eval::{Architecture, Network, Recipe, train};
 /// use tch::{Device, Kind, Tensor};
 ///
-/// let batch = || (Tensor::randn([4, 3, 32, 32], (Kind::Float, Device::Cpu)), Tensor::eye(4, (Kind::Float, Device::Cpu)));
-/// let stream = std::iter::repeat_with(|| Ok::<_, diver_loaders::Error>(batch()));
+/// let float = (Kind::Float, Device::Cpu);
+/// let batch = || Ok::<_, Box<dyn std::error::Error>>((Tensor::randn([4, 3, 32, 32], float), Tensor::eye(4, float)));
 /// let mut network = Network::new(Architecture::ConvNet, 32, 4, 0, Device::Cpu)?;
-/// let losses = train(&mut network, stream, &Recipe { steps: 3, ..Recipe::default() })?;
+/// let losses = train(&mut network, std::iter::repeat_with(batch), &Recipe { steps: 3, ..Recipe::default() })?;
 /// assert_eq!(losses.len(), 3);
-/// # Ok::<(), diver_loaders::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn train<E: From<Error>>(
     network: &mut Network,

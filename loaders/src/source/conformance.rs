@@ -87,7 +87,7 @@ fn check_sample(source: &dyn Source, index: usize, sample: &Sample) {
         "sample {index} has three channels for a refiner"
     );
     assert!(pixels.iter().all(|p| (0.0..=1.0).contains(p)), "sample {index} is in [0, 1] for a refiner");
-    let normalized = sample.to_normalized(&info.value_space, &info.normalize);
+    let normalized = sample.clone().into_normalized(&info.value_space, &info.normalize);
     assert_eq!(normalized.len(), values, "sample {index} has as many normalised values as stored ones");
     assert!(normalized.iter().all(|v| v.is_finite()), "sample {index} has finite normalised values");
 }

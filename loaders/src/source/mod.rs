@@ -113,10 +113,12 @@ impl Sample {
 
     /// The values as the network is trained on them, planar `[C, H, W]`: stored normalised floats as they are
     /// (out of the pixel range where the method left it), everything else normalised with `normalize`.
-    pub fn to_normalized(&self, space: &ValueSpace, normalize: &Normalize) -> Vec<f32> {
-        match (&self.pixels, space) {
-            (StoredPixels::F32(values), ValueSpace::Normalized(own)) if own == normalize => values.clone(),
-            _ => self.map_units(space, |channel, unit| normalize.apply(channel, unit)),
+    pub fn into_normalized(self, space: &ValueSpace, normalize: &Normalize) -> Vec<f32> {
+        match (self.pixels, space) {
+            (StoredPixels::F32(values), ValueSpace::Normalized(own)) if own == normalize => values,
+            (pixels, _) => {
+                Self { pixels, ..self }.map_units(space, |channel, unit| normalize.apply(channel, unit))
+            }
         }
     }
 

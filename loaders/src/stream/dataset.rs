@@ -93,8 +93,8 @@ impl Dataset {
     /// Sample `index` as it leaves in a batch when it comes raw: normalised, `[C, height, width]`.
     pub(super) fn normalized(&self, index: usize) -> Result<Vec<f32>> {
         let sample = self.sample(index)?;
-        let values = sample.to_normalized(&self.info().value_space, self.normalize());
         let [channels, height, width] = sample.shape;
+        let values = sample.into_normalized(&self.info().value_space, self.normalize());
         if (height, width) == self.size() {
             return Ok(values);
         }

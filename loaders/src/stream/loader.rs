@@ -104,6 +104,22 @@ impl Loader {
         self.begin()
     }
 
+    /// All batches from where the loader stands on, epoch after epoch, without end.
+    ///
+    /// ```
+    /// use diver_loaders::{Loader, MemorySource};
+    ///
+    /// let set = MemorySource::unit(3, [1, 1, 1], vec![0.5; 3], vec![0; 3])?;
+    /// let mut loader = Loader::builder(set).batch_size(2).build()?;
+    /// let sizes: Vec<_> = loader.batches().take(5).map(|batch| batch.map(|b| b.len())).collect::<Result<_, _>>()?;
+    /// assert_eq!(sizes, [2, 1, 2, 1, 2]);
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    pub fn batches(&mut self) -> impl Iterator<Item = Result<Batch>> + '_ {
+        self.begin();
+        std::iter::repeat_with(|| self.next_batch())
+    }
+
     fn begin(&mut self) -> Epoch<'_> {
         self.resumed = false;
         if self.queue.front().is_some_and(|(position, _)| *position != self.next) {

@@ -107,8 +107,8 @@ pub struct Network {
 static GENERATOR: Mutex<()> = Mutex::new(());
 
 impl Network {
-    /// Initial weights drawn from `seed` as PyTorch's own layers draw them. RGB images of `side` x `side` pixels
-    /// in (`side` a multiple of 8), `classes` logits out.
+    /// A network from RGB images of `side` x `side` pixels (`side` a multiple of 8) to `classes` logits. Its weights
+    /// are drawn from `seed` with the distributions of PyTorch's own layers, though not with its numbers.
     ///
     /// # Errors
     /// If `side` is 0 or no multiple of 8, or `classes` is 0.

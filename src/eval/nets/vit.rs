@@ -41,7 +41,8 @@ impl Module for Vit {
     }
 }
 
-/// Attention and a GELU network twice as wide, each with a norm before and a residual around it.
+/// Attention and a GELU network twice as wide, each with a norm before and a residual around it. Every layer draws
+/// its own weights, where `torch.nn.TransformerEncoder` starts all of its layers from one layer's.
 #[derive(Debug)]
 struct Layer {
     attention_norm: nn::LayerNorm,
