@@ -15,7 +15,7 @@ help: ## List the targets.
 
 setup: .venv/libtorch ## Make .venv with torch, which everything else links to.
 
-# Installed to a name of its own and renamed, so that a broken download is tried again.
+# The link comes last, so that a broken download is tried again.
 .venv/libtorch:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv

@@ -43,7 +43,7 @@ class EagerTorch:
         self.weights = oracle.diffusers_to_official(
             {key: value.float() for key, value in weights.items()}, config["num_layers"], grid
         )
-        self.vae = AutoencoderKL.from_pretrained(folder / "vae").float().eval()
+        self.vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False).float().eval()
         self.chain = oracle.make_chain("dit")
 
     @torch.no_grad()

@@ -4,7 +4,8 @@
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const SET: &str = "examples/digits/dm_ipc1";
 const BACKBONE: &str = "examples/digits/backbone";
@@ -23,14 +24,16 @@ fn json(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Runs a command that must fail with code 1, and returns its one line on standard error.
+/// Runs a command that must fail with code 1, and returns the one line that says why.
 fn failure(args: &[&str]) -> String {
     let output = diver(args);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
     assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
-    stderr
+    // What was assumed of a set is said before.
+    let (errors, notes): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| line.starts_with("error: "));
+    assert!(errors.len() == 1 && notes.iter().all(|note| note.contains("WARN")), "{args:?}: {stderr}");
+    errors[0].to_owned()
 }
 
 fn text(path: &Path) -> &str {
@@ -95,6 +98,45 @@ fn an_interrupted_cache_goes_on_where_it_stopped() {
     let summary: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!((&summary["cached"], &summary["refined"]), (&6.into(), &4.into()));
     assert!(stderr.contains("part-00000001.parquet: damaged part"), "{stderr}");
+}
+
+/// A kill at any instant loses the micro-batch in flight and nothing else; Ctrl-C ends with code 130.
+#[test]
+#[cfg(unix)]
+fn a_killed_refinement_keeps_what_was_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = [
+        refine("examples/shapes/dm_ipc10", "examples/shapes/backbone", text(folder.path())),
+        vec!["--refine-batch", "1"],
+    ]
+    .concat();
+    let parts = || {
+        let generations = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let files = generations.flat_map(|generation| fs::read_dir(generation).unwrap());
+        let is_part = |name: &str| name.starts_with("part-") && name.ends_with(".parquet");
+        files.filter(|file| is_part(file.as_ref().unwrap().file_name().to_str().unwrap())).count()
+    };
+    for (signal, code) in [("-KILL", None), ("-INT", Some(130))] {
+        let before = parts();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_diver"))
+            .current_dir(root())
+            .args(&args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while parts() < before + 3 {
+            assert!(child.try_wait().unwrap().is_none(), "the command ended too early");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), code);
+    }
+    let done = parts();
+    let rest = json(&args);
+    assert_eq!((&rest["cached"], &rest["refined"]), (&done.into(), &(100 - done).into()));
+    let set = diver::open(rest["folder"].as_str().unwrap()).unwrap();
+    assert_eq!(set.info().samples, 100, "every image is there once");
 }
 
 #[test]

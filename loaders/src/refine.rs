@@ -29,7 +29,7 @@ impl fmt::Display for Conditioning {
 /// What the noise of one sample depends on, and nothing else: neither its batch nor its place in the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NoiseKey {
-    /// Hash of the sample as stored ([`crate::StoredPixels::digest`]).
+    /// Hash of the sample as stored ([`crate::Sample::digest`]).
     pub content: Digest,
     /// Which of several refinements of the same sample; 0 unless asked for.
     pub variant: u32,
@@ -168,7 +168,8 @@ pub trait Refine: Send {
     fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()>;
 
     /// Refines a batch: `B` images come back, in order, all of one size. An image depends on its own pixels,
-    /// conditioning and key only; its batch may move a byte by one grey level.
+    /// conditioning and key only. Its batch may move a byte by one grey level in single precision; arithmetic of
+    /// lower precision may move more.
     ///
     /// # Errors
     /// [`Error::Cancelled`] soon after `cancel` is set; [`Error::Refine`] for everything else.

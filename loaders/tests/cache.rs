@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use diver_loaders::cache::{Row, RowKey};
-use diver_loaders::{Cache, Digest, Error, Label, RgbImage};
+use diver_loaders::{Cache, Digest, Error, Label, RgbImage, StoredPixels};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,6 +138,22 @@ fn damaged_parts_are_set_aside() {
     assert!(set_aside > 20, "only {set_aside} damages were noticed");
 }
 
+/// What the system refuses to read is an error, and stays where it is: the part may be sound.
+#[test]
+fn unreadable_parts_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let generation = Cache::open(folder.path()).unwrap().generation(&fingerprint()).unwrap();
+    generation.commit(&[row(0, 10)], &names()).unwrap();
+    let part = parts(generation.path()).remove(0);
+    let aside = part.with_extension("kept");
+    fs::rename(&part, &aside).unwrap();
+    fs::create_dir(&part).unwrap();
+    assert!(matches!(generation.get(&key(0)), Err(Error::Io { .. })));
+    fs::remove_dir(&part).unwrap();
+    fs::rename(&aside, &part).unwrap();
+    assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
+}
+
 #[test]
 fn numbers_of_damaged_parts_are_not_used_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -180,4 +196,20 @@ fn a_foreign_fingerprint_is_refused() {
     fs::write(&path, "{}").unwrap();
     let error = cache.generation(&fingerprint()).unwrap_err();
     assert!(error.to_string().contains("fingerprint.json"), "{error}");
+}
+
+/// The folder of a fingerprint is an image dataset in its own right.
+#[test]
+fn a_cache_opens_as_a_dataset() {
+    let folder = tempfile::tempdir().unwrap();
+    let generation = Cache::open(folder.path()).unwrap().generation(&fingerprint()).unwrap();
+    generation.commit(&[row(0, 10), row(1, 20)], &names()).unwrap();
+    generation.commit(&[row(1, 99)], &names()).unwrap();
+    let set = diver_loaders::open(generation.path()).unwrap();
+    diver_loaders::source::conformance::check(&*set);
+    assert_eq!(set.info().class_names, Some(names()));
+    assert_eq!((set.info().samples, set.info().shape), (3, [3, 3, 4]));
+    let sample = set.sample(1).unwrap();
+    assert_eq!(sample.pixels, StoredPixels::U8(vec![20; 36]));
+    assert_eq!(sample.label, Label::Hard(0), "the largest of the two logits");
 }

@@ -1,13 +1,14 @@
 //! The loader, through its public face.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::refine::{Progress, RawBatch};
+use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
-    Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Loader, LoaderBuilder, LoaderState,
-    MemorySource, Mix, OnMiss, Refine, RgbImage, Source,
+    Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Label, Loader, LoaderBuilder, LoaderState,
+    MemorySource, Mix, OnMiss, Refine, Refinery, RgbImage, Sample, Source, SourceInfo,
 };
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const SAMPLES: usize = 23;
@@ -23,7 +24,7 @@ fn set() -> MemorySource {
 struct Inverter {
     refined: Arc<AtomicUsize>,
     delay: Duration,
-    fails: bool,
+    fails: Arc<AtomicBool>,
     panics: bool,
     anonymous: bool,
 }
@@ -51,7 +52,7 @@ impl Refine for Inverter {
         _progress: &dyn Progress,
     ) -> Result<Vec<RgbImage>, Error> {
         assert!(!self.panics, "told to panic");
-        if self.fails {
+        if self.fails.load(Ordering::SeqCst) {
             return Err(Error::refine("told to fail"));
         }
         let until = Instant::now() + self.delay;
@@ -209,6 +210,29 @@ fn epochs_advance_and_can_be_chosen() {
 }
 
 #[test]
+fn a_training_can_be_saved_in_the_middle_of_an_epoch() {
+    let mut loader = builder(&Inverter::default()).build().unwrap();
+    let mut epoch = loader.epoch(3);
+    epoch.next().unwrap().unwrap();
+    epoch.next().unwrap().unwrap();
+    let state = epoch.state();
+    assert_eq!((state.epoch, state.batch), (3, 2));
+    let rest = plain(epoch);
+
+    let mut resumed = builder(&Inverter::default()).build().unwrap();
+    resumed.load_state(&state).unwrap();
+    // Looking does not consume.
+    assert_eq!((resumed.iter().len(), resumed.epoch(3).len()), (4, 4));
+    assert!(plain(resumed.iter()) == rest);
+
+    resumed.load_state(&state).unwrap();
+    let mut batches = resumed.batches();
+    assert!(plain(batches.by_ref().take(4)) == rest);
+    batches.next().unwrap().unwrap();
+    assert_eq!((batches.state().epoch, batches.state().batch), (4, 1));
+}
+
+#[test]
 fn raw_on_miss_never_waits_and_catches_up() {
     let slow = Inverter { delay: Duration::from_millis(30), ..Default::default() };
     let mut loader = builder(&slow).on_miss(OnMiss::Raw).build().unwrap();
@@ -225,17 +249,32 @@ fn raw_on_miss_never_waits_and_catches_up() {
     assert_eq!(slow.refined.load(Ordering::SeqCst), SAMPLES);
 }
 
+/// Raw until refined: a refiner that fails is heard of, and once it recovers every sample comes refined.
+#[test]
+fn raw_on_miss_reports_failures_and_tries_again() {
+    let failing = Inverter::default();
+    failing.fails.store(true, Ordering::SeqCst);
+    let mut loader = builder(&failing).on_miss(OnMiss::Raw).build().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !loader.iter().any(|b| b.is_err_and(|e| e.to_string() == "refiner: told to fail")) {
+        assert!(Instant::now() < deadline, "the failure was never reported");
+    }
+    failing.fails.store(false, Ordering::SeqCst);
+    let is_refined = |b: Result<diver_loaders::Batch, Error>| b.is_ok_and(|b| b.refined().iter().all(|r| *r));
+    while !loader.iter().all(is_refined) {
+        assert!(Instant::now() < deadline, "the samples were given up");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn errors_surface_in_their_batch() {
-    for on_miss in [OnMiss::Wait, OnMiss::Raw] {
-        let failing = Inverter { fails: true, ..Default::default() };
-        let mut loader = builder(&failing).on_miss(on_miss).build().unwrap();
-        let errors: Vec<String> = (0..3)
-            .flat_map(|_| loader.iter().filter_map(|b| b.err()).collect::<Vec<_>>())
-            .map(|e| e.to_string())
-            .collect();
-        assert!(errors.contains(&"refiner: told to fail".to_owned()), "{errors:?}");
-    }
+    let failing = Inverter::default();
+    failing.fails.store(true, Ordering::SeqCst);
+    let mut loader = builder(&failing).build().unwrap();
+    let errors: Vec<_> = loader.iter().map(|b| b.unwrap_err().to_string()).collect();
+    assert_eq!(errors, ["refiner: told to fail"; 6]);
+
     let panicking = Inverter { panics: true, ..Default::default() };
     let mut loader = builder(&panicking).build().unwrap();
     let error = loader.iter().next().unwrap().unwrap_err();
@@ -263,6 +302,105 @@ fn dropping_a_loader_stops_a_long_refinement() {
     let started = Instant::now();
     drop(loader);
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// A set that takes its time to be read.
+#[derive(Debug)]
+struct Slow(MemorySource);
+
+impl Source for Slow {
+    fn info(&self) -> &SourceInfo {
+        self.0.info()
+    }
+
+    fn label(&self, index: usize) -> Result<Label, Error> {
+        self.0.label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, Error> {
+        std::thread::sleep(Duration::from_millis(20));
+        self.0.sample(index)
+    }
+}
+
+#[test]
+fn dropping_a_loader_forgets_what_was_asked_for() {
+    let samples = 400;
+    let set = MemorySource::unit(samples, [3, 2, 2], vec![0.5; samples * 12], vec![0; samples]).unwrap();
+    let slow = Inverter { delay: Duration::from_secs(600), ..Default::default() };
+    let mut loader =
+        Loader::builder(Slow(set)).refiner(slow).on_miss(OnMiss::Raw).batch_size(50).build().unwrap();
+    loader.iter().next().unwrap().unwrap();
+    let started = Instant::now();
+    drop(loader);
+    let batch = Duration::from_millis(20 * 2 * 50);
+    assert!(started.elapsed() < 2 * batch, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_disk_that_takes_no_more_ends_bulk_refinement_but_not_the_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let no_folder = |generation: &Path| std::fs::remove_dir_all(generation).unwrap();
+
+    let mut refinery =
+        Refinery::new(set(), Inverter::default(), Some(&cache), &ClassMap::identity()).unwrap();
+    no_folder(refinery.generation().unwrap().path());
+    let error = refinery.run(&CancelToken::new(), &Silent).unwrap_err().to_string();
+    assert!(error.contains("cannot"), "{error}");
+
+    let inverter = Inverter::default();
+    let mut loader = builder(&inverter).cache(cache.clone()).build().unwrap();
+    for generation in std::fs::read_dir(folder.path()).unwrap() {
+        no_folder(&generation.unwrap().path());
+    }
+    for _ in 0..2 {
+        assert!(loader.iter().all(|b| b.is_ok()));
+    }
+    assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES, "memory serves the second epoch");
+}
+
+/// Refines in its own way, but not before another process has refined the same samples and committed them.
+struct Late {
+    cache: Cache,
+}
+
+impl Refine for Late {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        Inverter::default().fingerprint()
+    }
+
+    fn check_conditioning(&self, _conditioning: &Conditioning) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>, Error> {
+        Refinery::new(set(), Inverter::default(), Some(&self.cache), &ClassMap::identity())?
+            .run(cancel, progress)?;
+        Ok(vec![RgbImage::new(2, 2, vec![77; 12])?; batch.len()])
+    }
+}
+
+#[test]
+fn what_another_process_committed_first_is_what_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let late = Late { cache: cache.clone() };
+    let mut loader = Loader::builder(set())
+        .refiner(late)
+        .cache(cache)
+        .batch_size(4)
+        .shuffle(true)
+        .seed(7)
+        .build()
+        .unwrap();
+    let expected = plain(builder(&Inverter::default()).build().unwrap().iter());
+    assert!(plain(loader.iter()) == expected);
 }
 
 #[test]
@@ -296,6 +434,7 @@ fn options_are_checked_when_the_loader_is_built() {
     assert!(message(builder(&inverter).image_size(0, 3)).starts_with("image_size:"));
     assert!(message(builder(&inverter).shard(3, 3)).starts_with("shard:"));
     assert!(message(builder(&inverter).batch_size(64).drop_last(true)).starts_with("batch_size:"));
+    assert!(message(builder(&inverter).memory_limit(100)).starts_with("memory_limit: 276 bytes"));
     assert!(message(Loader::builder(set()).mix(Mix::constant(0.1).unwrap())).starts_with("mix:"));
     let short = ClassMap::indices(vec![1, 2]).unwrap();
     assert!(message(builder(&inverter).classes(short)).contains("label 2 is beyond the list"));

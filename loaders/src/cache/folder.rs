@@ -4,6 +4,10 @@ use crate::{Error, Result};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How the names of files in the making begin.
+const WRITING: &str = ".writing-";
 
 /// The folder of one fingerprint.
 #[derive(Clone, Debug)]
@@ -15,7 +19,22 @@ impl Folder {
     /// Makes the folder if it is not there.
     pub(super) fn create(path: PathBuf) -> Result<Self> {
         fs::create_dir_all(&path).map_err(Error::io(&path, "cannot make the folder"))?;
-        Ok(Self { path })
+        let folder = Self { path };
+        folder.remove_leftovers();
+        Ok(folder)
+    }
+
+    /// Removes what processes that were killed while writing left behind. A younger file may be in the making.
+    fn remove_leftovers(&self) {
+        const AGE: Duration = Duration::from_secs(24 * 60 * 60);
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let is_old = || entry.metadata()?.modified()?.elapsed().map_err(std::io::Error::other);
+            if entry.file_name().to_string_lossy().starts_with(WRITING) && is_old().is_ok_and(|age| age > AGE)
+            {
+                // Someone else may have been faster; what stays costs room and nothing else.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -93,7 +112,7 @@ impl Folder {
     fn write_temporary(&self, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
         let failed = || Error::io(&self.path, "cannot write to the folder");
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".writing-");
+        builder.prefix(WRITING);
         // Temporary files are private to their owner by default, but a cache is shared.
         #[cfg(unix)]
         {

@@ -4,7 +4,7 @@ use super::folder::Folder;
 use super::part::{self, Part};
 use super::{Fingerprint, Row, RowKey};
 use crate::{Error, Result, RgbImage};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,8 @@ pub struct Generation {
 struct Index {
     rows: HashMap<RowKey, Location>,
     parts: HashMap<u64, Arc<Part>>,
+    /// Damaged parts that could not be renamed: they are not looked at again.
+    skipped: HashSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,15 +75,15 @@ impl Generation {
     /// `part-N.corrupt` with a warning: its images count as missing.
     ///
     /// # Errors
-    /// If the folder cannot be listed.
+    /// If the folder cannot be listed, or a part cannot be opened.
     pub fn refresh(&self) -> Result<()> {
         for number in self.folder.parts()? {
-            if self.lock().parts.contains_key(&number) {
+            if self.lock().knows(number) {
                 continue;
             }
             match Part::open(self.folder.part_path(number)) {
                 Ok(part) => self.lock().add(number, part),
-                Err(error) => self.set_aside(number, &error)?,
+                Err(error) => self.give_up(number, error)?,
             }
         }
         Ok(())
@@ -91,7 +93,7 @@ impl Generation {
     /// whole part is set aside with a warning).
     ///
     /// # Errors
-    /// If a damaged part cannot be set aside.
+    /// If the system refuses to read the part, which says nothing about what is in it.
     pub fn get(&self, key: &RowKey) -> Result<Option<RgbImage>> {
         let (location, part) = {
             let index = self.lock();
@@ -101,32 +103,53 @@ impl Generation {
         };
         match part.read(location.row) {
             Ok(image) => Ok(Some(image)),
-            Err(error) => self.set_aside(location.part, &error).map(|()| None),
+            Err(error) => self.give_up(location.part, error).map(|()| None),
         }
     }
 
-    /// Commits `rows` as one part, durable when the call returns. `class_names` name the labels.
+    /// Commits `rows` as one part, durable when the call returns. `class_names` name the labels. Returns the keys
+    /// that another process committed first: its images are the ones that stay.
     ///
     /// # Errors
     /// If the part cannot be written; then nothing of it is left behind.
-    pub fn commit(&self, rows: &[Row], class_names: &[String]) -> Result<()> {
+    pub fn commit(&self, rows: &[Row], class_names: &[String]) -> Result<Vec<RowKey>> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let number = self.folder.commit_part(&part::encode(rows, class_names)?)?;
-        // Parts of other processes with lower numbers come first: the first committed row of a key wins.
-        self.refresh()?;
         tracing::debug!(part = number, rows = rows.len(), "committed");
-        Ok(())
+        // Parts of other processes with lower numbers come first. The part is there whether it is seen or not.
+        if let Err(error) = self.refresh() {
+            tracing::warn!("{error}; new parts are not seen yet");
+        }
+        let index = self.lock();
+        let is_elsewhere = |key: &RowKey| index.rows.get(key).is_some_and(|location| location.part != number);
+        Ok(rows.iter().map(|row| row.key).filter(is_elsewhere).collect())
     }
 
-    fn set_aside(&self, number: u64, error: &Error) -> Result<()> {
-        self.lock().remove(number);
-        if matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound) {
-            return Ok(()); // Deleted by someone: its images are missing, nothing is damaged.
+    /// Does without part `number`, if `error` says that it is gone or damaged.
+    fn give_up(&self, number: u64, error: Error) -> Result<()> {
+        match &error {
+            // Deleted by someone: its images are missing, nothing is damaged.
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                self.lock().remove(number);
+            }
+            // No descriptors left, no permission, a network that is down: the part may be sound.
+            Error::Io { .. } => return Err(error),
+            _ => {
+                self.lock().remove(number);
+                match self.folder.quarantine(number) {
+                    Ok(aside) => tracing::warn!(
+                        "{error}; set aside as {}; its images will be refined again",
+                        aside.display()
+                    ),
+                    Err(refused) => {
+                        tracing::warn!("{error}; {refused}; its images will be refined again");
+                        self.lock().skipped.insert(number);
+                    }
+                }
+            }
         }
-        let aside = self.folder.quarantine(number)?;
-        tracing::warn!("{error}; set aside as {}; its images will be refined again", aside.display());
         Ok(())
     }
 
@@ -137,6 +160,10 @@ impl Generation {
 }
 
 impl Index {
+    fn knows(&self, number: u64) -> bool {
+        self.parts.contains_key(&number) || self.skipped.contains(&number)
+    }
+
     /// Parts are added in the order of their numbers, so the first committed row of a key stays.
     fn add(&mut self, number: u64, part: Part) {
         for (row, key) in part.keys().iter().enumerate() {

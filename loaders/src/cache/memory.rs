@@ -28,21 +28,21 @@ impl MemoryCache {
     }
 
     /// Keeps `image`, dropping the least recently used ones to stay within the bound. An image larger than the
-    /// bound is not kept.
-    pub(crate) fn insert(&self, key: RowKey, image: Arc<RgbImage>) {
+    /// bound is not kept. Says whether the image was new.
+    pub(crate) fn insert(&self, key: RowKey, image: Arc<RgbImage>) -> bool {
         let size = image.as_bytes().len();
         if size > self.limit {
-            return;
+            return true;
         }
         let mut state = self.lock();
-        if let Some(old) = state.images.put(key, image) {
-            state.bytes -= old.as_bytes().len();
-        }
+        let old = state.images.put(key, image);
+        state.bytes -= old.as_ref().map_or(0, |old| old.as_bytes().len());
         state.bytes += size;
         while state.bytes > self.limit {
             let Some((_, dropped)) = state.images.pop_lru() else { break };
             state.bytes -= dropped.as_bytes().len();
         }
+        old.is_none()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

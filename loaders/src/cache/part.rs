@@ -18,13 +18,15 @@ use arrow::array::{
     ListBuilder, RecordBatch, StringArray, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::file::metadata::{KeyValue, PageIndexPolicy};
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::WriterProperties;
+use std::collections::HashMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -51,13 +53,12 @@ pub struct Row {
 pub(super) fn encode(rows: &[Row], class_names: &[String]) -> Result<Vec<u8>> {
     let pngs = rows.iter().map(|row| row.image.to_png()).collect::<Result<Vec<_>>>()?;
     let failed = |e: &dyn std::fmt::Display| Error::config("cache", format!("cannot encode a part: {e}"));
-    let batch = record_batch(rows, &pngs).map_err(|e| failed(&e))?;
+    let batch = record_batch(rows, &pngs, class_names).map_err(|e| failed(&e))?;
     let properties = WriterProperties::builder()
         // PNG does not compress further. A page for each row lets one image be read without its neighbours.
         .set_dictionary_enabled(false)
         .set_data_page_row_count_limit(1)
         .set_write_batch_size(1)
-        .set_key_value_metadata(Some(vec![hugging_face_features(class_names)]))
         .build();
     let mut writer =
         ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(|e| failed(&e))?;
@@ -65,7 +66,7 @@ pub(super) fn encode(rows: &[Row], class_names: &[String]) -> Result<Vec<u8>> {
     writer.into_inner().map_err(|e| failed(&e))
 }
 
-fn record_batch(rows: &[Row], pngs: &[Vec<u8>]) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn record_batch(rows: &[Row], pngs: &[Vec<u8>], class_names: &[String]) -> Result<RecordBatch, ArrowError> {
     let image_fields = Fields::from(vec![
         Field::new("bytes", DataType::Binary, true),
         Field::new("path", DataType::Utf8, true),
@@ -106,11 +107,13 @@ fn record_batch(rows: &[Row], pngs: &[Vec<u8>]) -> Result<RecordBatch, arrow::er
         ),
     ];
     let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+    // pyarrow, and with it `datasets`, looks for this in the Arrow schema, not among the file's own metadata.
+    let metadata = HashMap::from([("huggingface".to_owned(), hugging_face_features(class_names))]);
+    RecordBatch::try_new(Arc::new(Schema::new_with_metadata(fields, metadata)), arrays)
 }
 
-/// The features that `datasets.load_dataset("parquet", ...)` reads from a file's metadata.
-fn hugging_face_features(class_names: &[String]) -> KeyValue {
+/// The features that `datasets.load_dataset("parquet", ...)` reads, as JSON.
+fn hugging_face_features(class_names: &[String]) -> String {
     let value = |dtype: &str| serde_json::json!({ "_type": "Value", "dtype": dtype });
     let features = serde_json::json!({ "info": { "features": {
         "image": { "_type": "Image" },
@@ -122,7 +125,7 @@ fn hugging_face_features(class_names: &[String]) -> KeyValue {
         "variant": value("int32"),
         "seconds": value("float32"),
     } } });
-    KeyValue::new("huggingface".to_owned(), features.to_string())
+    features.to_string()
 }
 
 /// A committed part, opened: its footer and keys in memory, its images on disk.
@@ -219,5 +222,11 @@ fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
 
 /// Runs a decoder over a file that may be damaged: should it panic, the file is the culprit.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(path, "the Parquet decoder gave up")))
+    let result = catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(damaged(path, "the Parquet decoder gave up")));
+    if matches!(result, Err(Error::Format { .. })) {
+        // The decoder hides the system's errors among its own. A file that cannot be read may be sound.
+        std::fs::read(path).map_err(Error::io(path, "cannot read the part"))?;
+    }
+    result
 }

@@ -66,6 +66,9 @@ pub(super) fn run(
     if args.batches.contains(&0) {
         return Err(Error::config("batches", "a batch holds at least 1 image"));
     }
+    if args.stream_batch == 0 {
+        return Err(Error::config("stream-batch", "a batch holds at least 1 image"));
+    }
     let source = args.source.open()?;
     let mut refiner_args = args.refiner.clone();
     refiner_args.refine_batch = refiner_args.refine_batch.or(args.batches.iter().max().copied());
@@ -82,8 +85,7 @@ pub(super) fn run(
         refined_images_per_second: time_stream(args, 1.0)?,
     };
     let report = Report { fingerprint: refiner.fingerprint(), refine, stream };
-    let json = serde_json::to_value(&report).map_err(|e| Error::config("json", e.to_string()))?;
-    output.result(&describe(&report), &json)
+    output.result(&describe(&report), &report)
 }
 
 fn time_refiner(

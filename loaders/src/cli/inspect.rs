@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::source_args::SourceArgs;
 use crate::source::LabelKind;
-use crate::{Error, Result, SourceInfo, ValueSpace};
+use crate::{Result, SourceInfo, ValueSpace};
 use clap::Args;
 use std::fmt::Write as _;
 
@@ -17,8 +17,7 @@ pub(super) struct InspectArgs {
 pub(super) fn run(args: &InspectArgs, output: Output) -> Result<()> {
     let source = args.source.open()?;
     let info = source.info();
-    let json = serde_json::to_value(info).map_err(|e| Error::config("json", e.to_string()))?;
-    output.result(&describe(info), &json)
+    output.result(&describe(info), info)
 }
 
 fn describe(info: &SourceInfo) -> String {

@@ -1,7 +1,7 @@
 //! What commands print.
 
 use crate::{Error, Result};
-use serde_json::Value;
+use serde::Serialize;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -13,8 +13,12 @@ pub(super) struct Output {
 
 impl Output {
     /// Prints a result, `text` or `json`.
-    pub(super) fn result(self, text: &str, json: &Value) -> Result<()> {
-        let printed = if self.json { json.to_string() } else { text.trim_end().to_owned() };
+    pub(super) fn result(self, text: &str, json: &impl Serialize) -> Result<()> {
+        let printed = if self.json {
+            serde_json::to_string(json).map_err(|e| Error::config("json", e.to_string()))?
+        } else {
+            text.trim_end().to_owned()
+        };
         writeln!(std::io::stdout(), "{printed}").map_err(Error::io(Path::new("stdout"), "cannot write"))
     }
 

@@ -101,6 +101,8 @@ fn find(path: &Path, format: &str, options: &OpenOptions) -> Result<Found> {
             Error::config("dataset", format!("`{dataset}` is unknown; known are {}", names.join(", ")))
         });
     }
+    // A relative path hides the folders above it.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let guess =
         path.ancestors().filter_map(|part| part.file_name()?.to_str()).find_map(|part| in_name(part, format));
     Ok(guess.map_or(Found::Nothing, |(normalize, name)| Found::Guessed(normalize, name)))

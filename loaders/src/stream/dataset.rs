@@ -44,6 +44,10 @@ impl Dataset {
                 })?;
             }
         }
+        // Whoever streams or refines relies on what was assumed.
+        for note in &info.notes {
+            tracing::warn!("{}: {note}", info.path.display());
+        }
         let identities = std::iter::repeat_with(OnceLock::new).take(info.samples).collect();
         Ok(Self { source, conditioning, identities, height, width })
     }

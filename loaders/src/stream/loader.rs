@@ -28,8 +28,10 @@ pub enum OnMiss {
 
 /// Streams a dataset in batches, epoch after epoch. See the [crate] for an example.
 ///
-/// Equal datasets, seeds and options give equal batches, whatever the number of threads and whatever the cache
-/// holds. Dropping the loader stops its threads; a refinement that is under way ends within one step.
+/// Equal datasets, seeds and options give the same samples in the same order, whatever the number of threads and
+/// whatever the cache holds; once refined, an image stays as it is. (Where two runs refine it apart, in different
+/// micro-batches, a byte may differ by as much as the refiner's own arithmetic does: [`Refine::refine`].) Dropping
+/// the loader stops its threads; a refinement that is under way ends within one step.
 #[derive(Debug)]
 pub struct Loader {
     pipeline: Pipeline,
@@ -92,16 +94,16 @@ impl Loader {
         if !self.resumed || self.next.epoch != epoch {
             self.next = Position { epoch, batch: 0 };
         }
-        self.begin()
+        Epoch { epoch, loader: self }
     }
 
     /// The batches of the next epoch: the first for a new loader, the rest of an epoch after
     /// [`load_state`](Self::load_state), else the one after that which was iterated last, to its end or not.
     pub fn iter(&mut self) -> Epoch<'_> {
         if !self.resumed && self.next.batch > 0 {
-            self.next = Position { epoch: self.next.epoch + 1, batch: 0 };
+            self.next = Position { epoch: self.next.epoch.saturating_add(1), batch: 0 };
         }
-        self.begin()
+        Epoch { epoch: self.next.epoch, loader: self }
     }
 
     /// All batches from where the loader stands on, epoch after epoch, without end.
@@ -115,17 +117,8 @@ impl Loader {
     /// assert_eq!(sizes, [2, 1, 2, 1, 2]);
     /// # Ok::<(), diver_loaders::Error>(())
     /// ```
-    pub fn batches(&mut self) -> impl Iterator<Item = Result<Batch>> + '_ {
-        self.begin();
-        std::iter::repeat_with(|| self.next_batch())
-    }
-
-    fn begin(&mut self) -> Epoch<'_> {
-        self.resumed = false;
-        if self.queue.front().is_some_and(|(position, _)| *position != self.next) {
-            self.queue.clear();
-        }
-        Epoch { epoch: self.next.epoch, loader: self }
+    pub fn batches(&mut self) -> Batches<'_> {
+        Batches { loader: self }
     }
 
     /// Where the loader stands: at the batch that comes next.
@@ -152,6 +145,11 @@ impl Loader {
     }
 
     fn next_batch(&mut self) -> Result<Batch> {
+        self.resumed = false;
+        if self.queue.front().is_some_and(|(position, _)| *position != self.next) {
+            self.pipeline.abandon();
+            self.queue.clear();
+        }
         // Prefetch crosses the end of an epoch: there is no gap between epochs.
         while self.queue.len() < self.prefetch {
             let position = self.queue.back().map_or(self.next, |(last, _)| self.after(*last));
@@ -171,7 +169,7 @@ impl Loader {
         if position.batch + 1 < self.plan.batches() {
             Position { batch: position.batch + 1, ..position }
         } else {
-            Position { epoch: position.epoch + 1, batch: 0 }
+            Position { epoch: position.epoch.saturating_add(1), batch: 0 }
         }
     }
 }
@@ -192,6 +190,18 @@ pub struct Epoch<'a> {
     epoch: u64,
 }
 
+impl Epoch<'_> {
+    /// As [`Loader::state`]; to save a training in the middle of an epoch.
+    pub fn state(&self) -> LoaderState {
+        self.loader.state()
+    }
+
+    /// As [`Loader::stats`].
+    pub fn stats(&self) -> Stats {
+        self.loader.stats()
+    }
+}
+
 impl Iterator for Epoch<'_> {
     type Item = Result<Batch>;
 
@@ -207,6 +217,32 @@ impl Iterator for Epoch<'_> {
 }
 
 impl ExactSizeIterator for Epoch<'_> {}
+
+/// Batches without end ([`Loader::batches`]).
+#[derive(Debug)]
+pub struct Batches<'a> {
+    loader: &'a mut Loader,
+}
+
+impl Batches<'_> {
+    /// As [`Loader::state`].
+    pub fn state(&self) -> LoaderState {
+        self.loader.state()
+    }
+
+    /// As [`Loader::stats`].
+    pub fn stats(&self) -> Stats {
+        self.loader.stats()
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.loader.next_batch())
+    }
+}
 
 /// Describes a [`Loader`].
 #[must_use = "a builder does nothing until `build`"]
@@ -237,7 +273,8 @@ impl LoaderBuilder {
         self
     }
 
-    /// Where refined images are kept across runs. Without a cache they are kept in memory.
+    /// Where refined images are kept across runs. Without a cache they are kept in memory, which must then be large
+    /// enough for all of them ([`memory_limit`](Self::memory_limit)).
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
         self
@@ -363,6 +400,17 @@ impl LoaderBuilder {
         }
         .validated()?;
         let store = Arc::new(Store::new(self.cache.as_ref(), refiner, self.memory_limit, dataset.size())?);
+        if refiner.is_some() && store.disk().is_none() {
+            let bytes = dataset.info().samples * 3 * dataset.size().0 * dataset.size().1;
+            if bytes > self.memory_limit {
+                let reason = format!(
+                    "{bytes} bytes of refined images do not fit into {}, and would be refined again in every epoch: \
+                     raise the limit, or give a cache and a refiner with a fingerprint",
+                    self.memory_limit
+                );
+                return Err(Error::config("memory_limit", reason));
+            }
+        }
         let counters = Arc::<Counters>::default();
         let normalize = *dataset.normalize();
         let shared = Shared {

@@ -1,7 +1,6 @@
 //! How much of an epoch is refined.
 
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 
 /// The share of refined samples in each epoch: a constant, or a schedule over epochs.
 ///
@@ -15,11 +14,10 @@ use serde::{Deserialize, Serialize};
 /// assert!(Mix::constant(1.5).is_err());
 /// # Ok::<(), diver_loaders::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mix(Schedule);
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 enum Schedule {
     Constant(f64),
     Ramp { start: f64, end: f64, epochs: u64, cosine: bool },
@@ -77,7 +75,7 @@ impl Mix {
     pub fn share(&self, epoch: u64) -> f64 {
         match &self.0 {
             Schedule::Constant(share) => *share,
-            Schedule::Ramp { end, epochs, .. } if epoch + 1 >= *epochs => *end,
+            Schedule::Ramp { end, epochs, .. } if epoch >= *epochs - 1 => *end,
             Schedule::Ramp { start, end, epochs, cosine } => {
                 let progress = epoch as f64 / (*epochs - 1) as f64;
                 let weight =

@@ -1,6 +1,6 @@
 //! Samples to batches: what an epoch holds, and how it gets there in time.
 //!
-//! [`plan`] says, as a pure function of (seed, epoch, position), which sample comes when and whether refined or
+//! The plan says, as a pure function of (seed, epoch, position), which sample comes when and whether refined or
 //! raw. Threads made once for each loader carry the plan out: a few assemble batches ahead of the consumer, one
 //! owns the refiner. The order of batches does not depend on them.
 
@@ -17,7 +17,7 @@ mod stats;
 mod store;
 
 pub use batch::Batch;
-pub use loader::{Epoch, Loader, LoaderBuilder, OnMiss};
+pub use loader::{Batches, Epoch, Loader, LoaderBuilder, OnMiss};
 pub use mix::Mix;
 pub use plan::{Permutation, Uneven};
 pub use refinery::{Refinery, Summary};

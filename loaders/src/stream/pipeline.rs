@@ -11,8 +11,10 @@ use super::store::Store;
 use crate::refine::Silent;
 use crate::{CancelToken, Error, Label, Result, RgbImage};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -31,7 +33,8 @@ pub(super) struct Shared {
     pub(super) table: [[f32; 256]; 3],
 }
 
-/// Samples that are refined while they are served raw: on their way, or failed for good.
+/// Samples that are refined while they are served raw: on their way, or failed, which the batch that meets them
+/// next reports.
 #[derive(Default)]
 pub(super) struct Background(Mutex<HashMap<usize, Option<Arc<Error>>>>);
 
@@ -43,10 +46,14 @@ impl Background {
 
     /// Whether sample `index` should be asked for now.
     fn start(&self, index: usize) -> Result<bool> {
-        match self.lock().insert(index, None) {
-            None => Ok(true),
-            Some(None) => Ok(false),
-            Some(Some(error)) => Err(error.into()),
+        match self.lock().entry(index) {
+            Entry::Vacant(entry) => {
+                entry.insert(None);
+                Ok(true)
+            }
+            Entry::Occupied(entry) if entry.get().is_none() => Ok(false),
+            // Reported once; the batch after asks anew.
+            Entry::Occupied(entry) => entry.remove().map_or(Ok(true), |error| Err(error.into())),
         }
     }
 
@@ -62,6 +69,8 @@ impl Background {
 struct Job {
     epoch: u64,
     batch: usize,
+    /// Jobs of a round before the pipeline's current one are forgotten.
+    round: u64,
     reply: Sender<Result<Batch>>,
 }
 
@@ -76,6 +85,8 @@ pub(super) struct Pipeline {
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
     cancel: CancelToken,
+    /// How often the consumer has turned elsewhere.
+    current: Arc<AtomicU64>,
 }
 
 impl Pipeline {
@@ -83,9 +94,12 @@ impl Pipeline {
         let shared = Arc::new(shared);
         let cancel = shared.cancel.clone();
         let (jobs, job_queue) = unbounded();
-        // Only workers hold the sender: when the last of them ends, so does the refining thread.
+        let current = Arc::<AtomicU64>::default();
+        let mut pipeline =
+            Self { jobs: Some(jobs), threads: Vec::new(), cancel, current: Arc::clone(&current) };
+        // When the last sender ends, so does the refining thread. This one is made after the pipeline, so that it
+        // goes first should a thread fail to start: the pipeline waits for its threads.
         let (requests, request_queue) = unbounded();
-        let mut pipeline = Self { jobs: Some(jobs), threads: Vec::new(), cancel };
         if let Some(refinery) = refinery {
             let shared = Arc::clone(&shared);
             pipeline.spawn("diver-refine".into(), move || refine_loop(refinery, &shared, &request_queue))?;
@@ -94,13 +108,16 @@ impl Pipeline {
             let worker = Worker {
                 shared: Arc::clone(&shared),
                 requests: requests.clone(),
+                current: Arc::clone(&current),
                 name: format!("diver-prefetch-{worker}"),
             };
             let jobs: Receiver<Job> = job_queue.clone();
             pipeline.spawn(worker.name.clone(), move || {
                 for job in jobs {
-                    // The consumer may have turned to another epoch and dropped its end.
-                    let _ = job.reply.send(worker.assemble_guarded(job.epoch, job.batch));
+                    if job.round == worker.current.load(Ordering::Acquire) {
+                        // The consumer may have turned to another epoch meanwhile and dropped its end.
+                        let _ = job.reply.send(worker.assemble_guarded(job.epoch, job.batch));
+                    }
                 }
             })?;
         }
@@ -116,12 +133,17 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Forgets the batches that were asked for and are not begun yet.
+    pub(super) fn abandon(&self) {
+        self.current.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Asks for a batch; it arrives on the returned channel.
     pub(super) fn submit(&self, epoch: u64, batch: usize) -> Receiver<Result<Batch>> {
         let (reply, result) = bounded(1);
         if let Some(jobs) = &self.jobs {
             // Fails only if every worker is gone; then the reply's sender is gone too, and the receiver says so.
-            let _ = jobs.send(Job { epoch, batch, reply });
+            let _ = jobs.send(Job { epoch, batch, round: self.current.load(Ordering::Acquire), reply });
         }
         result
     }
@@ -146,7 +168,8 @@ impl Drop for Pipeline {
 
 struct Worker {
     shared: Arc<Shared>,
-    requests: Sender<Request>,
+    requests: Sender<Vec<Request>>,
+    current: Arc<AtomicU64>,
     name: String,
 }
 
@@ -170,13 +193,14 @@ impl Worker {
         let mut refined = vec![false; items.len()];
 
         let (reply, replies) = unbounded();
+        let mut requests = Vec::new();
         let mut outstanding = 0;
-        for (slot, item) in items.iter().enumerate() {
+        let filled: Result<()> = items.iter().enumerate().try_for_each(|(slot, item)| {
             let label = shared.dataset.label(item.index)?;
             labels[slot] = label.class();
             write_target(&mut targets[slot * info.classes..][..info.classes], &label, shared.temperature);
             let out = &mut images[slot * image_size..][..image_size];
-            match self.look_up(item, slot, &reply)? {
+            match self.look_up(item, slot, &reply, &mut requests)? {
                 Found::Image(image) => {
                     write_refined(out, &image, &shared.table);
                     refined[slot] = true;
@@ -187,8 +211,15 @@ impl Worker {
                 }
                 Found::Raw => out.copy_from_slice(&shared.dataset.normalized(item.index)?),
             }
-        }
+            Ok(())
+        });
         drop(reply);
+        if !requests.is_empty() {
+            // All at once: the refiner is to get full batches, not the first sample on its own. And even if a
+            // sample failed: the others are noted as on their way.
+            self.requests.send(requests).map_err(|_| Error::Cancelled)?;
+        }
+        filled?;
         for _ in 0..outstanding {
             // The refining thread answers every request unless it is being shut down.
             let (slot, image) = replies.recv().map_err(|_| Error::Cancelled)?;
@@ -200,7 +231,13 @@ impl Worker {
         Ok(Batch { images, shape, targets, classes: info.classes, labels, indices, refined })
     }
 
-    fn look_up(&self, item: &Item, slot: usize, reply: &Sender<(usize, Refined)>) -> Result<Found> {
+    fn look_up(
+        &self,
+        item: &Item,
+        slot: usize,
+        reply: &Sender<(usize, Refined)>,
+        requests: &mut Vec<Request>,
+    ) -> Result<Found> {
         let shared = &*self.shared;
         if !item.refined {
             return Ok(Found::Raw);
@@ -219,7 +256,7 @@ impl Worker {
                 (Found::Raw, None)
             }
         };
-        self.requests.send(Request { index: item.index, reply }).map_err(|_| Error::Cancelled)?;
+        requests.push(Request { index: item.index, reply });
         Ok(found)
     }
 }
@@ -231,14 +268,17 @@ enum Found {
 }
 
 /// Serves requests in the order in which they come, as many at once as the refiner likes.
-fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Request>) {
+fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
     let mut queue = VecDeque::new();
     loop {
         if queue.is_empty() {
-            let Ok(request) = requests.recv() else { return };
-            queue.push_back(request);
+            let Ok(first) = requests.recv() else { return };
+            queue.extend(first);
         }
-        queue.extend(requests.try_iter());
+        queue.extend(requests.try_iter().flatten());
+        if shared.cancel.is_cancelled() {
+            return; // Whoever still waits for a reply sees its sender go.
+        }
         let count = queue.len().min(refinery.preferred_batch());
         let batch: Vec<Request> = queue.drain(..count).collect();
         let indices: Vec<_> = batch.iter().map(|request| request.index).collect();

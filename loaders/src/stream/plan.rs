@@ -131,7 +131,7 @@ impl Plan {
         match self.uneven {
             Uneven::Drop => self.samples / self.world,
             Uneven::Pad => self.samples.div_ceil(self.world),
-            Uneven::Partial => (self.samples + self.world - 1 - self.rank) / self.world,
+            Uneven::Partial => self.samples.saturating_sub(self.rank).div_ceil(self.world),
         }
     }
 

@@ -96,8 +96,8 @@ impl Refinery {
     /// run goes on where it stopped.
     ///
     /// # Errors
-    /// The first sample that cannot be read or refined; [`Error::Cancelled`]. What was refined before stays in
-    /// the cache.
+    /// The first sample that cannot be read or refined; a cache that cannot be written; [`Error::Cancelled`]. What
+    /// was refined before stays in the cache.
     pub fn run(&mut self, cancel: &CancelToken, progress: &dyn Progress) -> Result<Summary> {
         let before = self.counters.snapshot();
         let samples = self.dataset.info().samples;
@@ -113,6 +113,10 @@ impl Refinery {
         for indices in missing.chunks(self.preferred_batch()) {
             for refined in self.refine_batch(indices, cancel, progress) {
                 refined?;
+            }
+            // Serving goes on without a disk, but bulk refinement is for the disk alone.
+            if let Some(error) = self.store.failure() {
+                return Err(Arc::clone(error).into());
             }
             done += indices.len();
             progress.images(done, samples);

@@ -79,6 +79,11 @@ impl LoaderState {
             let expected = format!("below {}", plan.batches());
             return Err(Error::State { field: "batch", expected, found: self.batch.to_string() });
         }
+        // Room for every epoch that a loader can come to.
+        if self.epoch > u64::MAX / 2 {
+            let expected = format!("at most {}", u64::MAX / 2);
+            return Err(Error::State { field: "epoch", expected, found: self.epoch.to_string() });
+        }
         Ok(())
     }
 }

@@ -2,17 +2,16 @@
 
 use super::stats::Counters;
 use crate::cache::{Generation, MemoryCache, Row, RowKey};
-use crate::{Cache, Refine, Result, RgbImage};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::{Cache, Error, Refine, Result, RgbImage};
+use std::sync::{Arc, OnceLock};
 
 /// The refined images of one dataset at the size that its batches have.
 #[derive(Debug)]
 pub(super) struct Store {
     memory: MemoryCache,
     disk: Option<Generation>,
-    /// Set when a part could not be written: images stay in memory from then on.
-    frozen: AtomicBool,
+    /// Why a part could not be written: images stay in memory from then on.
+    failure: OnceLock<Arc<Error>>,
     height: usize,
     width: usize,
 }
@@ -31,13 +30,7 @@ impl Store {
             (Some(cache), Some(fingerprint)) => Some(cache.generation(&fingerprint)?),
             _ => None,
         };
-        Ok(Self {
-            memory: MemoryCache::new(memory_limit),
-            disk,
-            frozen: AtomicBool::new(false),
-            height,
-            width,
-        })
+        Ok(Self { memory: MemoryCache::new(memory_limit), disk, failure: OnceLock::new(), height, width })
     }
 
     /// Looks `key` up, counting a hit where it is found.
@@ -50,8 +43,9 @@ impl Store {
             return Ok(None);
         };
         let image = Arc::new(image.resized(self.width, self.height)?);
-        self.memory.insert(*key, Arc::clone(&image));
-        Counters::add(&counters.disk_hits, 1);
+        // Two threads may read the same image at once; the second finds the first one's in memory.
+        let is_new = self.memory.insert(*key, Arc::clone(&image));
+        Counters::add(if is_new { &counters.disk_hits } else { &counters.memory_hits }, 1);
         Ok(Some(image))
     }
 
@@ -65,18 +59,32 @@ impl Store {
         self.disk.as_ref().map_or(Ok(()), Generation::refresh)
     }
 
-    /// Keeps freshly refined rows, on disk as one part, and returns their images at the stream's size. A disk
-    /// that takes no more ends the caching, not the stream.
+    /// What ended the caching on disk, if anything did.
+    pub(super) fn failure(&self) -> Option<&Arc<Error>> {
+        self.failure.get()
+    }
+
+    /// Keeps freshly refined rows, on disk as one part, and returns their images at the stream's size: those that
+    /// another process committed first in place of our own. A disk that takes no more ends the caching, not the
+    /// stream.
     pub(super) fn keep(&self, rows: &[Row], class_names: &[String]) -> Result<Vec<Arc<RgbImage>>> {
-        if let Some(disk) = self.disk.as_ref().filter(|_| !self.frozen.load(Ordering::Relaxed))
-            && let Err(error) = disk.commit(rows, class_names)
-        {
-            self.frozen.store(true, Ordering::Relaxed);
-            tracing::warn!("{error}; refined images are kept in memory only from here on");
-        }
+        let disk = self.disk.as_ref().filter(|_| self.failure().is_none());
+        let lost = match disk.map(|disk| disk.commit(rows, class_names)).transpose() {
+            Ok(lost) => lost.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!("{error}; refined images are kept in memory only from here on");
+                self.failure.get_or_init(|| Arc::new(error));
+                Vec::new()
+            }
+        };
         rows.iter()
             .map(|row| {
-                let image = Arc::new(row.image.resized(self.width, self.height)?);
+                let theirs = match disk.filter(|_| lost.contains(&row.key)) {
+                    Some(disk) => disk.get(&row.key)?,
+                    None => None,
+                };
+                let image = theirs.as_ref().unwrap_or(&row.image);
+                let image = Arc::new(image.resized(self.width, self.height)?);
                 self.memory.insert(row.key, Arc::clone(&image));
                 Ok(image)
             })
