@@ -1,6 +1,6 @@
 //! What every [`Refine`] implementation must do, as checks that can be run against any of them.
 
-use super::{CancelToken, Conditioning, NoiseKey, RawBatch, Refine, Silent};
+use super::{CancelToken, Conditioning, NoiseKey, Progress, RawBatch, Refine, Silent};
 use crate::{Digest, Error, Result, RgbImage};
 
 /// Runs every check against `refiner` with images of `side` x `side` and the given known conditionings (two at
@@ -37,15 +37,44 @@ pub fn check(refiner: &mut dyn Refine, side: usize, conditionings: &[Conditionin
         assert!(apart <= 1, "image {index} differs by {apart} grey levels alone and in its batch: at most 1");
     }
 
+    let unknown = Conditioning::Class(usize::MAX);
+    let accepted = refiner.check_conditioning(&unknown).is_ok();
+    let odd = Images { conditioning: vec![unknown; 4], ..Images::new(4, side, conditionings) };
+    assert_eq!(
+        odd.refine(refiner, 0..1).is_ok(),
+        accepted,
+        "a call takes the conditionings that the check accepts"
+    );
+
     let token = CancelToken::new();
     token.cancel();
-    let cancelled = batch.refine_with(refiner, 0..4, &token);
+    let cancelled = batch.refine_with(refiner, 0..4, &token, &Silent);
     assert!(
         matches!(cancelled, Err(Error::Cancelled)),
         "a cancelled token ends the call with Error::Cancelled"
     );
+    let midway = CancelAtFirstStep::default();
+    let cancelled = batch.refine_with(refiner, 0..4, &midway.token, &midway);
+    if midway.token.is_cancelled() {
+        assert!(matches!(cancelled, Err(Error::Cancelled)), "a token cancelled between steps ends the call");
+    }
     let after = batch.refine(refiner, 0..4).expect("a cancelled refiner refines again");
     assert!(whole == after, "a cancelled call leaves nothing behind");
+}
+
+/// Cancels a call once its first step is done, if there is another.
+#[derive(Default)]
+struct CancelAtFirstStep {
+    token: CancelToken,
+}
+
+impl Progress for CancelAtFirstStep {
+    fn step(&self, done: usize, total: usize) {
+        assert!(done <= total, "step {done} of {total} cannot be done");
+        if done < total {
+            self.token.cancel();
+        }
+    }
 }
 
 /// A deterministic batch of smooth images.
@@ -77,7 +106,7 @@ impl Images {
     }
 
     fn refine(&self, refiner: &mut dyn Refine, images: std::ops::Range<usize>) -> Result<Vec<RgbImage>> {
-        self.refine_with(refiner, images, &CancelToken::new())
+        self.refine_with(refiner, images, &CancelToken::new(), &Silent)
     }
 
     fn refine_with(
@@ -85,6 +114,7 @@ impl Images {
         refiner: &mut dyn Refine,
         images: std::ops::Range<usize>,
         cancel: &CancelToken,
+        progress: &dyn Progress,
     ) -> Result<Vec<RgbImage>> {
         let values = 3 * self.side * self.side;
         let batch = RawBatch::new(
@@ -94,7 +124,7 @@ impl Images {
             &self.conditioning[images.clone()],
             &self.keys[images],
         )?;
-        refiner.refine(&batch, cancel, &Silent)
+        refiner.refine(&batch, cancel, progress)
     }
 }
 
