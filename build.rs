@@ -1,6 +1,6 @@
 //! Checks that libtorch is in place and tells the linker where binaries find it at run time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The torch release that tch 0.24 is made for.
@@ -8,23 +8,17 @@ const TORCH: &str = "2.11.";
 
 fn main() -> Result<(), String> {
     let root = env::var("CARGO_MANIFEST_DIR").map_err(|e| e.to_string())?;
-    let torch = match env::var_os("LIBTORCH") {
-        Some(path) => PathBuf::from(path),
-        None => PathBuf::from(root).join(".venv/libtorch"),
-    };
-    let version_file = torch.join("version.py");
+    let own = Path::new(&root).join(".venv/libtorch");
+    let torch = env::var_os("LIBTORCH").map_or_else(|| own.clone(), PathBuf::from);
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={}", version_file.display());
     println!("cargo:rerun-if-env-changed=LIBTORCH");
 
-    let version = fs::read_to_string(&version_file)
-        .map_err(|e| format!("run `make setup` first: {} cannot be read ({e})", version_file.display()))?;
-    let found = version
-        .lines()
-        .find_map(|line| line.strip_prefix("__version__ = "))
-        .map_or("of an unknown version", |quoted| quoted.trim_matches(['\'', '"']));
-    if !found.starts_with(TORCH) {
-        return Err(format!("run `make setup` first: {} holds torch {found}, not {TORCH}x", torch.display()));
+    let hint = if torch == own { "run `make setup` first: " } else { "" };
+    match version(&torch) {
+        Some(found) if found.starts_with(TORCH) => {}
+        Some(found) => return Err(format!("{hint}{} holds torch {found}, not {TORCH}x", torch.display())),
+        None if torch == own => return Err(format!("{hint}{} holds no torch", torch.display())),
+        None => println!("cargo:warning={} does not say whether it is torch {TORCH}x", torch.display()),
     }
 
     // The link argument of torch-sys does not reach the packages that depend on it.
@@ -32,4 +26,20 @@ fn main() -> Result<(), String> {
         env::var("DEP_TCH_LIBTORCH_LIB").map_err(|_| "torch-sys names no libtorch folder".to_owned())?;
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     Ok(())
+}
+
+/// The release in `torch`: a Python package has it in `version.py`, an unpacked libtorch zip in `build-version`.
+fn version(torch: &Path) -> Option<String> {
+    let read = |name: &str| {
+        let path = torch.join(name);
+        let text = fs::read_to_string(&path).ok()?;
+        // Not of a file that is not there: cargo would take it for changed at every build.
+        println!("cargo:rerun-if-changed={}", path.display());
+        Some(text)
+    };
+    if let Some(text) = read("version.py") {
+        let quoted = text.lines().find_map(|line| line.strip_prefix("__version__ = "));
+        return Some(quoted.unwrap_or("of an unknown version").trim_matches(['\'', '"']).to_owned());
+    }
+    read("build-version").map(|text| text.trim().to_owned())
 }

@@ -1,6 +1,6 @@
 //! Batches as tensors.
 
-use crate::Result;
+use crate::{Result, load_cuda};
 use diver_loaders::Batch;
 use tch::{Device, Tensor};
 
@@ -19,7 +19,8 @@ use tch::{Device, Tensor};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait BatchExt {
-    /// Copies the batch to `device`: images `[B, C, H, W]` and target distributions `[B, classes]`, both f32.
+    /// Copies the batch to `device`: images `[B, C, H, W]` and target distributions `[B, classes]`, both f32. For a
+    /// CUDA device it calls [`load_cuda`]; to ask libtorch for one (`Device::cuda_if_available()`), call that first.
     ///
     /// # Errors
     /// If the device is not there or has no memory left.
@@ -28,6 +29,9 @@ pub trait BatchExt {
 
 impl BatchExt for Batch {
     fn to_tch(&self, device: Device) -> Result<(Tensor, Tensor)> {
+        if device.is_cuda() {
+            load_cuda()?;
+        }
         let tensor = |values: &[f32], shape: &[usize]| -> Result<Tensor> {
             let shape: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
             Ok(Tensor::f_from_slice(values)?.f_view(&shape[..])?.f_to_device(device)?)

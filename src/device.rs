@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use tch::{Cuda, Device, Kind};
@@ -31,26 +32,30 @@ impl DeviceChoice {
     /// The device, once it is known to be usable. Loads libtorch's CUDA library unless the choice is `cpu`.
     ///
     /// # Errors
-    /// [`Error::Device`] says which of driver, library and device is missing. `auto` never fails.
+    /// [`Error::Device`] says which of driver, library and device is missing. `auto` never fails; where it falls
+    /// back to the CPU although the libraries are there, it warns.
     pub fn resolve(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(index) => self.cuda(index),
             Self::Auto => Ok(self.cuda(0).unwrap_or_else(|reason| {
-                tracing::info!(%reason, "refining on the CPU");
+                match cuda_libraries() {
+                    Ok(()) => tracing::warn!(%reason, "refining on the CPU"),
+                    Err(_) => tracing::info!(%reason, "refining on the CPU"),
+                }
                 Device::Cpu
             })),
         }
     }
 
     fn cuda(self, index: usize) -> Result<Device> {
-        let missing = |reason: &str| Error::Device {
-            device: self.to_string(),
-            reason: format!("{reason}; the device `cpu` works without"),
-        };
-        load_cuda().map_err(missing)?;
+        let missing = |reason: &str| unusable(self.to_string(), reason);
+        cuda_libraries().map_err(missing)?;
         match usize::try_from(Cuda::device_count()).unwrap_or(0) {
-            0 => Err(missing("the NVIDIA driver finds no device")),
+            0 => Err(missing(
+                "libtorch sees no device: either the NVIDIA driver finds none, or libtorch was asked about CUDA \
+                 before `diver::load_cuda()`",
+            )),
             count if index >= count => {
                 Err(missing(&format!("the last of {count} devices is cuda:{}", count - 1)))
             }
@@ -84,34 +89,81 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// Loads libtorch's CUDA half, once. It must happen before anything asks libtorch about CUDA: the linker drops a
-/// library that no symbol refers to, and the first question would find CUDA absent for good.
-fn load_cuda() -> Result<(), &'static str> {
-    static LOADED: OnceLock<Result<(), &'static str>> = OnceLock::new();
-    *LOADED.get_or_init(|| {
-        open_for_good("libcuda.so.1").map_err(|()| "the NVIDIA driver (libcuda.so.1) is not installed")?;
-        open_for_good("libtorch_cuda.so").map_err(|()| "this libtorch has no CUDA library (libtorch_cuda.so)")
-    })
+/// Loads libtorch's CUDA half, once for the process; later calls return what the first one did.
+///
+/// The linker drops a library that no symbol refers to, and libtorch keeps its first answer about CUDA for good. So
+/// this comes before anything that asks: [`tch::Device::cuda_if_available`], [`tch::Cuda::is_available`],
+/// [`tch::manual_seed`] and the like. On a CUDA device [`Refiner`](crate::Refiner),
+/// [`BatchExt::to_tch`](crate::BatchExt::to_tch) and [`Network::new`](crate::eval::Network::new) call it themselves,
+/// but a network on the CPU is seeded too, and settles the matter for those that follow it.
+///
+/// ```
+/// use tch::Device;
+///
+/// let device = diver::load_cuda().map_or(Device::Cpu, |()| Device::cuda_if_available());
+/// assert_eq!(device.is_cuda(), tch::Cuda::is_available());
+/// ```
+///
+/// # Errors
+/// [`Error::Device`] says which of the NVIDIA driver and libtorch's CUDA library cannot be loaded, and why.
+pub fn load_cuda() -> Result<()> {
+    cuda_libraries().map_err(|reason| unusable("cuda".to_owned(), reason))
 }
 
-/// Opens a shared library and never closes it.
+fn unusable(device: String, reason: &str) -> Error {
+    Error::Device { device, reason: format!("{reason}; the device `cpu` works without") }
+}
+
+fn cuda_libraries() -> Result<(), &'static str> {
+    const TORCH_CUDA: &str = "libtorch_cuda.so";
+    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    let load = || {
+        open_for_good("libcuda.so.1")
+            .map_err(|error| format!("the NVIDIA driver's libcuda.so.1 cannot be loaded ({error})"))?;
+        open_for_good(TORCH_CUDA).map_err(|error| match libtorch_folder() {
+            Some(folder) if !folder.join(TORCH_CUDA).exists() => {
+                format!("this libtorch has no CUDA library ({TORCH_CUDA})")
+            }
+            _ => format!("{TORCH_CUDA} cannot be loaded ({error})"),
+        })
+    };
+    LOADED.get_or_init(load).as_ref().copied().map_err(String::as_str)
+}
+
+/// Opens a shared library and never closes it; if that fails, says what the dynamic linker said.
 #[cfg(target_os = "linux")]
-fn open_for_good(name: &str) -> Result<(), ()> {
+fn open_for_good(name: &str) -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    use std::error::Error as _;
 
     // SAFETY: the initialisers of the NVIDIA driver and of libtorch expect to run in any process, at any time; both
     // stay loaded until the process ends, as if they had been linked.
     let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) };
-    library.map(std::mem::forget).map_err(|error| tracing::debug!(%error, name, "cannot be loaded"))
+    // The linker's own words are the source of the error.
+    library.map(std::mem::forget).map_err(|error| error.source().unwrap_or(&error).to_string())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_for_good(_name: &str) -> Result<(), ()> {
-    Err(())
+fn open_for_good(_name: &str) -> Result<(), String> {
+    Err("CUDA is supported on Linux alone".to_owned())
+}
+
+/// The folder of the libtorch that this process runs on, from the list of its mapped files.
+fn libtorch_folder() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines()
+        .filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])))
+        .find(|path| path.ends_with("libtorch_cpu.so"))
+        .and_then(Path::parent)
+        .map(Path::to_owned)
 }
 
 /// The number format in which the diffusion network computes: `auto`, `f32` or `bf16`. Latents, the sampler's
 /// arithmetic and the autoencoder are f32 in any case.
+///
+/// On NVIDIA GPUs from Ampere on, cuDNN computes the convolutions of f32 networks, and with them most of the
+/// autoencoder, in TF32: f32 with inputs rounded to 10 bits after the point. That is torch's default, which tch
+/// cannot switch off; the environment variable `NVIDIA_TF32_OVERRIDE=0` does.
 ///
 /// ```
 /// use diver::Precision;
@@ -126,7 +178,7 @@ pub enum Precision {
     /// bf16 on CUDA, f32 on the CPU.
     #[default]
     Auto,
-    /// 32-bit floats.
+    /// 32-bit floats (convolutions may use TF32, see above).
     F32,
     /// bfloat16.
     Bf16,
@@ -180,5 +232,15 @@ mod tests {
         let refused = "cuda:x".parse::<DeviceChoice>().unwrap_err().to_string();
         assert_eq!(refused, "device: `cuda:x` is none of auto, cpu, cuda, cuda:N");
         assert!("fp16".parse::<Precision>().is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_library_that_is_not_there_is_named_by_the_linker() {
+        let error = open_for_good("libno_such_library.so").unwrap_err();
+        assert!(error.starts_with("libno_such_library.so: cannot open"), "{error}");
+        // The linker keeps libtorch only in programs that use it.
+        assert_eq!(tch::Tensor::from_slice(&[1.0_f32]).numel(), 1);
+        assert!(libtorch_folder().unwrap().join("libtorch_cpu.so").exists());
     }
 }

@@ -60,6 +60,15 @@ pub enum Error {
         /// What the refiner does know.
         reason: String,
     },
+    /// A refined image is none.
+    #[error(
+        "image {image} of the batch has values that are not finite: the weights are damaged, or the precision is too \
+         low"
+    )]
+    NotFinite {
+        /// Position of the image in the batch, from 0.
+        image: usize,
+    },
     /// libtorch failed.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] TchError),
@@ -92,7 +101,13 @@ impl Error {
     /// Whether a smaller batch may succeed where this failed: the device's memory ran out.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Error::Torch(TchError::Torch(message)) if message.contains("out of memory"))
+        // The CUDA allocator's words, the CPU's on Linux and elsewhere, those of cuBLAS and cuDNN.
+        const WORDS: [&str; 4] =
+            ["out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED"];
+        match self {
+            Error::Torch(TchError::Torch(message)) => WORDS.iter().any(|words| message.contains(words)),
+            _ => false,
+        }
     }
 }
 
@@ -109,6 +124,9 @@ impl From<Error> for diver_loaders::Error {
             Error::Io { path, action, source } => Self::Io { path, action, source },
             Error::File { path, reason } => Self::Format { path, reason },
             Error::Knob { knob, reason } => Self::Config { option: knob, reason },
+            Error::Device { device, reason } => {
+                Self::Config { option: "device", reason: format!("`{device}`: {reason}") }
+            }
             Error::Cancelled => Self::Cancelled,
             other => Self::refine(other),
         }
@@ -125,6 +143,25 @@ mod tests {
         let error = Error::from(TchError::Torch("CUDA out of memory. Tried\nframe #0: c10".to_owned()));
         assert_eq!(error.to_string(), "libtorch: CUDA out of memory. Tried");
         assert!(error.is_out_of_memory());
+    }
+
+    #[test]
+    fn memory_runs_out_in_many_words() {
+        let is_out = |message: &str| Error::from(TchError::Torch(message.to_owned())).is_out_of_memory();
+        for message in [
+            "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.72 GiB of which \
+             11.94 GiB is free.",
+            "CUDA error: out of memory",
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+             allocate 4398046511104 bytes. Error code 12 (Cannot allocate memory)",
+            "[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you tried to allocate \
+             4398046511104 bytes.",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        ] {
+            assert!(is_out(message), "{message}");
+        }
+        assert!(!is_out("CUDA error: an illegal memory access was encountered"));
         assert!(!Error::Cancelled.is_out_of_memory());
     }
 
@@ -133,6 +170,8 @@ mod tests {
         use diver_loaders::Error as Engine;
         assert!(matches!(Engine::from(Error::Cancelled), Engine::Cancelled));
         assert!(matches!(Engine::from(Error::knob("gamma", "x")), Engine::Config { option: "gamma", .. }));
+        let device = Error::Device { device: "cuda:0".to_owned(), reason: "x".to_owned() };
+        assert_eq!(Engine::from(device).to_string(), "device: `cuda:0`: x");
         assert!(matches!(Engine::from(Error::tensor("z0", "a", "b")), Engine::Refine(_)));
     }
 }

@@ -24,13 +24,19 @@
 //!     .cache(Cache::open("~/.cache/diver")?)
 //!     .shuffle(true)
 //!     .build()?;
+//! // The refiner has done so already; without one, CUDA is loaded before libtorch is asked about it.
+//! let device = diver::load_cuda().map_or(Device::Cpu, |()| Device::cuda_if_available());
 //! for epoch in 0..300 {
 //!     for batch in loader.epoch(epoch) {
-//!         let (images, targets) = batch?.to_tch(Device::cuda_if_available())?;
+//!         let (images, targets) = batch?.to_tch(device)?;
 //!     }
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! libtorch is a shared library. The binaries of this package find it by themselves; a package that depends on this
+//! one needs an rpath of its own (in its `build.rs`, `cargo:rustc-link-arg=-Wl,-rpath,` and the folder
+//! `$LIBTORCH/lib`) or `LD_LIBRARY_PATH`.
 
 pub mod backbone;
 mod batch;
@@ -41,7 +47,7 @@ pub mod method;
 mod refiner;
 
 pub use batch::BatchExt;
-pub use device::{DeviceChoice, Precision};
+pub use device::{DeviceChoice, Precision, load_cuda};
 pub use error::{Error, Result};
 pub use method::{
     Chain, ChainKind, Gradient, Knobs, KnobsBuilder, Mode, NoiseSchedule, Sigma, Start, WindowEnds,

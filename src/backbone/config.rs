@@ -9,6 +9,33 @@ use std::path::Path;
 /// No size in a configuration exceeds this; larger ones are typing errors that would exhaust memory.
 const LARGEST: i64 = 1 << 16;
 
+/// More timesteps than any model was trained on.
+const MOST_TIMESTEPS: usize = 100_000;
+
+/// Schedulers of diffusers that add noise by betas, whatever they take it away by. Others (flow matching, EDM) have
+/// fields of the same names that mean nothing, or something else.
+const WITH_BETAS: [&str; 19] = [
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDIMScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "UniPCMultistepScheduler",
+];
+
 /// Sizes of a DiT (`transformer/config.json` of diffusers' `DiTTransformer2DModel`).
 ///
 /// ```
@@ -95,6 +122,7 @@ impl DitConfig {
                 ("num_embeds_ada_norm", self.num_embeds_ada_norm),
             ],
         )?;
+        sizes(path, &[("the width", self.hidden()), ("the number of tokens", self.tokens())])?;
         let refuse = |reason: String| Err(Error::file(path, reason));
         if self.norm_type != ada_norm_zero() {
             return refuse(format!("norm_type `{}` is not ada_norm_zero", self.norm_type));
@@ -253,12 +281,19 @@ impl VaeConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SchedulerConfig {
+    /// diffusers' class; one that adds noise by betas, if it is named.
+    #[serde(rename = "_class_name")]
+    pub class_name: Option<String>,
     /// First `beta`.
     pub beta_start: f64,
     /// Last `beta`.
     pub beta_end: f64,
     /// `linear` or `scaled_linear`.
     pub beta_schedule: String,
+    /// Betas that no formula gives, which this crate does not know.
+    pub trained_betas: Option<Vec<f64>>,
+    /// Whether the last latent of training is pure noise, which this crate does not know.
+    pub rescale_betas_zero_snr: bool,
     /// Number of timesteps.
     pub num_train_timesteps: usize,
     /// What the network predicts; only `epsilon` is known.
@@ -268,9 +303,12 @@ pub struct SchedulerConfig {
 impl Default for SchedulerConfig {
     fn default() -> Self {
         Self {
+            class_name: None,
             beta_start: 1e-4,
             beta_end: 0.02,
             beta_schedule: "linear".to_owned(),
+            trained_betas: None,
+            rescale_betas_zero_snr: false,
             num_train_timesteps: 1000,
             prediction_type: "epsilon".to_owned(),
         }
@@ -281,14 +319,27 @@ impl SchedulerConfig {
     /// The noise levels of training.
     ///
     /// # Errors
-    /// If the schedule is of an unknown type or does not rise from above 0 to below 1, or the network predicts
-    /// something other than the noise.
+    /// [`Error::Knob`] if the scheduler is not one with betas, the schedule is of an unknown type or does not rise
+    /// from above 0 to below 1, or the network predicts something other than the noise.
     pub fn noise_schedule(&self) -> Result<NoiseSchedule> {
+        if let Some(name) = self.class_name.as_deref().filter(|name| !WITH_BETAS.contains(name)) {
+            return Err(Error::knob("_class_name", format!("`{name}` is not a known scheduler with betas")));
+        }
         if self.prediction_type != "epsilon" {
             let reason = format!("`{}` is not epsilon", self.prediction_type);
             return Err(Error::knob("prediction_type", reason));
         }
+        if self.trained_betas.is_some() {
+            return Err(Error::knob("trained_betas", "betas of their own are not supported"));
+        }
+        if self.rescale_betas_zero_snr {
+            return Err(Error::knob("rescale_betas_zero_snr", "true is not supported"));
+        }
         let (start, end, timesteps) = (self.beta_start, self.beta_end, self.num_train_timesteps);
+        if !(1..=MOST_TIMESTEPS).contains(&timesteps) {
+            let reason = format!("{timesteps} is not from 1 to {MOST_TIMESTEPS}");
+            return Err(Error::knob("num_train_timesteps", reason));
+        }
         match self.beta_schedule.as_str() {
             "linear" => NoiseSchedule::linear(start, end, timesteps),
             "scaled_linear" => NoiseSchedule::scaled_linear(start, end, timesteps),
@@ -310,5 +361,51 @@ fn sizes(path: &Path, values: &[(&str, i64)]) -> Result<()> {
     match values.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
         None => Ok(()),
         Some((name, value)) => Err(Error::file(path, format!("{name} {value} is not from 1 to {LARGEST}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn schedulers_with_betas_are_taken() {
+        let of = |config: Value| serde_json::from_value::<SchedulerConfig>(config).unwrap().noise_schedule();
+        assert!(of(json!({})).is_ok());
+        for name in WITH_BETAS {
+            let config = json!({
+                "_class_name": name, "trained_betas": null, "rescale_betas_zero_snr": false, "clip_sample": false,
+            });
+            assert_eq!(of(config).unwrap(), of(json!({})).unwrap(), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_schedulers_are_refused() {
+        let refused = |key: &str, value: Value| {
+            let config: SchedulerConfig = serde_json::from_value(json!({ key: value })).unwrap();
+            config.noise_schedule().unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused("_class_name", "FlowMatchEulerDiscreteScheduler".into()),
+            "_class_name: `FlowMatchEulerDiscreteScheduler` is not a known scheduler with betas"
+        );
+        assert!(refused("_class_name", "EDMEulerScheduler".into()).starts_with("_class_name: "));
+        for kind in ["v_prediction", "sample", "flow_prediction"] {
+            assert_eq!(
+                refused("prediction_type", kind.into()),
+                format!("prediction_type: `{kind}` is not epsilon")
+            );
+        }
+        assert!(refused("trained_betas", json!([0.1, 0.2])).starts_with("trained_betas: "));
+        assert_eq!(
+            refused("rescale_betas_zero_snr", true.into()),
+            "rescale_betas_zero_snr: true is not supported"
+        );
+        for timesteps in [0, 100_001] {
+            let expected = format!("num_train_timesteps: {timesteps} is not from 1 to 100000");
+            assert_eq!(refused("num_train_timesteps", timesteps.into()), expected);
+        }
     }
 }

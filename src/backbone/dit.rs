@@ -88,12 +88,11 @@ impl Dit {
         // What the labels and timesteps go through stays f32: it is small, and bf16 would blur the time.
         let exact = Place { kind: Kind::Float, ..place };
         layout.drop_embedder_copies(w, depth)?;
-        let positions = match layout {
-            Layout::Official => w.take("pos_embed", &[1, config.tokens(), hidden], place)?,
+        let given_positions = match layout {
+            Layout::Official => Some(w.take("pos_embed", &[1, config.tokens(), hidden], place)?),
             Layout::Diffusers => {
                 w.ignore("pos_embed.pos_embed");
-                let computed = position_embedding(hidden, config.grid())?;
-                computed.f_to_device(place.device)?.f_to_kind(place.kind)?
+                None
             }
         };
         let mut modulations = Vec::with_capacity(depth as usize + 1);
@@ -112,32 +111,36 @@ impl Dit {
         let name = layout.name("final_layer.adaLN_modulation.1");
         modulations.push(Linear::take(w, &name, FINAL_PARTS * hidden, hidden, place)?);
 
-        let dit = Self {
+        let modulation = Linear::stack(w, &modulations)?;
+        let embedder = Conv::take(w, &layout.name("x_embedder.proj"), hidden, channels, patch, place)?;
+        let time = TimeEmbedding::take(w, layout, hidden, convention.time_divisor_less, exact)?;
+        let table = layout.name("y_embedder.embedding_table.weight");
+        let classes = w.take(&table, &[config.num_embeds_ada_norm + 1, hidden], exact)?;
+        let outputs = patch * patch * config.out();
+        let last = Linear::take(w, &layout.name("final_layer.linear"), outputs, hidden, place)?;
+
+        // What is computed from the configuration comes after the weights have borne it out.
+        weights.finish()?;
+        let positions = match given_positions {
+            Some(given) => given,
+            None => {
+                let computed = position_embedding(hidden, config.grid())?;
+                computed.f_to_device(place.device)?.f_to_kind(place.kind)?
+            }
+        };
+        Ok(Self {
             place,
             mlp_norm_eps: convention.mlp_norm_eps,
-            patch: Conv::take(w, &layout.name("x_embedder.proj"), hidden, channels, patch, place)?
-                .strided(patch),
+            patch: embedder.strided(patch),
             positions,
-            time: TimeEmbedding::take(w, layout, hidden, convention.time_divisor_less, exact)?,
-            classes: w.take(
-                &layout.name("y_embedder.embedding_table.weight"),
-                &[config.num_embeds_ada_norm + 1, hidden],
-                exact,
-            )?,
+            time,
+            classes,
             blocks,
-            modulation: Linear::stack(&modulations)?,
+            modulation,
             ones_at_scales: ones_at_scales(depth, place)?,
-            last: Linear::take(
-                w,
-                &layout.name("final_layer.linear"),
-                patch * patch * config.out(),
-                hidden,
-                place,
-            )?,
+            last,
             config,
-        };
-        weights.finish()?;
-        Ok(dit)
+        })
     }
 
     /// The configuration.
@@ -150,6 +153,11 @@ impl Dit {
     #[must_use]
     pub fn num_classes(&self) -> usize {
         usize::try_from(self.config.num_embeds_ada_norm).unwrap_or(0)
+    }
+
+    /// Whether it has a variance head, without which `sigma` cannot be `learned`.
+    pub(crate) fn has_variance(&self) -> bool {
+        self.config.out() > self.config.in_channels
     }
 
     /// The device that the network is on.
@@ -171,6 +179,15 @@ impl Dit {
             conditioning: format!("class {class}"),
             reason: format!("this backbone knows the classes 0 to {}", classes.saturating_sub(1)),
         })
+    }
+
+    /// Refuses classifier-free guidance on more channels than a latent has.
+    pub(crate) fn check_guided_channels(&self, channels: usize) -> Result<()> {
+        if channels as i64 <= self.config.in_channels {
+            return Ok(());
+        }
+        let reason = format!("{channels} is more than the {} of a latent", self.config.in_channels);
+        Err(Error::knob("cfg_channels", reason))
     }
 
     /// All output channels for latents `x` `[R, C, h, w]`, timesteps `t` `[R]` and classes `y` `[R]` (i64, the null
@@ -206,10 +223,7 @@ impl Dit {
     /// [`Error::Conditioning`] if a class does not exist; [`Error::Knob`] if `channels` exceeds a latent's.
     pub fn guided(&self, classes: &[usize], scale: f64, channels: usize) -> Result<Guided<'_>> {
         classes.iter().try_for_each(|class| self.check_class(*class))?;
-        if channels as i64 > self.config.in_channels {
-            let reason = format!("{channels} is more than the {} of a latent", self.config.in_channels);
-            return Err(Error::knob("cfg_channels", reason));
-        }
+        self.check_guided_channels(channels)?;
         let is_guided = scale != 1.0;
         let mut rows = classes.to_vec();
         if is_guided {

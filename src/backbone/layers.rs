@@ -26,11 +26,15 @@ impl Linear {
         })
     }
 
-    /// Several layers of one input as one: their outputs lie side by side.
-    pub(super) fn stack(layers: &[Self]) -> Result<Self> {
-        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
-        let biases: Vec<&Tensor> = layers.iter().map(|layer| &layer.bias).collect();
-        Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias: Tensor::f_cat(&biases, 0)? })
+    /// Several layers of one input as one: their outputs lie side by side. Of weights with a fault, which
+    /// [`Weights::finish`] will refuse, nothing is stacked: that would give placeholders of any size memory.
+    pub(super) fn stack(weights: &Weights, layers: &[Self]) -> Result<Self> {
+        let layers = if weights.is_sound() { layers } else { &[] };
+        let stack = |part: fn(&Self) -> &Tensor| match layers {
+            [] => Ok(Tensor::new()),
+            _ => Tensor::f_cat(&layers.iter().map(part).collect::<Vec<_>>(), 0),
+        };
+        Ok(Self { weight: stack(|layer| &layer.weight)?, bias: stack(|layer| &layer.bias)? })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {

@@ -18,6 +18,7 @@ pub use weights::{Place, Weights};
 use crate::{Error, NoiseSchedule, Result};
 use config::read_json;
 use diver_loaders::Digest;
+use diver_loaders::cache::Fingerprint;
 use std::path::Path;
 use tch::{Device, Kind};
 
@@ -42,7 +43,8 @@ pub struct Backbone {
 impl Backbone {
     /// Reads a diffusers folder: `transformer/`, `vae/` and `scheduler/`, each with its `config.json`
     /// (`scheduler_config.json`), the first two with safetensors weights of any floating-point dtype. The
-    /// transformer computes in `kind`, the autoencoder in f32.
+    /// transformer computes in `kind`, the autoencoder in f32 (see [`Precision`](crate::Precision) for its
+    /// convolutions on GPUs).
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] names the file that is missing or damaged and, for weights, the keys that
@@ -69,16 +71,13 @@ impl Backbone {
         let _no_grad = tch::no_grad_guard();
         let vae_weights = Weights::read_folder(&autoencoder)?;
         let dit_weights = Weights::read_folder(&transformer)?;
-        let parts = serde_json::json!({
-            "transformer": {"config": dit_config, "weights": dit_weights.digest()},
-            "vae": {"config": vae_config, "weights": vae_weights.digest()},
-            "scheduler": scheduler,
-        });
+        let digest =
+            digest_of((&dit_config, dit_weights.digest()), (&vae_config, vae_weights.digest()), &scheduler);
         Ok(Self {
             vae: Vae::new(vae_config, vae_weights, Place { device, kind: Kind::Float })?,
             dit: Dit::new(dit_config, dit_weights, Place { device, kind })?,
             schedule,
-            digest: Digest::of(parts.to_string().as_bytes()),
+            digest,
         })
     }
 
@@ -100,7 +99,8 @@ impl Backbone {
         &self.schedule
     }
 
-    /// Hash of the weight files and of what the configurations say: equal for backbones that compute the same.
+    /// Hash of the weight files and of what is read from the configurations: equal for equal files and
+    /// configurations.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
@@ -110,5 +110,42 @@ impl Backbone {
     #[must_use]
     pub fn resolution(&self) -> i64 {
         self.dit.config().sample_size * self.vae.config().downscale()
+    }
+}
+
+/// Hash of the canonical JSON of a backbone's parts; caches are found by it, so it must never change.
+fn digest_of(
+    (transformer, its_weights): (&DitConfig, Option<Digest>),
+    (vae, vae_weights): (&VaeConfig, Option<Digest>),
+    scheduler: &SchedulerConfig,
+) -> Digest {
+    let parts = serde_json::json!({
+        "transformer": {"config": transformer, "weights": its_weights},
+        "vae": {"config": vae, "weights": vae_weights},
+        "scheduler": scheduler,
+    });
+    Fingerprint::new(&parts).digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_a_backbone_stays() {
+        let dit: DitConfig = serde_json::from_str(
+            r#"{"num_attention_heads": 16, "attention_head_dim": 72, "in_channels": 4, "out_channels": 8,
+                "num_layers": 28, "sample_size": 32, "patch_size": 2, "num_embeds_ada_norm": 1000}"#,
+        )
+        .unwrap();
+        let of = |dit_weights: &[u8], scheduler: &SchedulerConfig| {
+            let weights = |bytes| Some(Digest::of(bytes));
+            digest_of((&dit, weights(dit_weights)), (&VaeConfig::default(), weights(b"vae")), scheduler)
+        };
+        let digest = of(b"dit", &SchedulerConfig::default());
+        assert_eq!(digest.to_string(), "44506230dd826fc1227e7e464d03fe14aad37e6122687e6d028e8595276349f5");
+        assert_ne!(digest, of(b"another", &SchedulerConfig::default()));
+        let other = SchedulerConfig { beta_end: 0.012, ..SchedulerConfig::default() };
+        assert_ne!(digest, of(b"dit", &other));
     }
 }

@@ -184,6 +184,11 @@ impl Weights {
         Ok(())
     }
 
+    /// Whether every tensor asked for so far was there, in its shape: none that was taken stands for another.
+    pub(super) fn is_sound(&self) -> bool {
+        self.missing.is_empty() && self.wrong.is_empty()
+    }
+
     /// Drops a tensor that the network computes for itself.
     pub fn ignore(&mut self, name: &str) {
         self.tensors.remove(name);
@@ -236,6 +241,7 @@ impl Weights {
 /// The safetensors files of a diffusers model, in order.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     const WHOLE: &str = "diffusion_pytorch_model.safetensors";
+    const PICKLE: &str = "diffusion_pytorch_model.bin";
     let whole = folder.join(WHOLE);
     if whole.is_file() {
         return Ok(vec![whole]);
@@ -253,6 +259,9 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     match found.len() {
         1 => Ok(found),
+        0 if folder.join(PICKLE).is_file() => {
+            Err(Error::file(folder, format!("has {PICKLE} alone; only safetensors are read ({WHOLE})")))
+        }
         0 => Err(Error::file(folder, format!("has no {WHOLE}"))),
         count => Err(Error::file(folder, format!("has {count} safetensors files, none of them {WHOLE}"))),
     }
@@ -300,7 +309,9 @@ mod tests {
     fn one_message_holds_every_fault() {
         let mut weights = Weights::from_tensors("w", [zeros("a", &[2]), zeros("b", &[3]), zeros("c", &[1])]);
         let _ = weights.take("a", &[2], CPU).unwrap();
+        assert!(weights.is_sound());
         let _ = weights.take("b", &[4], CPU).unwrap();
+        assert!(!weights.is_sound());
         let _ = weights.take("d", &[1], CPU).unwrap();
         let text = weights.finish().unwrap_err().to_string();
         assert_eq!(
@@ -335,6 +346,9 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let text = Weights::read_folder(folder.path()).unwrap_err().to_string();
         assert!(text.ends_with("has no diffusion_pytorch_model.safetensors"), "{text}");
+        fs::write(folder.path().join("diffusion_pytorch_model.bin"), "").unwrap();
+        let text = Weights::read_folder(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("has diffusion_pytorch_model.bin alone; only safetensors are read"), "{text}");
     }
 
     #[test]

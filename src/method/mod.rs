@@ -31,4 +31,5 @@ pub use knobs::{Knobs, KnobsBuilder};
 pub use noise::{CONTEXT, latent_noise, normals};
 pub use sampler::{Denoiser, Prediction, Sampler, sample_latents};
 pub use schedule::{Chain, NoiseSchedule};
+pub(crate) use semantic::no_variance_head;
 pub use switches::{ChainKind, Gradient, Mode, Sigma, Start, WindowEnds};

@@ -50,13 +50,16 @@ pub(super) fn guide(chain: &Chain, knobs: &Knobs, k: usize, step: &GuidedStep<'_
         // One f64 product first, so that the tensor is multiplied once.
         Some(sigma) => pull.f_mul_scalar(knobs.gamma() * sigma)?,
         None => {
-            let variance = step.variance.ok_or_else(|| {
-                Error::knob("sigma", "`learned` needs a network with a variance head; this one has none")
-            })?;
+            let variance = step.variance.ok_or_else(no_variance_head)?;
             pull.f_mul(&learned_sigma(chain, k, variance)?.f_mul_scalar(knobs.gamma())?)?
         }
     };
     Ok(step.next.f_sub(&weighted)?)
+}
+
+/// The refusal of `sigma = learned` for a network that learned none.
+pub(crate) fn no_variance_head() -> Error {
+    Error::knob("sigma", "`learned` needs a network with a variance head; this one has none")
 }
 
 #[cfg(test)]

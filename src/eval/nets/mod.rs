@@ -108,10 +108,11 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 
 impl Network {
     /// A network from RGB images of `side` x `side` pixels (`side` a multiple of 8) to `classes` logits. Its weights
-    /// are drawn from `seed` with the distributions of PyTorch's own layers, though not with its numbers.
+    /// are drawn from `seed` with the distributions of PyTorch's own layers, though not with its numbers. On a CUDA
+    /// device this calls [`load_cuda`](crate::load_cuda) first.
     ///
     /// # Errors
-    /// If `side` is 0 or no multiple of 8, or `classes` is 0.
+    /// If `side` is 0 or no multiple of 8, `classes` is 0, or CUDA cannot be loaded.
     pub fn new(
         architecture: Architecture,
         side: usize,
@@ -128,6 +129,9 @@ impl Network {
             Ok(c) if c > 0 => c,
             _ => return Err(Error::config("classes", format!("{classes} is not a number of classes"))),
         };
+        if device.is_cuda() {
+            crate::load_cuda()?;
+        }
         let weights = nn::VarStore::new(device);
         let _generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed.cast_signed());
