@@ -1,30 +1,16 @@
 //! The loader: what a training loop holds.
 
-use super::dataset::Dataset;
-use super::pipeline::{Background, Pipeline, Shared};
-use super::plan::{Plan, Uneven};
-use super::pool::Pool;
-use super::refinery::Refinery;
+use super::Batch;
+use super::builder::LoaderBuilder;
+use super::pipeline::Pipeline;
+use super::plan::Plan;
 use super::state::LoaderState;
 use super::stats::{Counters, Stats};
-use super::store::Store;
-use super::{Batch, Mix};
-use crate::{Cache, CancelToken, ClassMap, Error, Refine, Result, Source, SourceInfo};
+use crate::{Error, Result, Source, SourceInfo};
 use crossbeam::channel::Receiver;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// What happens to a sample that should come refined and is in no cache yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnMiss {
-    /// Its batch waits until it is refined: equal seeds give equal batches, with a full cache or an empty one.
-    #[default]
-    Wait,
-    /// It comes raw, and is refined in the background for a later epoch. Which samples come refined then depends
-    /// on how fast the refiner is.
-    Raw,
-}
 
 /// Streams a dataset in batches, epoch after epoch. See the [crate] for an example.
 ///
@@ -56,25 +42,18 @@ struct Position {
 impl Loader {
     /// Starts to describe a loader of `source`.
     pub fn builder(source: impl Source + 'static) -> LoaderBuilder {
-        LoaderBuilder {
-            source: Box::new(source),
-            refiner: None,
-            cache: None,
-            classes: ClassMap::identity(),
-            mix: None,
-            on_miss: OnMiss::default(),
-            batch_size: 64,
-            shuffle: false,
-            drop_last: false,
-            seed: 0,
-            shard: (0, 1),
-            uneven: Uneven::default(),
-            image_size: None,
-            temperature: 1.0,
-            memory_limit: 1 << 30,
-            threads: 2,
-            prefetch: 4,
-        }
+        LoaderBuilder::new(Box::new(source))
+    }
+
+    pub(super) fn new(
+        pipeline: Pipeline,
+        plan: Plan,
+        info: SourceInfo,
+        counters: Arc<Counters>,
+        prefetch: usize,
+    ) -> Self {
+        let (next, queue) = (Position::default(), VecDeque::new());
+        Self { pipeline, plan, info, counters, prefetch, next, queue, resumed: false }
     }
 
     /// Number of batches in every epoch.
@@ -241,215 +220,5 @@ impl Iterator for Batches<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.loader.next_batch())
-    }
-}
-
-/// Describes a [`Loader`].
-#[must_use = "a builder does nothing until `build`"]
-pub struct LoaderBuilder {
-    source: Box<dyn Source>,
-    refiner: Option<Box<dyn Refine>>,
-    cache: Option<Cache>,
-    classes: ClassMap,
-    mix: Option<Mix>,
-    on_miss: OnMiss,
-    batch_size: usize,
-    shuffle: bool,
-    drop_last: bool,
-    seed: u64,
-    shard: (usize, usize),
-    uneven: Uneven,
-    image_size: Option<(usize, usize)>,
-    temperature: f32,
-    memory_limit: usize,
-    threads: usize,
-    prefetch: usize,
-}
-
-impl LoaderBuilder {
-    /// What refines samples. Without one, samples come raw.
-    pub fn refiner(mut self, refiner: impl Refine + 'static) -> Self {
-        self.refiner = Some(Box::new(refiner));
-        self
-    }
-
-    /// Where refined images are kept across runs. Without a cache they are kept in memory, which must then be large
-    /// enough for all of them ([`memory_limit`](Self::memory_limit)).
-    pub fn cache(mut self, cache: Cache) -> Self {
-        self.cache = Some(cache);
-        self
-    }
-
-    /// From the dataset's labels to the refiner's classes; the identity by default.
-    pub fn classes(mut self, classes: ClassMap) -> Self {
-        self.classes = classes;
-        self
-    }
-
-    /// The share of refined samples in each epoch; all with a refiner and none without by default.
-    pub fn mix(mut self, mix: Mix) -> Self {
-        self.mix = Some(mix);
-        self
-    }
-
-    /// What happens to a sample that is not refined yet; its batch waits by default.
-    pub fn on_miss(mut self, on_miss: OnMiss) -> Self {
-        self.on_miss = on_miss;
-        self
-    }
-
-    /// Samples of a batch, at least 1; 64 by default.
-    pub fn batch_size(mut self, batch_size: usize) -> Self {
-        self.batch_size = batch_size;
-        self
-    }
-
-    /// Whether every epoch has its own order; off by default.
-    pub fn shuffle(mut self, shuffle: bool) -> Self {
-        self.shuffle = shuffle;
-        self
-    }
-
-    /// Whether a last, smaller batch is left out; off by default.
-    pub fn drop_last(mut self, drop_last: bool) -> Self {
-        self.drop_last = drop_last;
-        self
-    }
-
-    /// The seed of order and mix; 0 by default. It does not touch refined images.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// Streams the share of rank `rank` of `world`; `rank < world`.
-    pub fn shard(mut self, rank: usize, world: usize) -> Self {
-        self.shard = (rank, world);
-        self
-    }
-
-    /// What happens where samples do not divide among ranks.
-    pub fn uneven(mut self, uneven: Uneven) -> Self {
-        self.uneven = uneven;
-        self
-    }
-
-    /// Size of images in batches; the dataset's own by default. Raw and refined are resized alike, antialiased.
-    pub fn image_size(mut self, height: usize, width: usize) -> Self {
-        self.image_size = Some((height, width));
-        self
-    }
-
-    /// What logits are divided by before the softmax that makes them targets; above 0, 1 by default.
-    pub fn temperature(mut self, temperature: f32) -> Self {
-        self.temperature = temperature;
-        self
-    }
-
-    /// Bytes of decoded refined images that may stay in memory; 1 GiB by default.
-    pub fn memory_limit(mut self, bytes: usize) -> Self {
-        self.memory_limit = bytes;
-        self
-    }
-
-    /// Threads that assemble batches, at least 1; 2 by default. The order of samples does not depend on it.
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = threads;
-        self
-    }
-
-    /// Batches made ahead, at least 1; 4 by default.
-    pub fn prefetch(mut self, batches: usize) -> Self {
-        self.prefetch = batches;
-        self
-    }
-
-    /// Makes the loader and starts its threads; nothing is read or refined yet.
-    ///
-    /// # Errors
-    /// If an option has a value that it cannot have, a class cannot be refined, or the cache cannot be used.
-    pub fn build(self) -> Result<Loader> {
-        if self.threads == 0 {
-            return Err(Error::config("threads", "must be at least 1"));
-        }
-        if self.prefetch == 0 {
-            return Err(Error::config("prefetch", "must be at least 1"));
-        }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(Error::config("temperature", format!("{} is not above 0", self.temperature)));
-        }
-        let mix = match self.mix {
-            Some(mix) => mix,
-            None => Mix::constant(if self.refiner.is_some() { 1.0 } else { 0.0 })?,
-        };
-        if self.refiner.is_none() && !mix.is_raw() {
-            return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
-        }
-        let refiner = self.refiner.as_deref();
-        let dataset = Arc::new(Dataset::new(self.source, &self.classes, self.image_size, refiner)?);
-        let plan = Plan {
-            samples: dataset.info().samples,
-            batch_size: self.batch_size,
-            shuffle: self.shuffle,
-            drop_last: self.drop_last,
-            seed: self.seed,
-            rank: self.shard.0,
-            world: self.shard.1,
-            uneven: self.uneven,
-            mix,
-        }
-        .validated()?;
-        let store = Arc::new(Store::new(self.cache.as_ref(), refiner, self.memory_limit, dataset.size())?);
-        if refiner.is_some() && store.disk().is_none() {
-            let bytes = dataset.info().samples * 3 * dataset.size().0 * dataset.size().1;
-            if bytes > self.memory_limit {
-                let reason = format!(
-                    "{bytes} bytes of refined images do not fit into {}, and would be refined again in every epoch: \
-                     raise the limit, or give a cache and a refiner with a fingerprint",
-                    self.memory_limit
-                );
-                return Err(Error::config("memory_limit", reason));
-            }
-        }
-        let counters = Arc::<Counters>::default();
-        let normalize = *dataset.normalize();
-        let shared = Shared {
-            dataset: Arc::clone(&dataset),
-            store: Arc::clone(&store),
-            counters: Arc::clone(&counters),
-            plan: plan.clone(),
-            on_miss: self.on_miss,
-            temperature: self.temperature,
-            // One buffer in the consumer's hands besides those on their way.
-            pool: Pool::new(self.prefetch + 1),
-            cancel: CancelToken::new(),
-            background: Background::default(),
-            table: std::array::from_fn(|channel| {
-                std::array::from_fn(|byte| normalize.apply(channel, byte as f32 / 255.0))
-            }),
-        };
-        let info = dataset.info().clone();
-        let refinery =
-            self.refiner.map(|refiner| Refinery::from_parts(dataset, store, refiner, Arc::clone(&counters)));
-        Ok(Loader {
-            pipeline: Pipeline::start(shared, refinery, self.threads)?,
-            plan,
-            info,
-            counters,
-            prefetch: self.prefetch,
-            next: Position::default(),
-            queue: VecDeque::new(),
-            resumed: false,
-        })
-    }
-}
-
-impl std::fmt::Debug for LoaderBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoaderBuilder")
-            .field("source", self.source.info())
-            .field("batch_size", &self.batch_size)
-            .field("seed", &self.seed)
-            .finish_non_exhaustive()
     }
 }

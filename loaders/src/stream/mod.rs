@@ -5,6 +5,7 @@
 //! owns the refiner. The order of batches does not depend on them.
 
 mod batch;
+mod builder;
 mod dataset;
 mod loader;
 mod mix;
@@ -17,7 +18,8 @@ mod stats;
 mod store;
 
 pub use batch::Batch;
-pub use loader::{Batches, Epoch, Loader, LoaderBuilder, OnMiss};
+pub use builder::{LoaderBuilder, OnMiss};
+pub use loader::{Batches, Epoch, Loader};
 pub use mix::Mix;
 pub use plan::{Permutation, Uneven};
 pub use refinery::{Refinery, Summary};

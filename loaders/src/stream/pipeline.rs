@@ -1,8 +1,8 @@
 //! The threads of a loader: a few that assemble batches, one that refines.
 
 use super::batch::Batch;
+use super::builder::OnMiss;
 use super::dataset::Dataset;
-use super::loader::OnMiss;
 use super::plan::{Item, Plan};
 use super::pool::Pool;
 use super::refinery::{Refined, Refinery};
