@@ -93,16 +93,17 @@ fn record_batch(rows: &[Row], pngs: &[Vec<u8>], class_names: &[String]) -> Resul
         Arc::new(Int64Array::from_iter_values(values))
     };
     let variants = rows.iter().map(|row| i32::try_from(row.variant).unwrap_or(i32::MAX));
+    // All nullable, though nothing but soft labels ever is: `datasets` takes a column for another one else.
     let columns: Vec<(Field, ArrayRef)> = vec![
         (Field::new("image", DataType::Struct(image_fields), true), Arc::new(image)),
-        (Field::new("label", DataType::Int64, false), int64(&|row| row.label.class())),
+        (Field::new("label", DataType::Int64, true), int64(&|row| row.label.class())),
         (Field::new("soft_label", soft_labels.data_type().clone(), true), Arc::new(soft_labels)),
-        (Field::new("key", DataType::Utf8, false), text(&|i| rows[i].key.digest().to_string())),
-        (Field::new("digest", DataType::Utf8, false), text(&|i| Digest::of(&pngs[i]).to_string())),
-        (Field::new("index", DataType::Int64, false), int64(&|row| row.index)),
-        (Field::new("variant", DataType::Int32, false), Arc::new(Int32Array::from_iter_values(variants))),
+        (Field::new("key", DataType::Utf8, true), text(&|i| rows[i].key.digest().to_string())),
+        (Field::new("digest", DataType::Utf8, true), text(&|i| Digest::of(&pngs[i]).to_string())),
+        (Field::new("index", DataType::Int64, true), int64(&|row| row.index)),
+        (Field::new("variant", DataType::Int32, true), Arc::new(Int32Array::from_iter_values(variants))),
         (
-            Field::new("seconds", DataType::Float32, false),
+            Field::new("seconds", DataType::Float32, true),
             Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.seconds))),
         ),
     ];
