@@ -11,7 +11,7 @@ OUT ?= out
 .PHONY: help setup demo test bench doc gpu-bundle clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/libtorch ## Make .venv with torch, which everything else links to.
 
