@@ -16,7 +16,7 @@ use std::time::Instant;
 ///
 /// Equal datasets, seeds and options give the same samples in the same order, whatever the number of threads and
 /// whatever the cache holds; once refined, an image stays as it is. (Where two runs refine it apart, in different
-/// micro-batches, a byte may differ by as much as the refiner's own arithmetic does: [`Refine::refine`].) Dropping
+/// micro-batches, a byte may differ by as much as the refiner's own arithmetic does: [`Refine::refine`](crate::Refine::refine).) Dropping
 /// the loader stops its threads; a refinement that is under way ends within one step.
 #[derive(Debug)]
 pub struct Loader {
