@@ -140,6 +140,26 @@ fn a_killed_refinement_keeps_what_was_done() {
 }
 
 #[test]
+fn processes_share_a_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = [refine(SET, BACKBONE, text(folder.path())), vec!["--refine-batch", "1"]].concat();
+    let run = || {
+        Command::new(env!("CARGO_BIN_EXE_diver"))
+            .current_dir(root())
+            .args(&args)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let processes = [run(), run(), run()];
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    let after = json(&args);
+    assert_eq!((&after["cached"], &after["refined"]), (&10.into(), &0.into()));
+}
+
+#[test]
 fn preview_writes_a_sheet() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, sheet) = (folder.path().join("cache"), folder.path().join("sheet.png"));
