@@ -54,6 +54,8 @@ pub use method::{
 };
 pub use refiner::{Noise, Refiner, RefinerBuilder};
 
+/// The engine, for what is not named below: its error type and its modules.
+pub use diver_loaders;
 pub use diver_loaders::{
     Batch, Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, Loader, LoaderBuilder,
     LoaderState, MemorySource, Mix, Normalize, OnMiss, OpenOptions, Refine, Refinery, RgbImage, Sample,

@@ -11,16 +11,15 @@ run; the bytes of the files also depend on the versions of pillow (zlib) and pya
 """
 
 import argparse
-import io
-import json
+import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image
 from sklearn.datasets import load_digits
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from image_parquet import write_parquet  # noqa: E402
 
 SIDE = 32
 TRAIN_SHARE = 0.8
@@ -48,29 +47,6 @@ def split_by_class(labels: np.ndarray, train_per_class: int) -> dict[str, list[i
     return {"train": train, "test": test}
 
 
-def write_parquet(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write images `[N, H, W, 3]` uint8 as a Hugging Face image dataset in one file."""
-    encoded = []
-    for index, pixels in enumerate(images):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format="png", optimize=True)
-        encoded.append({"bytes": file.getvalue(), "path": f"{index:05}.png"})
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"_type": "ClassLabel", "names": CLASS_NAMES},
-    }
-    schema = pa.schema(
-        [
-            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            ("label", pa.int64()),
-        ],
-        metadata={"huggingface": json.dumps({"info": {"features": features}})},
-    )
-    table = pa.table({"image": encoded, "label": labels.astype(np.int64)}, schema=schema)
-    pq.write_table(table, path, compression="snappy")
-    print(f"{path}: {len(labels)} images, {path.stat().st_size:,} bytes")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the digits as Parquet.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the files")
@@ -81,7 +57,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     images, labels = enlarged_digits()
     for split, positions in split_by_class(labels, arguments.train_per_class).items():
-        write_parquet(arguments.out / f"{split}.parquet", images[positions], labels[positions])
+        write_parquet(arguments.out / f"{split}.parquet", images[positions], labels[positions], CLASS_NAMES)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,14 @@ depend on the versions of pillow (zlib) and pyarrow.
 """
 
 import argparse
-import io
-import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from image_parquet import write_parquet  # noqa: E402
 
 CLASS_NAMES = ["disc", "ring", "square", "triangle", "star", "plus", "crescent", "heart", "bars", "cross"]
 SIDE = 32
@@ -202,29 +201,6 @@ def draw_class(label: int) -> dict[str, np.ndarray]:
     }
 
 
-def write_parquet(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write images `[N, H, W, 3]` uint8 as a Hugging Face image dataset in one file."""
-    encoded = []
-    for index, pixels in enumerate(images):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format="png", optimize=True)
-        encoded.append({"bytes": file.getvalue(), "path": f"{index:05}.png"})
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"_type": "ClassLabel", "names": CLASS_NAMES},
-    }
-    schema = pa.schema(
-        [
-            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            ("label", pa.int64()),
-        ],
-        metadata={"huggingface": json.dumps({"info": {"features": features}})},
-    )
-    table = pa.table({"image": encoded, "label": labels.astype(np.int64)}, schema=schema)
-    pq.write_table(table, path, compression="snappy")
-    print(f"{path}: {len(labels)} images, {path.stat().st_size:,} bytes")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the shapes data set as Parquet.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the files")
@@ -241,7 +217,7 @@ def main() -> None:
         limit = arguments.train_per_class if split == "train" else None
         images = [drawn[split][:limit] for drawn in classes]
         labels = np.repeat(np.arange(len(images)), [len(drawn) for drawn in images])
-        write_parquet(arguments.out / f"{split}.parquet", np.concatenate(images), labels)
+        write_parquet(arguments.out / f"{split}.parquet", np.concatenate(images), labels, CLASS_NAMES)
 
 
 if __name__ == "__main__":

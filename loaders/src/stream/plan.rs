@@ -2,11 +2,9 @@
 
 use super::Mix;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 
 /// What a rank does where the samples do not divide evenly among the ranks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Uneven {
     /// The last samples of an epoch's order are left out: all ranks hold equally many.
     #[default]

@@ -16,8 +16,8 @@ use std::time::Instant;
 /// The result for one sample; the error is shared by all samples of its micro-batch.
 pub(super) type Refined = Result<Arc<RgbImage>, Arc<Error>>;
 
-/// A dataset, its refiner and its cache: refines in bulk what the cache lacks. The loader does the same bit by
-/// bit, into the same cache.
+/// A dataset, its refiner and its cache: refines in bulk what the cache lacks. The loader does the same as
+/// batches need it, into the same cache.
 ///
 /// ```
 /// use diver_loaders::{Cache, CancelToken, Identity, MemorySource, Refinery, refine::Silent};
