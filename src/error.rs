@@ -127,6 +127,12 @@ impl From<Error> for diver_loaders::Error {
             Error::Device { device, reason } => {
                 Self::Config { option: "device", reason: format!("`{device}`: {reason}") }
             }
+            Error::Tensor { what, expected, found } => {
+                Self::Config { option: what, reason: format!("{found} was given, {expected} is expected") }
+            }
+            Error::Conditioning { conditioning, reason } => {
+                Self::Config { option: "labels", reason: format!("{conditioning}: {reason}") }
+            }
             Error::Cancelled => Self::Cancelled,
             other => Self::refine(other),
         }
@@ -172,6 +178,8 @@ mod tests {
         assert!(matches!(Engine::from(Error::knob("gamma", "x")), Engine::Config { option: "gamma", .. }));
         let device = Error::Device { device: "cuda:0".to_owned(), reason: "x".to_owned() };
         assert_eq!(Engine::from(device).to_string(), "device: `cuda:0`: x");
-        assert!(matches!(Engine::from(Error::tensor("z0", "a", "b")), Engine::Refine(_)));
+        assert_eq!(Engine::from(Error::tensor("z0", "a", "b")).to_string(), "z0: b was given, a is expected");
+        let other = Error::NotFinite { image: 1 };
+        assert!(matches!(Engine::from(other), Engine::Refine(_)));
     }
 }

@@ -43,12 +43,14 @@ mod batch;
 mod device;
 mod error;
 pub mod eval;
+mod factory;
 pub mod method;
 mod refiner;
 
 pub use batch::BatchExt;
 pub use device::{DeviceChoice, Precision, load_cuda};
 pub use error::{Error, Result};
+pub use factory::TchFactory;
 pub use method::{
     Chain, ChainKind, Gradient, Knobs, KnobsBuilder, Mode, NoiseSchedule, Sigma, Start, WindowEnds,
 };

@@ -67,6 +67,9 @@ pub enum Error {
     /// The refiner failed.
     #[error("refiner: {0}")]
     Refine(Box<dyn std::error::Error + Send + Sync>),
+    /// There is no refiner: whoever makes them could not.
+    #[error("{0}")]
+    NoRefiner(Box<dyn std::error::Error + Send + Sync>),
     /// The work was cancelled before it was done.
     #[error("cancelled")]
     Cancelled,

@@ -18,7 +18,6 @@ use crate::{CancelToken, Error, Refine, Result};
 use clap::{Parser, Subcommand};
 use output::Output;
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 /// Makes the refiner that a command line asks for.
 pub trait RefinerFactory {
@@ -60,12 +59,12 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
-/// Runs the command line `args`, the program's name first. Work stops soon after `cancel` is set.
+/// Runs the command line `args`, the program's name first, and returns the exit code. Work stops soon after `cancel`
+/// is set.
 ///
 /// ```
 /// use diver_loaders::cli::{RefinerArgs, RefinerFactory, run};
 /// use diver_loaders::{CancelToken, Identity, Refine, Result};
-/// use std::process::ExitCode;
 ///
 /// struct Identities;
 ///
@@ -76,9 +75,9 @@ enum Command {
 /// }
 ///
 /// let code = run(["diver", "inspect", "nowhere"], &Identities, &CancelToken::new());
-/// assert_eq!(code, ExitCode::from(1));
+/// assert_eq!(code, 1);
 /// ```
-pub fn run<I, A>(args: I, factory: &dyn RefinerFactory, cancel: &CancelToken) -> ExitCode
+pub fn run<I, A>(args: I, factory: &dyn RefinerFactory, cancel: &CancelToken) -> u8
 where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
@@ -88,7 +87,7 @@ where
         Err(error) => {
             // Help and version are "errors" of clap that belong on standard output, with success.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
     let output = Output { json: cli.json };
@@ -99,10 +98,10 @@ where
         Command::Bench(args) => bench::run(&args, factory, cancel, output),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             output.error(&error);
-            ExitCode::from(if is_cancelled(&error) { INTERRUPTED } else { 1 })
+            if is_cancelled(&error) { INTERRUPTED } else { 1 }
         }
     }
 }

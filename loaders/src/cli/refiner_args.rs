@@ -1,10 +1,11 @@
 //! Options that say how images are refined.
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 /// The refiner that a command line asks for. Options that were not given are `None`: defaults are the factory's
-/// affair.
-#[derive(Args, Clone, Debug, Default)]
+/// affair. As JSON, they reach a factory that lives in another library.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RefinerArgs {
     /// The diffusion model: a folder with transformer/, vae/ and scheduler/ as diffusers writes it

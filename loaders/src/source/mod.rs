@@ -24,6 +24,7 @@ use crate::{Digest, Error, Normalize, Result};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The values of one image as its method stored them, planar `[C, H, W]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,6 +220,20 @@ pub trait Source: Send + Sync + fmt::Debug {
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
+    fn info(&self) -> &SourceInfo {
+        (**self).info()
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        (**self).label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        (**self).sample(index)
+    }
+}
+
+impl<S: Source + ?Sized> Source for Arc<S> {
     fn info(&self) -> &SourceInfo {
         (**self).info()
     }

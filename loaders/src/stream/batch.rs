@@ -20,6 +20,11 @@ impl Batch {
         &self.images
     }
 
+    /// The same values, to be changed in place.
+    pub fn images_mut(&mut self) -> &mut [f32] {
+        &mut self.images
+    }
+
     /// `[B, C, H, W]`.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
@@ -35,6 +40,11 @@ impl Batch {
     /// the softmax of logits at the loader's temperature otherwise.
     pub fn targets(&self) -> &[f32] {
         &self.targets
+    }
+
+    /// The same values, to be changed in place.
+    pub fn targets_mut(&mut self) -> &mut [f32] {
+        &mut self.targets
     }
 
     /// Number of classes.

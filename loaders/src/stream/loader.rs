@@ -7,10 +7,11 @@ use super::plan::Plan;
 use super::state::LoaderState;
 use super::stats::{Counters, Stats};
 use crate::{Error, Result, Source, SourceInfo};
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 /// Streams a dataset in batches, epoch after epoch. See the [crate] for an example.
 ///
@@ -79,10 +80,46 @@ impl Loader {
     /// The batches of the next epoch: the first for a new loader, the rest of an epoch after
     /// [`load_state`](Self::load_state), else the one after that which was iterated last, to its end or not.
     pub fn iter(&mut self) -> Epoch<'_> {
+        Epoch { epoch: self.start_epoch(), loader: self }
+    }
+
+    /// Goes to the epoch that [`iter`](Self::iter) would iterate, and returns its number: for callers that cannot
+    /// hold a borrow and take batches with [`poll_batch`](Self::poll_batch).
+    pub fn start_epoch(&mut self) -> u64 {
         if !self.resumed && self.next.batch > 0 {
             self.next = Position { epoch: self.next.epoch.saturating_add(1), batch: 0 };
         }
-        Epoch { epoch: self.next.epoch, loader: self }
+        self.next.epoch
+    }
+
+    /// The next batch of epoch `epoch`, waited for no longer than `timeout`: `Ready(None)` once the loader stands in
+    /// another epoch. Between two calls the caller can look after something else, as a Python interpreter has to
+    /// after signals.
+    ///
+    /// ```
+    /// use diver_loaders::{Loader, MemorySource};
+    /// use std::{task::Poll, time::Duration};
+    ///
+    /// let set = MemorySource::unit(3, [1, 1, 1], vec![0.5; 3], vec![0; 3])?;
+    /// let mut loader = Loader::builder(set).batch_size(2).build()?;
+    /// let epoch = loader.start_epoch();
+    /// let mut samples = 0;
+    /// loop {
+    ///     match loader.poll_batch(epoch, Duration::from_millis(50)) {
+    ///         Poll::Ready(Some(batch)) => samples += batch?.len(),
+    ///         Poll::Ready(None) => break,
+    ///         Poll::Pending => {} // Look after something else, then go on waiting.
+    ///     }
+    /// }
+    /// assert_eq!(samples, 3);
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    pub fn poll_batch(&mut self, epoch: u64, timeout: Duration) -> Poll<Option<Result<Batch>>> {
+        if self.next.epoch != epoch {
+            return Poll::Ready(None);
+        }
+        let deadline = Instant::now().checked_add(timeout);
+        self.next_batch(deadline).map(Some)
     }
 
     /// All batches from where the loader stands on, epoch after epoch, without end.
@@ -123,8 +160,8 @@ impl Loader {
         self.counters.snapshot()
     }
 
-    fn next_batch(&mut self) -> Result<Batch> {
-        self.resumed = false;
+    /// The batch at `next`, waited for until `deadline`; without one, for as long as it takes.
+    fn next_batch(&mut self, deadline: Option<Instant>) -> Poll<Result<Batch>> {
         if self.queue.front().is_some_and(|(position, _)| *position != self.next) {
             self.pipeline.abandon();
             self.queue.clear();
@@ -135,13 +172,29 @@ impl Loader {
             self.queue.push_back((position, self.pipeline.submit(position.epoch, position.batch)));
         }
         let started = Instant::now();
-        let batch = match self.queue.pop_front() {
-            Some((_, receiver)) => receiver.recv().unwrap_or(Err(Error::Cancelled)),
-            None => Err(Error::Cancelled),
+        let received = match (self.queue.front(), deadline) {
+            (Some((_, receiver)), Some(deadline)) => receiver.recv_deadline(deadline),
+            (Some((_, receiver)), None) => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (None, _) => Err(RecvTimeoutError::Disconnected),
         };
         self.counters.add_wait_time(started.elapsed());
+        let batch = match received {
+            Err(RecvTimeoutError::Timeout) => return Poll::Pending,
+            Err(RecvTimeoutError::Disconnected) => Err(Error::Cancelled),
+            Ok(batch) => batch,
+        };
+        self.queue.pop_front();
         self.next = self.after(self.next);
-        batch
+        self.resumed = false;
+        Poll::Ready(batch)
+    }
+
+    fn wait_for_batch(&mut self) -> Result<Batch> {
+        match self.next_batch(None) {
+            Poll::Ready(batch) => batch,
+            // Only a deadline can pass.
+            Poll::Pending => Err(Error::Cancelled),
+        }
     }
 
     fn after(&self, position: Position) -> Position {
@@ -185,7 +238,7 @@ impl Iterator for Epoch<'_> {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        (self.loader.next.epoch == self.epoch).then(|| self.loader.next_batch())
+        (self.loader.next.epoch == self.epoch).then(|| self.loader.wait_for_batch())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -219,6 +272,6 @@ impl Iterator for Batches<'_> {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.loader.next_batch())
+        Some(self.loader.wait_for_batch())
     }
 }

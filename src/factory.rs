@@ -1,0 +1,61 @@
+//! Refiners for the command line.
+
+use crate::{Error, Knobs, Refiner, Result};
+use diver_loaders::Refine;
+use diver_loaders::cli::{RefinerArgs, RefinerFactory};
+
+/// Makes the [`Refiner`] that a command line asks for.
+///
+/// ```
+/// use diver::{CancelToken, TchFactory};
+///
+/// let code = diver_loaders::cli::run(["diver", "--version"], &TchFactory, &CancelToken::new());
+/// assert_eq!(code, 0);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TchFactory;
+
+impl RefinerFactory for TchFactory {
+    fn build(&self, args: &RefinerArgs) -> diver_loaders::Result<Box<dyn Refine>> {
+        Ok(Box::new(Refiner::from_args(args)?))
+    }
+}
+
+impl Refiner {
+    /// The refiner that a command line asks for. Options that were not given take the values of
+    /// [`Refiner::builder`].
+    ///
+    /// # Errors
+    /// If an option has a value that it cannot have, and as for [`RefinerBuilder::build`](crate::RefinerBuilder::build).
+    pub fn from_args(args: &RefinerArgs) -> Result<Self> {
+        let mut builder =
+            Self::builder(&args.backbone).device(&args.device).dtype(&args.dtype).knobs(knobs(args)?);
+        if let Some(images) = args.refine_batch {
+            builder = builder.batch_size(images);
+        }
+        builder.build()
+    }
+}
+
+fn knobs(args: &RefinerArgs) -> Result<Knobs> {
+    let mut builder = match &args.preset {
+        Some(name) => Knobs::preset(name)?,
+        None => Knobs::builder(),
+    };
+    // An option that was given is set; its text is parsed by the type that it has in `Knobs`.
+    macro_rules! set {
+        ($($knob:ident),*) => { $(if let Some(value) = args.$knob { builder = builder.$knob(value); })* };
+    }
+    macro_rules! parse {
+        ($($knob:ident),*) => { $(if let Some(text) = &args.$knob { builder = builder.$knob(text.parse()?); })* };
+    }
+    set!(steps, t_f, gamma, cfg_scale, cfg_channels, refine_seed);
+    parse!(mode, sigma, chain, start, window_ends, gradient);
+    if let Some(window) = &args.window {
+        let [high, low] = window[..] else {
+            return Err(Error::knob("window", "two steps are expected, as in --window 40,25"));
+        };
+        builder = builder.window(high, low);
+    }
+    builder.build()
+}
