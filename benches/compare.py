@@ -2,9 +2,10 @@
 
 - Refinement: `diver bench` beside the reference loop of tests/golden/oracle in eager torch, with the VAE of
   diffusers; the same backbone, batch and number of threads.
-- Streaming: epochs of `diver bench` from memory beside torch.utils.data.DataLoader over a TensorDataset.
+- Streaming: epochs of `diver bench` from memory, and of diver.DataLoader, beside torch.utils.data.DataLoader over a
+  TensorDataset.
 
-Needs torch, safetensors and diffusers (`make bench` installs the last one). Run from the repository root.
+Needs diver, torch, safetensors and diffusers (`make bench` installs the last one). Run from the repository root.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
+import diver
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
@@ -60,7 +64,16 @@ class EagerTorch:
 
 def diver_bench(name: str, subset: str, batches: list[int]) -> dict:
     folder = ROOT / "examples" / name
-    command = [DIVER, "bench", folder / subset, "--backbone", folder / "backbone", "--device", "cpu", "--json"]
+    command = [
+        DIVER,
+        "bench",
+        folder / subset,
+        "--backbone",
+        folder / "backbone",
+        "--device",
+        "cpu",
+        "--json",
+    ]
     command += ["--batches", ",".join(map(str, batches)), "--stream-batch", str(STREAM_BATCH)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -78,15 +91,26 @@ def seconds(run, repeats: int = 3) -> float:
 
 def torch_stream(images: torch.Tensor, labels: torch.Tensor) -> float:
     """Images a second of whole shuffled epochs through torch's DataLoader."""
-    loader = DataLoader(TensorDataset(images, labels), batch_size=STREAM_BATCH, shuffle=True)
-    epochs = -(-STREAM_IMAGES // len(images))
+    return stream(
+        DataLoader(TensorDataset(images, labels), batch_size=STREAM_BATCH, shuffle=True), len(images)
+    )
+
+
+def diver_stream(folder: Path) -> float:
+    """The same through diver's."""
+    with diver.DataLoader(folder, batch_size=STREAM_BATCH, shuffle=True) as loader:
+        return stream(loader, loader.source.samples)
+
+
+def stream(loader: Iterable, samples: int) -> float:
+    epochs = -(-STREAM_IMAGES // samples)
 
     def run():
         for _ in range(epochs):
             for _batch in loader:
                 pass
 
-    return epochs * len(images) / seconds(run)
+    return epochs * samples / seconds(run)
 
 
 def main() -> None:
@@ -113,22 +137,28 @@ def main() -> None:
                 repeat = torch.arange(batch) % len(images)
                 pixels = images[repeat].mul(0.25).add(0.5).clamp(0, 1)
                 noise = torch.randn(batch, 4, size, size)
-                run = lambda: reference.refine(pixels, labels[repeat], noise)  # noqa: E731
+                run = partial(reference.refine, pixels, labels[repeat], noise)
                 theirs[batch].append(seconds(run) / batch)
             torch_rate = torch_stream(images, labels)
             stream = report["stream"]
-            streams.append((stream["raw_images_per_second"], stream["refined_images_per_second"], torch_rate))
+            rates = stream["raw_images_per_second"], stream["refined_images_per_second"]
+            streams.append((*rates, diver_stream(folder / subset), torch_rate))
 
         print(f"{name}/{subset}: {len(images)} images, {torch.get_num_threads()} threads")
         print("  refine  batch  diver s/image  eager torch s/image  diver / torch")
         for batch in arguments.batches:
             a, b = statistics.median(ours[batch]), statistics.median(theirs[batch])
-            ratio = statistics.median(x / y for x, y in zip(ours[batch], theirs[batch]))
+            ratio = statistics.median(x / y for x, y in zip(ours[batch], theirs[batch], strict=True))
             print(f"  {batch:13} {a:14.4f} {b:20.4f} {ratio:14.2f}")
-        raw, refined, plain = (statistics.median(column) for column in zip(*streams))
-        ratios = [statistics.median(s[i] / s[2] for s in streams) for i in (0, 1)]
-        print(f"  stream  batch {STREAM_BATCH}: diver raw {raw:.0f}, refined {refined:.0f}, DataLoader {plain:.0f} images/s")
-        print(f"          diver / DataLoader: raw {ratios[0]:.1f}x, refined {ratios[1]:.1f}x")
+        names = ("raw", "refined", "raw in Python")
+        for name, column in zip(names, zip(*streams, strict=True), strict=False):
+            ratio = statistics.median(
+                ours / torch_rate for ours, (*_, torch_rate) in zip(column, streams, strict=True)
+            )
+            rate = statistics.median(column)
+            print(
+                f"  stream  batch {STREAM_BATCH}: {name} {rate:.0f} images/s, {ratio:.1f}x torch's DataLoader"
+            )
 
 
 if __name__ == "__main__":

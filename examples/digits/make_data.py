@@ -19,7 +19,7 @@ import torch
 from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from image_parquet import write_parquet  # noqa: E402
+from image_parquet import write_parquet
 
 SIDE = 32
 TRAIN_SHARE = 0.8

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from image_parquet import write_parquet  # noqa: E402
+from image_parquet import write_parquet
 
 CLASS_NAMES = ["disc", "ring", "square", "triangle", "star", "plus", "crescent", "heart", "bars", "cross"]
 SIDE = 32
@@ -208,7 +208,10 @@ def main() -> None:
         "--splits", nargs="+", choices=["train", "test", "validation"], default=["train", "test"]
     )
     parser.add_argument(
-        "--train-per-class", type=int, default=100, help="how many of the 1000 training images of a class to write"
+        "--train-per-class",
+        type=int,
+        default=100,
+        help="how many of the 1000 training images of a class to write",
     )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
