@@ -5,6 +5,9 @@ PYTHON ?= python3
 CARGO ?= cargo
 # The torch that tch 0.24 binds to.
 TORCH := 2.11.0
+# What builds and checks the Python packages.
+TOOLS := "maturin>=1.9,<2" "mypy==2.4.*" "pytest==9.*" "ruff==0.17.*"
+PIP := .venv/bin/pip --quiet --disable-pip-version-check
 OUT ?= out
 
 .DEFAULT_GOAL := help
@@ -13,13 +16,16 @@ OUT ?= out
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/libtorch ## Make .venv with torch, which everything else links to.
+setup: .venv/libtorch ## Make .venv with torch, and build the Python packages into it.
+	$(PIP) install $(TOOLS)
+	VIRTUAL_ENV=.venv .venv/bin/maturin develop --release -m python/engine/Cargo.toml
+	VIRTUAL_ENV=.venv .venv/bin/maturin develop --release -m python/refiner/Cargo.toml
 
-# The link comes last, so that a broken download is tried again.
+# Rust needs no more than this. The link comes last, so that a broken download is tried again.
 .venv/libtorch:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check torch==$(TORCH) numpy safetensors
+	$(PIP) install torch==$(TORCH) numpy safetensors
 	ln -sfn "$$(.venv/bin/python -c 'import os, torch; print(os.path.relpath(os.path.dirname(torch.__file__), ".venv"))')" $@
 
 test: setup ## Format, lint and run every test.
@@ -27,21 +33,26 @@ test: setup ## Format, lint and run every test.
 	$(CARGO) clippy -p diver-loaders --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) test --workspace --all-features
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy --config-file python/mypy.ini -p diver -p diver_refiner
+	.venv/bin/stubtest --mypy-config-file python/mypy.ini diver._engine diver_refiner._refiner
+	.venv/bin/pytest -c python/pytest.ini
 
-demo: setup ## Refine a distilled set, train on it, and show what changed (QUICK=1: fewer networks and seeds).
+demo: .venv/libtorch ## Refine a distilled set, train on it, and show what changed (QUICK=1: fewer networks and seeds).
 	$(CARGO) build --release --bin diver --example demo
 	target/release/diver inspect examples/digits/dm_ipc1
 	target/release/examples/demo --out $(OUT)/demo $(if $(QUICK),--quick)
 
 bench: setup ## Time the refiner and the loader beside plain torch.
-	.venv/bin/pip install --quiet --disable-pip-version-check diffusers
+	$(PIP) install diffusers
 	$(CARGO) build --release --bin diver
 	.venv/bin/python benches/compare.py
 
-doc: setup ## Build the API documentation.
+doc: .venv/libtorch ## Build the API documentation.
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
 
-gpu-bundle: setup ## Pack tests and benchmark for a CUDA machine without a compiler: $(OUT)/gpu-bundle.
+gpu-bundle: .venv/libtorch ## Pack tests and benchmark for a CUDA machine without a compiler: $(OUT)/gpu-bundle.
 	benches/gpu_bundle.sh $(OUT)/gpu-bundle
 
 clean: ## Remove everything that the other targets made.

@@ -175,7 +175,7 @@ impl Knobs {
     }
 }
 
-/// Settings on their way to [`Knobs`]; what is not set takes the paper's value.
+/// Settings on their way to [`Knobs`]; what is not set takes the paper's value, and is left out in JSON.
 ///
 /// ```
 /// use diver::{Knobs, Mode};
@@ -184,21 +184,34 @@ impl Knobs {
 /// assert_eq!(knobs.steps(), 50);
 /// # Ok::<(), diver::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KnobsBuilder {
+    #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<Mode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     t_f: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<(usize, usize)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     gamma: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cfg_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cfg_channels: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sigma: Option<Sigma>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     chain: Option<ChainKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<Start>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     window_ends: Option<WindowEnds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     gradient: Option<Gradient>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     refine_seed: Option<u64>,
 }
 
@@ -395,6 +408,16 @@ mod tests {
         let unknown = serde_json::from_str::<Knobs>(r#"{"sigma": "prior"}"#).unwrap_err().to_string();
         assert!(unknown.contains("sigma: `prior` is none of posterior, marginal"), "{unknown}");
         assert!(serde_json::from_str::<Knobs>(r#"{"gama": 1}"#).is_err());
+    }
+
+    #[test]
+    fn a_builder_is_written_as_what_was_set() {
+        let text = |builder: &KnobsBuilder| serde_json::to_string(builder).unwrap();
+        assert_eq!(text(&Knobs::builder()), "{}");
+        let builder = Knobs::builder().window(9, 4).sigma(Sigma::Beta);
+        assert_eq!(text(&builder), r#"{"window":[9,4],"sigma":"beta"}"#);
+        let read: KnobsBuilder = serde_json::from_str(&text(&builder)).unwrap();
+        assert_eq!(read.build().unwrap(), builder.build().unwrap());
     }
 
     #[test]

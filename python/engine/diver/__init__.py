@@ -1,0 +1,53 @@
+"""Distilled datasets as batches, refined by a diffusion model on their way.
+
+    >>> import diver
+    >>> loader = diver.DataLoader("examples/digits/dm_ipc1", batch_size=4, shuffle=True, seed=7)
+    >>> for images, targets in loader:  # normalised images [B, C, H, W]; distributions [B, classes]
+    ...     pass
+    >>> loader.close()
+
+- :func:`open`: what is on disk, as a :class:`Source`;
+- :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`);
+- :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
+- :class:`Cache`: refined images on disk, shared by all runs and processes;
+- :class:`DiverError`: the base of all exceptions (:mod:`diver.errors`).
+
+Importing diver imports neither torch nor numpy. Messages go to :mod:`logging`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from diver import mix
+from diver.cache import Cache
+from diver.errors import DiverError
+from diver.loader import Batch, DataLoader
+from diver.source import Sample, Source, open
+
+if TYPE_CHECKING:
+    from diver_refiner import Refiner
+
+__all__ = [
+    "Batch",
+    "Cache",
+    "DataLoader",
+    "DiverError",
+    "Refiner",
+    "Sample",
+    "Source",
+    "mix",
+    "open",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Refiner":
+        # Not before it is asked for: it brings torch.
+        from diver._torch import refiner_class
+
+        return refiner_class()
+    raise AttributeError(f"module 'diver' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,36 @@
+"""Refined images on disk."""
+
+import os
+from pathlib import Path
+
+from diver import _engine, _options
+
+
+class Cache:
+    """A folder of refined images, shared by every run and process that is pointed at it.
+
+    Args:
+        path: The folder, which is made if it is not there. A leading ``~`` is the home folder.
+
+    Raises:
+        FileError: the folder cannot be made or written to.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> Cache(folder).path == Path(folder)
+    True
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._engine = _engine.Cache(_options.path("cache", path))
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return Path(self._engine.path)
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[type["Cache"], tuple[str]]:
+        return Cache, (str(self.path),)

@@ -1,0 +1,322 @@
+"""The loader: what a training loop holds."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsFloat, SupportsIndex
+
+from diver import _engine, _options, _tensors
+from diver import mix as mixes
+from diver.cache import Cache
+from diver.errors import ClosedError, OptionError, OptionTypeError, StateError
+from diver.refiners import Adapter
+from diver.source import Source
+from diver.source import open as open_source
+
+if TYPE_CHECKING:
+    from diver_refiner import Refiner
+
+
+class Batch(tuple[Any, Any]):
+    """A batch: unpacks as ``images, targets``, and knows more by name.
+
+    Both are torch tensors (numpy arrays with ``format="numpy"``) on the engine's own buffers, which stay as they are
+    for as long as a tensor is on them: keep batches, or change them in place, as you like.
+    """
+
+    _raw: _engine.Batch | None = None
+
+    @property
+    def images(self) -> Any:
+        """Normalised images ``[B, C, H, W]``, float32."""
+        return self[0]
+
+    @property
+    def targets(self) -> Any:
+        """Target distributions ``[B, classes]``, float32: one-hot for hard labels, the softmax of logits otherwise."""
+        return self[1]
+
+    @property
+    def labels(self) -> Any:
+        """The class of each sample ``[B]``, int64."""
+        return _tensors.like(self[0], self._details().labels)
+
+    @property
+    def indices(self) -> Any:
+        """The position of each sample in its dataset ``[B]``, int64."""
+        return _tensors.like(self[0], self._details().indices)
+
+    @property
+    def refined(self) -> Any:
+        """Whether each sample came refined ``[B]``, bool."""
+        return _tensors.like(self[0], self._details().refined)
+
+    def _details(self) -> _engine.Batch:
+        if self._raw is None:
+            raise ClosedError(
+                "this batch is a copy, which has images and targets alone: ask the loader's own batch"
+            )
+        return self._raw
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Batch, ((self[0], self[1]),)
+
+
+class DataLoader:
+    """Streams a distilled dataset in batches, epoch after epoch: raw, refined, or mixed.
+
+    Each ``for`` loop over it is one epoch. Samples are refined when a batch first needs them, in the background, and
+    kept: in ``cache`` for all later runs, else in memory. Equal sets, seeds and options give the same samples in the
+    same order, here and in Rust, whatever the threads and whatever the cache holds.
+
+    Args:
+        source: What :func:`diver.open` gives, or a path for it.
+        refiner: A folder with a diffusion model (for :class:`diver.Refiner`), a refiner, or any callable
+            (:mod:`diver.refiners`). Without one, samples come raw.
+        cache: Where refined images are kept across runs: a :class:`diver.Cache` or its folder. Without one they are
+            kept in memory, which must then be large enough for all of them (``memory_limit``).
+        classes: The refiner's class for each label of the set; labels are the refiner's classes by default.
+        mix: The share of refined samples in each epoch, a number in [0, 1] or a schedule of :mod:`diver.mix`. All are
+            refined by default where there is a refiner.
+        on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
+            batches); ``"raw"`` serves it raw and refines it for a later epoch.
+        batch_size: Samples of a batch.
+        shuffle: Whether every epoch has its own order.
+        drop_last: Whether a last, smaller batch is left out.
+        seed: The seed of order and mix. It does not touch refined images.
+        rank: This process among ``world_size``; by default what the environment says (``RANK`` and ``WORLD_SIZE``, as
+            torchrun sets them), else 0 of 1.
+        world_size: Number of processes that share an epoch.
+        uneven: Where samples do not divide among ranks: ``"drop"`` the last ones, ``"pad"`` with the first ones, or
+            ``"partial"``, where the last ranks have one sample less.
+        image_size: Size of images in batches, a side or (height, width); the set's own by default. Raw and refined are
+            resized alike, antialiased.
+        temperature: What logits are divided by before the softmax that makes them targets; above 0.
+        memory_limit: Bytes of decoded refined images that may stay in memory.
+        threads: Threads that assemble batches.
+        prefetch: Batches made ahead.
+        format: ``"torch"`` or ``"numpy"``; ``"auto"`` is torch where it is installed.
+        device: Where torch tensors go, as in ``"cuda"``; they stay on the CPU by default.
+
+    Raises:
+        DiverError: of the class that says what is wrong (:mod:`diver.errors`); nothing has been started then.
+
+    >>> with DataLoader("examples/digits/dm_ipc1", batch_size=4, seed=7) as loader:
+    ...     [tuple(images.shape) for images, targets in loader]
+    [(4, 3, 32, 32), (4, 3, 32, 32), (2, 3, 32, 32)]
+    """
+
+    def __init__(
+        self,
+        source: Source | str | os.PathLike[str],
+        *,
+        refiner: Callable[..., Any] | str | os.PathLike[str] | None = None,
+        cache: Cache | str | os.PathLike[str] | None = None,
+        classes: Iterable[SupportsIndex] | None = None,
+        mix: mixes.Mix | SupportsFloat | None = None,
+        on_miss: str = "wait",
+        batch_size: SupportsIndex = 64,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: SupportsIndex = 0,
+        rank: SupportsIndex | None = None,
+        world_size: SupportsIndex | None = None,
+        uneven: str = "drop",
+        image_size: SupportsIndex | Iterable[SupportsIndex] | None = None,
+        temperature: SupportsFloat = 1.0,
+        memory_limit: SupportsIndex = 1 << 30,
+        threads: SupportsIndex = 2,
+        prefetch: SupportsIndex = 4,
+        format: str = "auto",
+        device: Any = None,
+    ) -> None:
+        if refiner is None and cache is not None:
+            raise OptionError(
+                "cache: without a refiner there is nothing to keep; give a refiner, or no cache"
+            )
+        options: dict[str, Any] = {
+            "classes": None if classes is None else _options.integers("classes", classes),
+            "mix": _mix(mix),
+            "on_miss": _options.text("on_miss", on_miss),
+            "batch_size": _options.integer("batch_size", batch_size, least=1),
+            "shuffle": _options.boolean("shuffle", shuffle),
+            "drop_last": _options.boolean("drop_last", drop_last),
+            "seed": _options.integer("seed", seed, most=_options.SEED),
+            "shard": _shard(rank, world_size),
+            "uneven": _options.text("uneven", uneven),
+            "image_size": None if image_size is None else _options.size("image_size", image_size),
+            "temperature": _options.number("temperature", temperature),
+            "memory_limit": _options.integer("memory_limit", memory_limit),
+            "threads": _options.integer("threads", threads, least=1, most=_options.THREADS),
+            "prefetch": _options.integer("prefetch", prefetch, least=1, most=_options.PREFETCH),
+        }
+        self._tensor = _tensors.converter(_options.text("format", format), device)
+        if not isinstance(source, Source):
+            source = open_source(_options.path("source", source))
+        self._source = source
+        if cache is not None and not isinstance(cache, Cache):
+            cache = Cache(cache)
+        self._batch_size: int = options["batch_size"]
+        #: Closed with the loader, which made it.
+        self._own_refiner: Refiner | None = None
+        if isinstance(refiner, (str, os.PathLike)):
+            from diver._torch import refiner_class
+
+            refiner = self._own_refiner = refiner_class().from_pretrained(refiner)
+        #: Counts iterators: the last one is the one in turn.
+        self._turn = 0
+        try:
+            self._engine = _engine.Loader(
+                self._source._engine,
+                refiner=None if refiner is None else Adapter(refiner),
+                cache=None if cache is None else cache._engine,
+                **options,
+            )
+        except BaseException:
+            if self._own_refiner is not None:
+                self._own_refiner.close()
+            raise
+        _OPEN.add(self)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the next epoch; after :meth:`load_state_dict`, the rest of an epoch. An epoch that is left in
+        the middle is over. A batch that fails raises in its place, and the ones after it still come."""
+        epoch = self._engine.start_epoch()
+        self._turn += 1
+        return _Epoch(self, epoch)
+
+    def __len__(self) -> int:
+        """Number of batches in every epoch."""
+        return len(self._engine)
+
+    def set_epoch(self, epoch: SupportsIndex) -> None:
+        """Goes to the start of ``epoch``, which decides order and mix; to where a state stands that was loaded in it.
+        Needed only to leave the natural order of epochs."""
+        self._engine.set_epoch(_options.integer("epoch", epoch))
+        self._turn += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands: at the batch that comes next. A few numbers, the same as a Rust loader's state in
+        JSON."""
+        state: dict[str, Any] = json.loads(self._engine.state())
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Goes to where the loader stood that ``state_dict`` was taken from; the next loop goes on from there.
+
+        Raises:
+            StateError: it is no state, or belongs to a loader with another order; says which field differs. The loader
+                stays where it is.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise StateError(f"state_dict: a dict is expected, not {type(state_dict).__name__}")
+        try:
+            text = json.dumps(dict(state_dict), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise StateError(f"state_dict: not a loader state: {error}") from error
+        self._engine.load_state(text)
+        self._turn += 1
+
+    def stats(self) -> dict[str, int | float]:
+        """Counts since the loader was made: ``batches``, ``samples``, ``memory_hits``, ``disk_hits``, ``misses`` (what
+        was refined now), ``raw_fallbacks``, ``refine_seconds``, ``wait_seconds``."""
+        stats: dict[str, int | float] = json.loads(self._engine.stats())
+        return stats
+
+    @property
+    def source(self) -> Source:
+        """What is streamed."""
+        return self._source
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        return self._batch_size
+
+    @property
+    def closed(self) -> bool:
+        """Whether the loader was closed."""
+        return self._engine.closed
+
+    def close(self) -> None:
+        """Ends the loader's threads and waits for them; a refinement under way ends within one step. What was refined
+        stays in the cache. Happens by itself when the loader is dropped and when the program ends."""
+        self._engine.close()
+        if self._own_refiner is not None:
+            self._own_refiner.close()
+
+    def __enter__(self) -> DataLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self.closed else ""
+        return f"<DataLoader of {self._source!r}: {len(self)} batches of {self._batch_size}{closed}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise OptionTypeError("a loader has threads and cannot be pickled: make it where it is used")
+
+
+class _Epoch(Iterator[Batch]):
+    """The batches of one epoch. It goes on after a batch that failed, and after Ctrl-C."""
+
+    def __init__(self, loader: DataLoader, epoch: int) -> None:
+        self._loader, self._turn, self._epoch = loader, loader._turn, epoch
+        self._next_batch, self._tensor = loader._engine.next_batch, loader._tensor
+        self._over = False
+
+    def __next__(self) -> Batch:
+        if self._over:
+            raise StopIteration
+        if self._loader._turn != self._turn:
+            raise ClosedError("this epoch ended when another was begun: a loader has one iterator at a time")
+        raw = self._next_batch(self._epoch)
+        if raw is None:
+            self._over = True
+            raise StopIteration
+        tensor = self._tensor
+        batch = Batch((tensor(raw.images), tensor(raw.targets)))
+        batch._raw = raw
+        return batch
+
+
+def _mix(mix: mixes.Mix | SupportsFloat | None) -> mixes.Mix | None:
+    if mix is None or isinstance(mix, mixes.Mix):
+        return mix
+    return mixes.Mix.constant(_options.number("mix", mix))
+
+
+def _shard(rank: SupportsIndex | None, world_size: SupportsIndex | None) -> tuple[int, int]:
+    if (rank is None) != (world_size is None):
+        raise OptionError("rank and world_size go together: give both, or neither")
+    if rank is None or world_size is None:
+        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+            return 0, 1
+        try:
+            rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        except ValueError:
+            raise OptionError(
+                f"rank: RANK={os.environ['RANK']!r} and WORLD_SIZE={os.environ['WORLD_SIZE']!r} in the environment "
+                "are not numbers; give rank and world_size"
+            ) from None
+    world = _options.integer("world_size", world_size, least=1)
+    here = _options.integer("rank", rank)
+    if here >= world:
+        raise OptionError(f"rank: {here} of {world}: ranks run from 0 to world_size - 1")
+    return here, world
+
+
+#: Loaders whose threads are to end before the interpreter does.
+_OPEN: weakref.WeakSet[DataLoader] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for loader in list(_OPEN):
+        loader.close()

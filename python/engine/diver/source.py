@@ -1,0 +1,182 @@
+"""Distilled datasets on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+
+from diver import _engine, _options
+from diver.errors import OptionError
+
+if TYPE_CHECKING:
+    import numpy
+
+
+class Sample(NamedTuple):
+    """One sample as its method stored it."""
+
+    #: ``[C, H, W]``: float32 in the source's value space, or uint8.
+    values: numpy.ndarray[Any, Any]
+    #: The class: the hard label, or the position of the largest logit.
+    label: int
+    #: ``[classes]``, float32, where the set has soft labels.
+    logits: numpy.ndarray[Any, Any] | None
+    #: 32 bytes: the hash of dtype, shape and values, which seeds the sample's noise.
+    digest: bytes
+
+
+class Source:
+    """A distilled dataset: what it is, and its samples. Made by :func:`open`."""
+
+    def __init__(self, engine: _engine.Source, opened: tuple[str, dict[str, Any]]) -> None:
+        self._engine = engine
+        self._opened = opened
+        self._info: dict[str, Any] = json.loads(engine.info())
+
+    @property
+    def format(self) -> str:
+        """The format family, as in ``dc``, ``mtt``, ``image-folder`` or ``parquet``."""
+        return str(self._info["format"])
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        return Path(self._info["path"])
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self._info["classes"])
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The name of each class, where the set has them."""
+        names: list[str] | None = self._info["class_names"]
+        return names
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of every sample."""
+        channels, height, width = self._info["shape"]
+        return channels, height, width
+
+    @property
+    def labels(self) -> str:
+        """``hard`` (class indices) or ``logits``."""
+        return str(self._info["labels"])
+
+    @property
+    def value_space(self) -> str | dict[str, Any]:
+        """``"unit"`` for pixels, or ``{"normalized": {"mean": [...], "std": [...]}}``."""
+        space: str | dict[str, Any] = self._info["value_space"]
+        return space
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """What batches are normalised with, by channel, in units of pixels in [0, 1]."""
+        red, green, blue = self._info["normalize"]["mean"]
+        return red, green, blue
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """What batches are normalised with, by channel, in units of pixels in [0, 1]."""
+        red, green, blue = self._info["normalize"]["std"]
+        return red, green, blue
+
+    @property
+    def notes(self) -> list[str]:
+        """What the files do not say and was assumed, a sentence each."""
+        return list(self._info["notes"])
+
+    def __len__(self) -> int:
+        return len(self._engine)
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        """Sample ``index``, from the end if it is negative.
+
+        Raises:
+            IndexError: there is no such sample.
+            DataError: it cannot be read.
+        """
+        import numpy
+
+        given = _options.integer("index", index, least=-_options.COUNT)
+        position = given + len(self) if given < 0 else given
+        if not 0 <= position < len(self):
+            raise IndexError(f"index: there is no sample {given} among {len(self)}")
+        raw, is_bytes, label, logits, digest = self._engine.sample(position)
+        values = numpy.frombuffer(raw, dtype="u1" if is_bytes else "<f4").reshape(self.shape).copy()
+        soft = None if logits is None else numpy.array(logits, dtype=numpy.float32)
+        return Sample(values, label, soft, digest)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        return (
+            f"<{self.format} {str(self.path)!r}: {self.samples} samples, {channels} x {height} x {width}, "
+            f"{self.classes} classes>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path, options = self._opened
+        return _reopen, (path, options)
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
+    experiment: SupportsIndex | None = None,
+    num_classes: SupportsIndex | None = None,
+) -> Source:
+    """Opens the distilled dataset at ``path``, whichever known format it has.
+
+    Args:
+        path: The torch file of DC, DSA or DM; the run folder of MTT, EDF or DATM, or one ``images_<n>.pt`` of it; a
+            folder of class folders with PNG or JPEG images; a Parquet file, or a folder of them.
+        dataset: The dataset that was distilled, as in ``"cifar10"``, for its normalisation constants.
+        mean: The mean that stored values were normalised with, or that images are to be normalised with: one number,
+            or one for each channel, in units of pixels in [0, 1]. Goes together with ``std``.
+        std: The standard deviation, likewise.
+        experiment: Which experiment of a DC, DSA or DM file, from 0; the last by default.
+        num_classes: The number of classes, where the set may lack some of the last ones.
+
+    Raises:
+        FileError: there is nothing at ``path``, or it cannot be read.
+        DataError: nothing known is there, or it is damaged.
+        OptionError: an argument is out of range or does not fit the dataset.
+
+    >>> source = open("examples/digits/dm_ipc1")
+    >>> source.format, source.samples, source.shape
+    ('mtt', 10, (3, 32, 32))
+    >>> source[0].label
+    0
+    """
+    if (mean is None) != (std is None):
+        raise OptionError("mean and std go together: give both, or neither")
+    options = {
+        "dataset": None if dataset is None else _options.text("dataset", dataset),
+        "mean": None if mean is None else _options.channels("mean", mean),
+        "std": None if std is None else _options.channels("std", std),
+        "experiment": None if experiment is None else _options.integer("experiment", experiment),
+        "num_classes": None
+        if num_classes is None
+        else _options.integer("num_classes", num_classes, least=1, most=_options.CLASSES),
+    }
+    return _reopen(_options.path("path", path), options)
+
+
+def _reopen(path: str, options: dict[str, Any]) -> Source:
+    return Source(_engine.open(path, **options), (path, options))

@@ -1,0 +1,47 @@
+//! The extension `diver._engine`: the loading engine in Python, without torch.
+//!
+//! The package `diver` checks arguments and makes tensors; this is what it stands on, and not for users.
+
+// What is public here is public to Python.
+#![allow(unreachable_pub, missing_docs, missing_debug_implementations)]
+
+mod batch;
+mod cache;
+mod command;
+mod conformance;
+mod loader;
+mod mix;
+mod refiner;
+mod source;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _engine {
+    #[pymodule_export]
+    use super::batch::Batch;
+    #[pymodule_export]
+    use super::cache::Cache;
+    #[pymodule_export]
+    use super::command::run_command;
+    #[pymodule_export]
+    use super::conformance::check_refiner;
+    #[pymodule_export]
+    use super::loader::Loader;
+    #[pymodule_export]
+    use super::mix::Mix;
+    #[pymodule_export]
+    use super::refiner::{CancelToken, Progress};
+    #[pymodule_export]
+    use super::source::{Source, open};
+    #[pymodule_export]
+    use diver_python::tensor::Tensor;
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Fails if the process logs already, which is as well.
+        let _ = pyo3_log::try_init();
+        Ok(())
+    }
+}

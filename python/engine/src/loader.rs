@@ -1,0 +1,242 @@
+//! The loader.
+
+use crate::batch::Batch;
+use crate::cache::Cache;
+use crate::mix::Mix;
+use crate::refiner::PyRefine;
+use crate::source::Source;
+use diver_loaders::{CancelToken, ClassMap, Loader as Engine, OnMiss, Uneven};
+use diver_python::errors::{Class, to_python};
+use diver_python::wait::{self, SLICE};
+use pyo3::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Poll;
+use std::time::Duration;
+
+/// A loader with its threads. It belongs to the process that made it.
+#[pyclass(frozen, module = "diver._engine")]
+pub struct Loader {
+    engine: Mutex<Option<Engine>>,
+    /// Set before the engine is taken away, so that a `next` that waits for a batch gives up.
+    closed: AtomicBool,
+    process: u32,
+    batches: usize,
+}
+
+#[pymethods]
+impl Loader {
+    #[new]
+    #[pyo3(signature = (
+        source, *, refiner, cache, classes, mix, on_miss, batch_size, shuffle, drop_last, seed, shard, uneven,
+        image_size, temperature, memory_limit, threads, prefetch,
+    ))]
+    #[allow(clippy::too_many_arguments)] // The options of a loader, by name.
+    fn new(
+        py: Python<'_>,
+        source: &Source,
+        refiner: Option<Bound<'_, PyAny>>,
+        cache: Option<&Cache>,
+        classes: Option<Vec<usize>>,
+        mix: Option<&Mix>,
+        on_miss: &str,
+        batch_size: usize,
+        shuffle: bool,
+        drop_last: bool,
+        seed: u64,
+        shard: (usize, usize),
+        uneven: &str,
+        image_size: Option<(usize, usize)>,
+        temperature: f32,
+        memory_limit: usize,
+        threads: usize,
+        prefetch: usize,
+    ) -> PyResult<Self> {
+        let unknown = |option: &str, value: &str, known: &str| {
+            Class::Option.error(py, format!("{option}: `{value}` is none of {known}"))
+        };
+        let mut builder = Engine::builder(Arc::clone(&source.0))
+            .on_miss(match on_miss {
+                "wait" => OnMiss::Wait,
+                "raw" => OnMiss::Raw,
+                other => return Err(unknown("on_miss", other, "wait, raw")),
+            })
+            .uneven(match uneven {
+                "drop" => Uneven::Drop,
+                "pad" => Uneven::Pad,
+                "partial" => Uneven::Partial,
+                other => return Err(unknown("uneven", other, "drop, pad, partial")),
+            })
+            .batch_size(batch_size)
+            .shuffle(shuffle)
+            .drop_last(drop_last)
+            .seed(seed)
+            .shard(shard.0, shard.1)
+            .temperature(temperature)
+            .memory_limit(memory_limit)
+            .threads(threads)
+            .prefetch(prefetch);
+        if let Some(refiner) = refiner {
+            builder = builder.refiner(PyRefine::new(&refiner)?);
+        }
+        if let Some(cache) = cache {
+            builder = builder.cache(cache.0.clone());
+        }
+        if let Some(classes) = classes {
+            builder = builder.classes(ClassMap::indices(classes).map_err(|error| to_python(py, &error))?);
+        }
+        if let Some(mix) = mix {
+            builder = builder.mix(mix.0.clone());
+        }
+        if let Some((height, width)) = image_size {
+            builder = builder.image_size(height, width);
+        }
+        // A cache with many parts takes a while to open.
+        let engine = wait::on_thread(py, "diver-build", &CancelToken::new(), move || builder.build())?
+            .map_err(|error| to_python(py, &error))?;
+        Ok(Self {
+            batches: engine.len(),
+            engine: Mutex::new(Some(engine)),
+            closed: AtomicBool::new(false),
+            process: std::process::id(),
+        })
+    }
+
+    /// Batches of an epoch.
+    fn __len__(&self) -> usize {
+        self.batches
+    }
+
+    /// Goes to the next epoch and returns its number.
+    fn start_epoch(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, Engine::start_epoch)
+    }
+
+    /// Goes to the first batch of `epoch`, or stays where a saved state stands in it.
+    fn set_epoch(&self, py: Python<'_>, epoch: u64) -> PyResult<()> {
+        self.with(py, |engine| {
+            engine.epoch(epoch);
+        })
+    }
+
+    /// The next batch of `epoch`; none once the loader stands in another.
+    fn next_batch(&self, py: Python<'_>, epoch: u64) -> PyResult<Option<Batch>> {
+        self.check(py)?;
+        let mut polled = self.poll_at_once(epoch);
+        loop {
+            match polled {
+                Poll::Ready(Some(Ok(batch))) => return Batch::new(py, batch).map(Some),
+                Poll::Ready(Some(Err(error))) => return Err(to_python(py, &error)),
+                Poll::Ready(None) => return Ok(None),
+                Poll::Pending => {}
+            }
+            py.check_signals()?;
+            self.check(py)?;
+            polled = py.detach(|| match self.lock().as_mut() {
+                Some(engine) => engine.poll_batch(epoch, SLICE),
+                None => Poll::Pending,
+            });
+        }
+    }
+
+    /// Where the loader stands, as JSON.
+    fn state(&self, py: Python<'_>) -> PyResult<String> {
+        let state = self.with(py, |engine| engine.state())?;
+        serde_json::to_string(&state).map_err(|error| Class::Internal.error(py, error.to_string()))
+    }
+
+    /// Goes to where the loader stood that `state`, JSON, was taken from.
+    fn load_state(&self, py: Python<'_>, state: &str) -> PyResult<()> {
+        let state = serde_json::from_str(state)
+            .map_err(|error| Class::State.error(py, format!("not a loader state: {error}")))?;
+        self.with(py, |engine| engine.load_state(&state))?.map_err(|error| to_python(py, &error))
+    }
+
+    /// What the loader has done so far, as JSON.
+    fn stats(&self, py: Python<'_>) -> PyResult<String> {
+        let stats = self.with(py, |engine| engine.stats())?;
+        serde_json::to_string(&stats).map_err(|error| Class::Internal.error(py, error.to_string()))
+    }
+
+    /// Ends the loader's threads and waits for them. Nothing happens if it is closed already, or in a forked child.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_foreign() {
+            return Ok(());
+        }
+        self.closed.store(true, Ordering::Release);
+        let Some(engine) = py.detach(|| self.lock().take()) else { return Ok(()) };
+        // Its refiner may be in the middle of a step, which may be a long one if it is written in Python.
+        wait::on_thread(py, "diver-close", &CancelToken::new(), move || drop(engine))
+    }
+
+    /// Whether the loader was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+impl Loader {
+    /// The engine does not panic while it is locked, and stays whole if it did.
+    fn lock(&self) -> MutexGuard<'_, Option<Engine>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_foreign(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_foreign() {
+            let message = format!(
+                "this loader was made by process {} and cannot be used in its child {}, which has none of its \
+                 threads: make a loader there (diver needs no worker processes of its own)",
+                self.process,
+                std::process::id()
+            );
+            return Err(Class::Closed.error(py, message));
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Class::Closed.error(py, "the loader is closed: make a new one"));
+        }
+        Ok(())
+    }
+
+    /// What a batch that is ready costs must be little: it is looked for without letting the interpreter go.
+    fn poll_at_once(&self, epoch: u64) -> Poll<Option<diver_loaders::Result<diver_loaders::Batch>>> {
+        let mut engine = match self.engine.try_lock() {
+            Ok(engine) => engine,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Poll::Pending,
+        };
+        match engine.as_mut() {
+            Some(engine) => engine.poll_batch(epoch, Duration::ZERO),
+            None => Poll::Pending,
+        }
+    }
+
+    fn with<T: Send>(&self, py: Python<'_>, f: impl FnOnce(&mut Engine) -> T + Send) -> PyResult<T> {
+        self.check(py)?;
+        let done = py.detach(|| self.lock().as_mut().map(f));
+        done.ok_or_else(|| Class::Closed.error(py, "the loader is closed: make a new one"))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if self.is_foreign() {
+            // The threads to wait for are the parent's.
+            std::mem::forget(engine);
+        } else if let Some(engine) = engine {
+            // The refining thread may want the interpreter to come to its end.
+            let mut engine = Some(engine);
+            Python::try_attach(|py| {
+                let engine = engine.take();
+                py.detach(move || drop(engine));
+            });
+            // Without an interpreter the process ends, and its threads with it.
+            std::mem::forget(engine);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Python objects as refiners.
+
+use crossbeam::channel::{Sender, unbounded};
+use diver_loaders::refine::{Progress as Hears, RawBatch};
+use diver_loaders::{Conditioning, Error, Refine, Result, RgbImage};
+use diver_python::errors::Class;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
+
+/// Asks a running refinement to stop.
+#[pyclass(frozen, module = "diver._engine")]
+pub struct CancelToken(diver_loaders::CancelToken);
+
+#[pymethods]
+impl CancelToken {
+    #[new]
+    fn new() -> Self {
+        Self(diver_loaders::CancelToken::new())
+    }
+
+    /// Whether the refinement should stop: its result is not wanted any more.
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Asks everything that holds this token to stop.
+    fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
+/// Hears how far a refinement has come; deaf once the call that it was given to is over.
+#[pyclass(frozen, module = "diver._engine")]
+pub struct Progress(Mutex<Option<Sender<(usize, usize)>>>);
+
+#[pymethods]
+impl Progress {
+    /// `done` of `total` steps are done.
+    fn __call__(&self, py: Python<'_>, done: usize, total: usize) -> PyResult<()> {
+        if done > total {
+            return Err(Class::Option.error(py, format!("progress: {done} of {total} steps cannot be done")));
+        }
+        if let Some(listener) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = listener.send((done, total));
+        }
+        Ok(())
+    }
+}
+
+/// A Python object with the interface of `diver.refiners.Adapter`: it takes and gives bytes, and its fingerprint,
+/// batch size and number of classes are asked for once.
+pub struct PyRefine {
+    adapter: Py<PyAny>,
+    fingerprint: Option<Value>,
+    preferred_batch: usize,
+    num_classes: Option<usize>,
+}
+
+impl PyRefine {
+    pub fn new(adapter: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = adapter.py();
+        let fingerprint: Option<String> = adapter.getattr("fingerprint")?.extract()?;
+        let fingerprint = fingerprint
+            .map(|json| serde_json::from_str(&json))
+            .transpose()
+            .map_err(|error| Class::Option.error(py, format!("fingerprint: {error}")))?;
+        Ok(Self {
+            fingerprint,
+            preferred_batch: adapter.getattr("preferred_batch")?.extract()?,
+            num_classes: adapter.getattr("num_classes")?.extract()?,
+            adapter: adapter.clone().unbind(),
+        })
+    }
+
+    fn label(&self, conditioning: &Conditioning) -> Result<i64> {
+        let refused = |reason: String| Err(Error::config("labels", reason));
+        match (conditioning, self.num_classes) {
+            (Conditioning::Class(class), Some(count)) if *class >= count => {
+                refused(format!("class {class} is beyond the refiner's {count} classes"))
+            }
+            // The labels reach Python as an array of int64.
+            (Conditioning::Class(class), _) => match i64::try_from(*class) {
+                Ok(label) => Ok(label),
+                Err(_) => refused(format!("class {class} is beyond {}", i64::MAX)),
+            },
+            (other, _) => refused(format!("{other}: a refiner in Python is conditioned on classes")),
+        }
+    }
+
+    fn call(
+        &self,
+        py: Python<'_>,
+        batch: &RawBatch<'_>,
+        labels: &[i64],
+        cancel: &diver_loaders::CancelToken,
+        progress: &Py<Progress>,
+    ) -> PyResult<Vec<RgbImage>> {
+        let pixels: Vec<u8> = batch.pixels.iter().flat_map(|value| value.to_ne_bytes()).collect();
+        let keys = PyList::new(py, batch.keys.iter().map(|key| PyBytes::new(py, key.content.as_bytes())))?;
+        let arguments = (
+            PyBytes::new(py, &pixels),
+            (batch.len(), 3, batch.height, batch.width),
+            labels,
+            keys,
+            CancelToken(cancel.clone()),
+            progress,
+        );
+        let answer = self.adapter.bind(py).call_method1("refine", arguments)?;
+        let (bytes, height, width): (Bound<'_, PyBytes>, usize, usize) = answer.extract()?;
+        // The adapter has checked the shape, `[B, 3, height, width]`.
+        let area = height * width;
+        let images = bytes.as_bytes().chunks_exact(3 * area).map(|planar| {
+            let interleaved = (0..area).flat_map(|at| [planar[at], planar[area + at], planar[2 * area + at]]);
+            RgbImage::new(width, height, interleaved.collect())
+        });
+        images.collect::<Result<_>>().map_err(|error| Class::Refine.error(py, error.to_string()))
+    }
+}
+
+impl Refine for PyRefine {
+    fn fingerprint(&self) -> Option<Value> {
+        self.fingerprint.clone()
+    }
+
+    fn preferred_batch(&self) -> usize {
+        self.preferred_batch
+    }
+
+    fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
+        self.label(conditioning).map(|_| ())
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &diver_loaders::CancelToken,
+        progress: &dyn Hears,
+    ) -> Result<Vec<RgbImage>> {
+        cancel.check()?;
+        let labels: Vec<i64> = batch.conditioning.iter().map(|c| self.label(c)).collect::<Result<_>>()?;
+        let (sender, steps) = unbounded();
+        let result = std::thread::scope(|scope| {
+            // A thread of its own: `progress` is borrowed, and Python may keep what it is given.
+            scope.spawn(|| steps.iter().for_each(|(done, total)| progress.step(done, total)));
+            Python::try_attach(|py| {
+                let progress = Py::new(py, Progress(Mutex::new(Some(sender))))?;
+                let images = self.call(py, batch, &labels, cancel, &progress);
+                progress.get().0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                images
+            })
+        });
+        // Whatever came of it: a refiner may notice late, or by way of an exception.
+        cancel.check()?;
+        match result {
+            Some(images) => images.map_err(Error::refine),
+            // No interpreter any more: the process ends.
+            None => Err(Error::Cancelled),
+        }
+    }
+}

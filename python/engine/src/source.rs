@@ -1,0 +1,81 @@
+//! Distilled datasets.
+
+use diver_loaders::{CancelToken, Error, Normalize, OpenOptions, StoredPixels};
+use diver_python::errors::{Class, to_python};
+use diver_python::wait;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A distilled dataset on disk.
+#[pyclass(frozen, module = "diver._engine")]
+pub struct Source(pub Arc<dyn diver_loaders::Source>);
+
+#[pymethods]
+impl Source {
+    /// What the dataset is, as the JSON object of `diver inspect --json`.
+    fn info(&self, py: Python<'_>) -> PyResult<String> {
+        serde_json::to_string(self.0.info()).map_err(|error| Class::Internal.error(py, error.to_string()))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.info().samples
+    }
+
+    /// Sample `index`: its values as stored, little-endian, planar; whether they are bytes; its class; its logits.
+    #[allow(clippy::type_complexity)] // A tuple that Python takes apart at once.
+    fn sample<'py>(
+        &self,
+        py: Python<'py>,
+        index: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, bool, usize, Option<Vec<f32>>, Bound<'py, PyBytes>)> {
+        let sample = py.detach(|| self.0.sample(index)).map_err(|error| to_python(py, &error))?;
+        let digest = PyBytes::new(py, sample.digest().as_bytes());
+        let class = sample.label.class();
+        let (pixels, bytes) = match sample.pixels {
+            StoredPixels::U8(values) => (PyBytes::new(py, &values), true),
+            StoredPixels::F32(values) => {
+                let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                (PyBytes::new(py, &raw), false)
+            }
+        };
+        let logits = match sample.label {
+            diver_loaders::Label::Logits(logits) => Some(logits),
+            _ => None,
+        };
+        Ok((pixels, bytes, class, logits, digest))
+    }
+}
+
+/// Opens the dataset at `path`.
+#[pyfunction]
+#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes))]
+pub fn open(
+    py: Python<'_>,
+    path: PathBuf,
+    dataset: Option<String>,
+    mean: Option<[f32; 3]>,
+    std: Option<[f32; 3]>,
+    experiment: Option<usize>,
+    num_classes: Option<usize>,
+) -> PyResult<Source> {
+    let open = move || -> Result<Box<dyn diver_loaders::Source>, Error> {
+        let mut options = OpenOptions::new();
+        if let Some(dataset) = dataset {
+            options = options.dataset(dataset);
+        }
+        if let (Some(mean), Some(std)) = (mean, std) {
+            options = options.normalization(Normalize::new(mean, std)?);
+        }
+        if let Some(index) = experiment {
+            options = options.experiment(index);
+        }
+        if let Some(count) = num_classes {
+            options = options.classes(count);
+        }
+        options.open(&path)
+    };
+    let source = wait::on_thread(py, "diver-open", &CancelToken::new(), open)?;
+    source.map(|source| Source(source.into())).map_err(|error| to_python(py, &error))
+}

@@ -1,0 +1,82 @@
+//! Errors as exceptions.
+//!
+//! The classes are Python's (`diver.errors`), so that both extensions raise the same ones.
+
+use diver_loaders::Error;
+use pyo3::exceptions::PyImportError;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// A class of `diver.errors`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The operating system refused a file operation.
+    File,
+    /// A dataset or a file of weights is damaged or unknown.
+    Data,
+    /// An option or argument has a value that it cannot have.
+    Option,
+    /// A saved state does not belong to this loader.
+    State,
+    /// The refiner failed.
+    Refine,
+    /// The object was closed, or belongs to another process.
+    Closed,
+    /// A defect in diver.
+    Internal,
+}
+
+impl Class {
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "FileError",
+            Self::Data => "DataError",
+            Self::Option => "OptionError",
+            Self::State => "StateError",
+            Self::Refine => "RefineError",
+            Self::Closed => "ClosedError",
+            Self::Internal => "InternalError",
+        }
+    }
+
+    /// An exception of this class.
+    pub fn error(self, py: Python<'_>, message: impl Into<String>) -> PyErr {
+        let class = py
+            .import(pyo3::intern!(py, "diver.errors"))
+            .and_then(|module| module.getattr(self.name()))
+            .and_then(|class| Ok(class.cast_into::<PyType>()?));
+        match class {
+            Ok(class) => PyErr::from_type(class, message.into()),
+            Err(error) => {
+                let unusable = PyImportError::new_err("the package `diver` is damaged: install it again");
+                unusable.set_cause(py, Some(error));
+                unusable
+            }
+        }
+    }
+}
+
+/// The exception for an error of the engine. One that began as a Python exception has it as its cause.
+pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    let class = match error {
+        Error::Io { .. } => Class::File,
+        Error::Format { .. } | Error::Field { .. } | Error::Sample { .. } => Class::Data,
+        Error::Config { .. } => Class::Option,
+        Error::State { .. } => Class::State,
+        Error::Refine(_) | Error::NoRefiner(_) => Class::Refine,
+        Error::Cancelled => Class::Closed,
+        Error::Shared(shared) => return to_python(py, shared),
+        _ => Class::Internal,
+    };
+    let exception = class.error(py, error.to_string());
+    if let Error::Refine(source) = error {
+        let cause = source.downcast_ref::<PyErr>().map(|cause| cause.clone_ref(py));
+        exception.set_cause(py, cause);
+    }
+    if let Error::Io { path, source, .. } = error {
+        // As of Python's own OSError. A message alone is no less of an error.
+        let _ = exception.value(py).setattr("filename", path.as_os_str());
+        let _ = exception.value(py).setattr("errno", source.raw_os_error());
+    }
+    exception
+}

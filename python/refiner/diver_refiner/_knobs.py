@@ -1,0 +1,105 @@
+"""The settings of the method, as keywords."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, TypedDict
+
+from diver import _options
+from diver.errors import OptionError
+from diver_refiner import _refiner
+
+Mode: TypeAlias = Literal["raw", "si", "sg", "si_sg", "full", "sg_sf", "vae"]
+Sigma: TypeAlias = Literal["posterior", "marginal", "beta", "learned", "ddim_eta0"]
+Chain: TypeAlias = Literal[
+    "dit", "ddim", "leading0", "leading1", "trailing", "linspace_diffusers", "sd_leading1"
+]
+Start: TypeAlias = Literal["t_r", "t_f"]
+WindowEnds: TypeAlias = Literal["closed", "high", "zero_based"]
+Gradient: TypeAlias = Literal["latent", "after", "x0"]
+
+
+class KnobOptions(TypedDict, total=False):
+    """The settings of the method; one that is left out, or None, is not given.
+
+    - ``mode`` ("full"): what runs. ``raw``, ``si``, ``sg``, ``si_sg``, ``full`` and ``sg_sf`` are the rows of
+      the paper's ablation; ``vae`` encodes and decodes only.
+    - ``steps`` (50): denoising steps, 2 or more. ``t_f`` and ``window`` scale with it unless they are given.
+    - ``t_f`` (25): the step whose noise level the distilled latent is noised to, 1 to ``steps``.
+    - ``window`` ((40, 25)): first and last guided step, counting down.
+    - ``gamma`` (0.1): strength of the pull toward the distilled latent, 0 or more.
+    - ``cfg_scale`` (4.0): scale of classifier-free guidance, 0 or more; 1 means none.
+    - ``cfg_channels`` (3): latent channels under classifier-free guidance, 3 as in DiT's own code, 4 as in
+      diffusers.
+    - ``sigma`` ("posterior"): scale of the pull at each step.
+    - ``chain`` ("dit"): which timesteps are visited.
+    - ``start`` ("t_r"): the first step: ``t_r`` (all run) or ``t_f`` (from the noised latent's own step).
+    - ``window_ends`` ("closed"): which ends of the window are guided.
+    - ``gradient`` ("latent"): what is pulled: the latent before the step, ``after`` it, or the prediction
+      ``x0``.
+    """
+
+    mode: Mode | None
+    steps: SupportsIndex | None
+    t_f: SupportsIndex | None
+    window: Iterable[SupportsIndex] | None
+    gamma: SupportsFloat | None
+    cfg_scale: SupportsFloat | None
+    cfg_channels: SupportsIndex | None
+    sigma: Sigma | None
+    chain: Chain | None
+    start: Start | None
+    window_ends: WindowEnds | None
+    gradient: Gradient | None
+
+
+#: All of them, in the order of the documentation.
+NAMES = tuple(KnobOptions.__annotations__)
+
+
+def checked(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given, once their names and types are known to be right."""
+    for name in knobs:
+        if name not in NAMES:
+            close = difflib.get_close_matches(name, NAMES, 1)
+            meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(NAMES)}"
+            if name == "refine_seed":
+                meant = "give seed to a call"
+            raise OptionError(f"{name}: there is no such setting; {meant}")
+    return {name: _value(name, value) for name, value in knobs.items() if value is not None}
+
+
+def _value(name: str, value: Any) -> Any:
+    match name:
+        case "steps":
+            return _options.integer(name, value, least=2)
+        case "t_f":
+            return _options.integer(name, value, least=1)
+        case "cfg_channels":
+            return _options.integer(name, value, least=3, most=4)
+        case "gamma" | "cfg_scale":
+            return _options.number(name, value)
+        case "window":
+            steps = _options.integers(name, value)
+            if len(steps) != 2:
+                raise OptionError(
+                    f"window: {len(steps)} values; two steps are expected, the higher first, as in (40, 25)"
+                )
+            return steps
+        case _:
+            return _options.text(name, value)
+
+
+def seed(name: str, value: SupportsIndex) -> int:
+    """The seed of the noise, as a setting."""
+    return _options.integer(name, value, most=_options.SEED)
+
+
+def of_preset(method: str | None) -> dict[str, Any]:
+    """What differs from the paper's common settings for sets of a distillation method."""
+    if method is None:
+        return {}
+    given: dict[str, Any] = json.loads(_refiner.preset(_options.text("preset", method)))
+    return given

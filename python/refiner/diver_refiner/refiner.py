@@ -1,0 +1,364 @@
+"""The refiner."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, Self, SupportsIndex, Unpack, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diver import _options
+from diver.errors import OptionError, OptionTypeError
+from diver_refiner import _knobs, _refiner, _tensors
+from diver_refiner._knobs import KnobOptions
+from diver_refiner._tensors import LabelsLike, TensorLike
+
+_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+class CancelToken(Protocol):
+    """Says when a refinement is not wanted any more."""
+
+    def is_cancelled(self) -> bool: ...
+
+
+class Refiner:
+    """DIVER on a frozen backbone: pixels in, refined pixels out.
+
+    Make one with :meth:`from_pretrained`. :meth:`refine` does the whole of it; :meth:`encode`,
+    :meth:`sample_latents` and :meth:`decode` are its three stages. Called as a function, it is the refiner of
+    a loader::
+
+        loader = diver.DataLoader(path, refiner=diver.Refiner.from_pretrained(folder))
+
+    Tensors may be torch's (of any device, dtype of floats and layout in memory), numpy's, or those of any
+    library with DLPack. Results are torch's, without a graph, on the refiner's device.
+
+    All its work is done on one thread of its own, in the order of the calls; the interpreter is free
+    meanwhile, and Ctrl-C is answered at once. Several threads may share a refiner. Use it as a context
+    manager, or :meth:`close` it, to have its memory back at once.
+
+    In float32, a refined image depends on the batch that it is in by one grey level at most; in bfloat16, by
+    more.
+
+    Raises (all methods):
+        OptionError: an argument has a wrong value or shape. The message names the argument.
+        OptionTypeError: an argument has a wrong type or dtype.
+        RefineError: libtorch failed, or the images came out as values that are not finite.
+        ClosedError: the refiner was closed, or was made by the process that this one was forked from.
+    """
+
+    #: The settings that were given, which those of a call are laid over.
+    _own: dict[str, Any]
+    _rust: _refiner.Refiner
+    _about: dict[str, Any]
+    _latent: tuple[int, int, int]
+    _device: torch.device
+
+    def __init__(self, *_arguments: object, **_options: object) -> None:
+        raise OptionTypeError("a Refiner is made by Refiner.from_pretrained(path)")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        batch_size: SupportsIndex = 32,
+        preset: str | None = None,
+        refine_seed: SupportsIndex | None = None,
+        **knobs: Unpack[KnobOptions],
+    ) -> Self:
+        """Reads the weights of a backbone.
+
+        Args:
+            path: A diffusers folder: ``transformer/`` (a DiT), ``vae/`` and ``scheduler/``. ``~`` is
+                expanded.
+            device: ``"auto"`` (the first CUDA device if there is one, else the CPU), ``"cpu"``, ``"cuda"`` or
+                ``"cuda:N"``.
+            dtype: In which precision the diffusion network computes: ``"auto"`` (bfloat16 on CUDA, else
+                float32), ``"f32"`` (``"float32"``) or ``"bf16"`` (``"bfloat16"``). The autoencoder is float32
+                in any case.
+            batch_size: How many images go through the networks at a time. Halved when the device's memory
+                runs out.
+            preset: Settings for sets of a distillation method: ``"ncfm"`` has ``gamma=0.02``; ``"paper"``,
+                ``"dc"``, ``"dsa"``, ``"dm"``, ``"mtt"``, ``"datm"``, ``"edf"``, ``"idc"``, ``"sre2l"`` and
+                ``"g_vbsm"`` have the paper's. What is given beside it wins.
+            refine_seed: Seed of the noise, 0 unless given; another seed makes other images.
+            **knobs: The settings of the method (:class:`KnobOptions`). The paper's values are
+                ``mode="full"``, ``steps=50``, ``t_f=25``, ``window=(40, 25)``, ``gamma=0.1``,
+                ``cfg_scale=4.0``, ``cfg_channels=3``, ``sigma="posterior"``, ``chain="dit"``,
+                ``start="t_r"``, ``window_ends="closed"``, ``gradient="latent"``. With other ``steps``,
+                ``t_f`` and ``window`` scale in proportion unless given.
+
+        Raises:
+            OptionError: an option has a wrong value, or the settings do not suit the backbone.
+            FileError: a file cannot be read.
+            DataError: the folder is not a whole backbone; the message names file and key.
+        """
+        own: dict[str, Any] = _knobs.checked(knobs)
+        if refine_seed is not None:
+            own["refine_seed"] = _knobs.seed("refine_seed", refine_seed)
+        args = {
+            "backbone": _path(path),
+            "device": _device_name(device),
+            "dtype": _dtype_name(dtype),
+            "refine_batch": _options.integer("batch_size", batch_size, least=1),
+            "preset": preset,
+            **own,
+        }
+        # Before anything is read.
+        _refiner.check_knobs(json.dumps(_knobs.of_preset(preset) | own))
+        return cls._from_args(json.dumps(args))
+
+    @classmethod
+    def _from_args(cls, args: str) -> Self:
+        """The refiner that a command line asks for: ``diver_loaders::cli::RefinerArgs`` as JSON."""
+        options: dict[str, Any] = json.loads(args)
+        given = {name: options.get(name) for name in (*_knobs.NAMES, "refine_seed")}
+        self = cls.__new__(cls)
+        self._own = _knobs.of_preset(options.get("preset"))
+        self._own |= {name: value for name, value in given.items() if value is not None}
+        self._rust = _refiner.Refiner.load(args)
+        self._about = json.loads(self._rust.description)
+        channels, height, width = self._about["latent"]
+        self._latent = (channels, height, width)
+        self._device = torch.device(self._about["device"])
+        return self
+
+    def encode(self, images: TensorLike) -> torch.Tensor:
+        """The latents of images.
+
+        Args:
+            images: Floats ``[B, 3, H, W]`` in [0, 1] of any size; resized to the backbone's.
+
+        Returns:
+            ``z0``, float32 ``[B, C, h, w]``: the mode of the autoencoder's posterior, scaled as the diffusion
+            network wants it.
+        """
+        self._rust.check_open()
+        return _tensors.from_rust(self._rust.encode(_tensors.images("images", images, self._device)))
+
+    def sample_latents(
+        self,
+        z0: TensorLike,
+        labels: LabelsLike,
+        noise: TensorLike | None = None,
+        *,
+        seed: SupportsIndex | None = None,
+        **knobs: Unpack[KnobOptions],
+    ) -> torch.Tensor:
+        """Runs the method on latents.
+
+        Args:
+            z0: Floats ``[B, C, h, w]``, as from :meth:`encode`.
+            labels: ``B`` class indices of the backbone.
+            noise: The noise to start from, of the shape of ``z0``. Without it, each row's is drawn from
+                ``seed`` and the hash of that row of ``z0``.
+            seed: Seed of the noise; the refiner's ``refine_seed`` unless given. Not together with ``noise``.
+            **knobs: Settings for this call alone; what is not given is as for the refiner.
+
+        Returns:
+            The refined latents, float32 ``[B, C, h, w]``. With ``mode="vae"``, ``z0`` as it is.
+        """
+        self._rust.check_open()
+        if noise is not None and seed is not None:
+            raise OptionError("seed: noise was given too; give one of them")
+        settings = self._settings(seed, knobs)
+        latents = _tensors.latents("z0", z0, self._latent, self._device)
+        classes = _tensors.labels(labels, len(latents), "latents", self.num_classes)
+        if noise is not None:
+            noise = _tensors.latents("noise", noise, self._latent, self._device)
+            if len(noise) != len(latents):
+                raise OptionError(f"noise: {len(noise)} rows were given for {len(latents)} latents")
+        return _tensors.from_rust(self._rust.sample_latents(latents, classes, noise, settings))
+
+    def decode(self, z: TensorLike) -> torch.Tensor:
+        """The images of latents.
+
+        Args:
+            z: Floats ``[B, C, h, w]``, as from :meth:`sample_latents`.
+
+        Returns:
+            Float32 ``[B, 3, R, R]`` in [0, 1], with the backbone's resolution ``R``.
+        """
+        self._rust.check_open()
+        latents = _tensors.latents("z", z, self._latent, self._device)
+        return _tensors.from_rust(self._rust.decode(latents))
+
+    def refine(
+        self,
+        images: TensorLike,
+        labels: LabelsLike,
+        *,
+        keys: Iterable[bytes | str] | None = None,
+        seed: SupportsIndex | None = None,
+        **knobs: Unpack[KnobOptions],
+    ) -> torch.Tensor:
+        """Refines images: encodes, samples and decodes them, ``batch_size`` at a time.
+
+        Args:
+            images: Floats ``[B, 3, H, W]`` in [0, 1] of any size; resized to the backbone's.
+            labels: ``B`` class indices of the backbone.
+            keys: ``B`` hashes that the noise depends on beside the seed, each 32 bytes or 64 hex digits; by
+                default those of the images themselves. (A loader's keys are the hashes of the samples as
+                stored.)
+            seed: Seed of the noise; the refiner's ``refine_seed`` unless given.
+            **knobs: Settings for this call alone; what is not given is as for the refiner.
+
+        Returns:
+            Float32 ``[B, 3, R, R]`` in [0, 1], with the backbone's resolution ``R``.
+        """
+        self._rust.check_open()
+        settings = self._settings(seed, knobs)
+        pixels = _tensors.images("images", images, self._device)
+        classes = _tensors.labels(labels, len(pixels), "images", self.num_classes)
+        digests = None if keys is None else _tensors.keys(keys, len(pixels))
+        return _tensors.from_rust(self._rust.refine(pixels, classes, digests, settings))
+
+    def __call__(
+        self,
+        images: TensorLike,
+        labels: LabelsLike,
+        keys: Iterable[bytes | str],
+        *,
+        cancel: CancelToken | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Refines a batch as a loader does: the bytes are those of the ``diver`` command.
+
+        Args:
+            images: Floats ``[B, 3, H, W]`` in [0, 1].
+            labels: ``B`` class indices of the backbone.
+            keys: ``B`` hashes of 32 bytes, those of the samples as stored.
+            cancel: Ends the call with a ClosedError soon after ``cancel.is_cancelled()`` is true.
+            progress: Called as ``progress(done, total)`` at every step. What it raises ends the call.
+
+        Returns:
+            uint8 ``[B, 3, R, R]``, with the backbone's resolution ``R``.
+        """
+        self._rust.check_open()
+        if cancel is not None and not hasattr(cancel, "is_cancelled"):
+            _options.wrong_type("cancel", cancel, "an object with is_cancelled()")
+        if progress is not None and not callable(progress):
+            _options.wrong_type("progress", progress, "a callable")
+        pixels = _tensors.images("images", images, torch.device("cpu"))
+        classes = _tensors.labels(labels, len(pixels), "images", self.num_classes)
+        digests = _tensors.keys(keys, len(pixels))
+        refined = self._rust.refine_bytes(pixels, classes, digests, cancel, progress)
+        return cast(npt.NDArray[np.uint8], np.from_dlpack(refined))
+
+    def _settings(self, seed: SupportsIndex | None, knobs: KnobOptions) -> str:
+        """The refiner's own settings, with those of a call; checked again as a whole."""
+        given: dict[str, Any] = self._own | _knobs.checked(knobs)
+        if seed is not None:
+            given["refine_seed"] = _knobs.seed("seed", seed)
+        return json.dumps(given)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides refined pixels beside the batch. A cache on disk is found by it."""
+        fingerprint: dict[str, Any] = json.loads(self._rust.description)["fingerprint"]
+        return fingerprint
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Every setting of the method, with the values that are used."""
+        knobs: dict[str, Any] = dict(self._about["knobs"])
+        high, low = knobs["window"]
+        knobs["window"] = (high, low)
+        return knobs
+
+    @property
+    def preferred_batch(self) -> int:
+        """How many images go through the networks at a time."""
+        return self._rust.preferred_batch
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the backbone knows."""
+        return int(self._about["num_classes"])
+
+    @property
+    def resolution(self) -> int:
+        """Rows and columns of refined images."""
+        return int(self._about["resolution"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which precision the diffusion network computes."""
+        return _DTYPES[self._about["fingerprint"]["dtype"]]
+
+    def close(self) -> None:
+        """Ends what runs and gives the memory back. Closing again does nothing."""
+        self._rust.close()
+
+    def __enter__(self) -> Self:
+        self._rust.check_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise OptionTypeError(
+            "a Refiner cannot be pickled or copied: pass the path of its folder, and make it where it is used"
+        )
+
+    def __repr__(self) -> str:
+        knobs, side = self._about["knobs"], self.resolution
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"<Refiner of {self.num_classes} classes at {side} x {side} on {self.device}, {dtype}, "
+            f"mode {knobs['mode']}, {knobs['steps']} steps>"
+        )
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    given = _options.path("path", path)
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise OptionError(f"path: {given!r} is not UTF-8") from None
+    return given
+
+
+def _device_name(device: str | torch.device) -> str:
+    if isinstance(device, torch.device):
+        # torch writes "cpu:0" for the only one there is.
+        return device.type if device.type == "cpu" else str(device)
+    return _options.text("device", device)
+
+
+def _dtype_name(dtype: str | torch.dtype) -> str:
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    name = _options.text("dtype", dtype)
+    return {"float32": "f32", "bfloat16": "bf16"}.get(name, name)
+
+
+@atexit.register
+def _close_all() -> None:
+    """No thread may be in libtorch while the process takes it down."""
+    try:
+        _refiner.close_all()
+    except KeyboardInterrupt:
+        # The first Ctrl-C lets the current step end; a second one does not wait.
+        os._exit(130)

@@ -1,0 +1,29 @@
+//! The settings of the method as JSON.
+
+use diver::Knobs;
+use diver_python::errors::{Class, to_python};
+use pyo3::prelude::*;
+
+/// The settings in `json`; what it leaves out takes the paper's value.
+pub fn read(py: Python<'_>, json: &str) -> PyResult<Knobs> {
+    // By way of a value, whose errors do not speak of lines and columns.
+    let knobs = serde_json::from_str::<serde_json::Value>(json).and_then(serde_json::from_value);
+    knobs.map_err(|error| Class::Option.error(py, error.to_string()))
+}
+
+/// Every setting as JSON, once those in `knobs` (JSON too) are known to be valid.
+#[pyfunction]
+pub fn check_knobs(py: Python<'_>, knobs: &str) -> PyResult<String> {
+    written(py, serde_json::to_string(&read(py, knobs)?))
+}
+
+/// The settings, as JSON, in which the paper's differ for sets of a distillation method.
+#[pyfunction]
+pub fn preset(py: Python<'_>, method: &str) -> PyResult<String> {
+    let knobs = Knobs::preset(method).map_err(|error| to_python(py, &error.into()))?;
+    written(py, serde_json::to_string(&knobs))
+}
+
+fn written(py: Python<'_>, json: serde_json::Result<String>) -> PyResult<String> {
+    json.map_err(|error| Class::Internal.error(py, error.to_string()))
+}

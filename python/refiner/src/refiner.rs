@@ -1,0 +1,207 @@
+//! The refiner as a Python object.
+
+use crate::handle::{self, Handle};
+use crate::knobs;
+use crate::stages;
+use crate::tensors::Given;
+use crate::waiting::{Deaf, Listener};
+use diver::Knobs;
+use diver_loaders::cli::RefinerArgs;
+use diver_loaders::refine::Progress;
+use diver_loaders::{CancelToken, Error, Refine, Result};
+use diver_python::errors::Class;
+use diver_python::tensor::Tensor;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tch::Device;
+
+/// A refiner on a thread of its own. Its methods wait for that thread without the interpreter, and answer Ctrl-C.
+#[pyclass(frozen, module = "diver_refiner._refiner")]
+pub struct Refiner {
+    handle: Handle,
+    knobs: Knobs,
+    description: String,
+    preferred_batch: Arc<AtomicUsize>,
+}
+
+/// What is said of a refiner once it is there.
+struct Loaded {
+    knobs: Knobs,
+    description: String,
+    preferred_batch: usize,
+}
+
+impl Loaded {
+    fn of(refiner: &diver::Refiner) -> Self {
+        let dit = refiner.backbone().dit();
+        let config = dit.config();
+        let device = match refiner.device() {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        };
+        let description = serde_json::json!({
+            "fingerprint": refiner.fingerprint(),
+            "knobs": refiner.knobs(),
+            "num_classes": dit.num_classes(),
+            "device": device,
+            "resolution": refiner.backbone().resolution(),
+            "latent": [config.in_channels, config.sample_size, config.sample_size],
+        });
+        Self {
+            knobs: refiner.knobs().clone(),
+            description: description.to_string(),
+            preferred_batch: refiner.preferred_batch(),
+        }
+    }
+}
+
+#[pymethods]
+impl Refiner {
+    /// The refiner that `args` asks for: `diver_loaders::cli::RefinerArgs` as JSON.
+    #[staticmethod]
+    fn load(py: Python<'_>, args: &str) -> PyResult<Self> {
+        let args: RefinerArgs =
+            serde_json::from_str(args).map_err(|error| Class::Option.error(py, error.to_string()))?;
+        let handle = Handle::start(py)?;
+        let loaded = handle.run(py, &Deaf, move |slot, _, _| {
+            let refiner = slot.insert(diver::Refiner::from_args(&args)?);
+            Ok(Loaded::of(refiner))
+        })?;
+        Ok(Self {
+            handle,
+            knobs: loaded.knobs,
+            description: loaded.description,
+            preferred_batch: Arc::new(AtomicUsize::new(loaded.preferred_batch)),
+        })
+    }
+
+    /// What does not change, as JSON.
+    #[getter]
+    fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// How many images go through the networks at a time.
+    #[getter]
+    fn preferred_batch(&self) -> usize {
+        self.preferred_batch.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a refiner that was closed or belongs to another process.
+    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle.check_open(py)
+    }
+
+    /// Images to latents.
+    fn encode(&self, py: Python<'_>, images: &Bound<'_, PyAny>) -> PyResult<Tensor> {
+        let images = Given::new(images, "images")?;
+        self.run(py, &Deaf, move |refiner, cancel, _| stages::encode(refiner, &images, cancel))
+    }
+
+    /// Latents to refined ones. Where no noise is given, with that of the rows' digests.
+    fn sample_latents(
+        &self,
+        py: Python<'_>,
+        z0: &Bound<'_, PyAny>,
+        labels: Vec<usize>,
+        noise: Option<&Bound<'_, PyAny>>,
+        knobs: &str,
+    ) -> PyResult<Tensor> {
+        let knobs = knobs::read(py, knobs)?;
+        let z0 = Given::new(z0, "z0")?;
+        let noise = noise.map(|noise| Given::new(noise, "noise")).transpose()?;
+        self.run(py, &Deaf, move |refiner, cancel, progress| {
+            stages::sample_latents(refiner, knobs, &z0, &labels, noise.as_ref(), cancel, progress)
+        })
+    }
+
+    /// Latents to images.
+    fn decode(&self, py: Python<'_>, z: &Bound<'_, PyAny>) -> PyResult<Tensor> {
+        let z = Given::new(z, "z")?;
+        self.run(py, &Deaf, move |refiner, cancel, _| stages::decode(refiner, &z, cancel))
+    }
+
+    /// Images to refined ones. `keys` are digests of 32 bytes, one after the other.
+    fn refine(
+        &self,
+        py: Python<'_>,
+        images: &Bound<'_, PyAny>,
+        labels: Vec<usize>,
+        keys: Option<&[u8]>,
+        knobs: &str,
+    ) -> PyResult<Tensor> {
+        let knobs = knobs::read(py, knobs)?;
+        let images = Given::new(images, "images")?;
+        let keys = keys.map(stages::keys);
+        self.run(py, &Deaf, move |refiner, cancel, progress| {
+            stages::refine(refiner, knobs, &images, &labels, keys, cancel, progress)
+        })
+    }
+
+    /// Images on the CPU to the bytes of refined ones, as the engine has them made.
+    fn refine_bytes(
+        &self,
+        py: Python<'_>,
+        images: &Bound<'_, PyAny>,
+        labels: Vec<usize>,
+        keys: &[u8],
+        cancel: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Tensor> {
+        let images = Given::new(images, "images")?;
+        let (knobs, keys) = (self.knobs.clone(), stages::keys(keys));
+        let preferred_batch = Arc::clone(&self.preferred_batch);
+        self.run(py, &Engine { cancel, progress }, move |refiner, cancel, progress| {
+            let bytes = stages::refine_bytes(refiner, knobs, &images, &labels, &keys, cancel, progress);
+            // Smaller from now on if memory ran out.
+            preferred_batch.store(refiner.preferred_batch(), Ordering::Relaxed);
+            bytes
+        })
+    }
+
+    /// Ends the thread: cancels what runs, and waits for it.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle.close(py)
+    }
+}
+
+impl Refiner {
+    fn run<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        listener: &impl Listener,
+        work: impl FnOnce(&mut diver::Refiner, &CancelToken, &dyn Progress) -> Result<T> + Send + 'static,
+    ) -> PyResult<T> {
+        self.handle.run(py, listener, |slot, cancel, progress| match slot {
+            Some(refiner) => work(refiner, cancel, progress),
+            None => Err(Error::config("refiner", "it was not read")),
+        })
+    }
+}
+
+/// The engine, which may cancel and wants to hear of steps.
+struct Engine<'a, 'py> {
+    cancel: Option<&'a Bound<'py, PyAny>>,
+    progress: Option<&'a Bound<'py, PyAny>>,
+}
+
+impl Listener for Engine<'_, '_> {
+    fn step(&self, _py: Python<'_>, done: usize, total: usize) -> PyResult<()> {
+        self.progress.map_or(Ok(()), |progress| progress.call1((done, total)).map(drop))
+    }
+
+    fn slice(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(cancel) = self.cancel else { return Ok(()) };
+        if cancel.call_method0(pyo3::intern!(py, "is_cancelled"))?.is_truthy()? {
+            return Err(Class::Closed.error(py, "cancelled"));
+        }
+        Ok(())
+    }
+}
+
+/// Ends the threads of all refiners of this process, those included whose callers were interrupted.
+#[pyfunction]
+pub fn close_all(py: Python<'_>) -> PyResult<()> {
+    handle::close_all(py)
+}

@@ -1,0 +1,179 @@
+//! What the thread of a refiner does: the stages of the method on tensors of Python's.
+
+use crate::tensors::{Given, floats, torch};
+use diver::method::from_network;
+use diver::{Knobs, Mode, Noise, Refiner};
+use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
+use diver_loaders::{
+    CancelToken, Conditioning, Digest, Label, Refine, Result, RgbImage, Sample, StoredPixels,
+};
+use diver_python::tensor::Tensor as Output;
+use std::ops::Range;
+use tch::{Device, Tensor};
+
+/// Keys of samples by their digests, 32 bytes each.
+pub fn keys(digests: &[u8]) -> Vec<NoiseKey> {
+    let (digests, _) = digests.as_chunks::<32>();
+    digests.iter().map(|digest| NoiseKey { content: Digest::from(*digest), variant: 0 }).collect()
+}
+
+/// Keys of the rows of a batch `[B, C, H, W]`, each as the engine hashes a sample of f32.
+fn content_keys(batch: &Tensor) -> Result<Vec<NoiseKey>> {
+    let (rows, channels, height, width) = torch(batch.size4())?;
+    let batch = torch(batch.f_to_device(Device::Cpu))?;
+    let key = |row| {
+        let mut values = vec![0.0_f32; (channels * height * width) as usize];
+        let length = values.len();
+        torch(batch.f_get(row).and_then(|row| row.f_copy_data(&mut values, length)))?;
+        let shape = [channels, height, width].map(|side| side as usize);
+        // The label is no part of the digest.
+        let sample = Sample { pixels: StoredPixels::F32(values), shape, label: Label::Hard(0) };
+        Ok(NoiseKey { content: sample.digest(), variant: 0 })
+    };
+    (0..rows).map(key).collect()
+}
+
+/// Images to latents.
+pub fn encode(refiner: &Refiner, images: &Given, cancel: &CancelToken) -> Result<Output> {
+    cancel.check()?;
+    floats(&refiner.encode(&*images.view()?)?)
+}
+
+/// Latents to images.
+pub fn decode(refiner: &Refiner, latents: &Given, cancel: &CancelToken) -> Result<Output> {
+    cancel.check()?;
+    floats(&refiner.decode(&*latents.view()?)?)
+}
+
+/// Latents to refined ones; where no noise is given, with that of the digests of the rows.
+pub fn sample_latents(
+    refiner: &mut Refiner,
+    knobs: Knobs,
+    z0: &Given,
+    classes: &[usize],
+    noise: Option<&Given>,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Output> {
+    cancel.check()?;
+    refiner.set_knobs(knobs)?;
+    let z0 = z0.view()?;
+    if refiner.knobs().mode() == Mode::Vae {
+        // The latents come back as they are; the caller's memory stays the caller's.
+        return floats(&torch(z0.f_detach_copy())?);
+    }
+    let run = |noise: Noise<'_>| refiner.sample_latents(&z0, classes, noise, cancel, progress);
+    let z = match noise {
+        Some(noise) => run(Noise::Given(&*noise.view()?)),
+        None => run(Noise::Keyed(&content_keys(&z0)?)),
+    };
+    floats(&z?)
+}
+
+/// Images to refined images, in parts as large as the refiner takes at a time.
+pub fn refine(
+    refiner: &mut Refiner,
+    knobs: Knobs,
+    images: &Given,
+    classes: &[usize],
+    given: Option<Vec<NoiseKey>>,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Output> {
+    cancel.check()?;
+    refiner.set_knobs(knobs)?;
+    let images = images.view()?;
+    let keys = given.map_or_else(|| content_keys(&images), Ok)?;
+    let mut limit = refiner.preferred_batch();
+    let (mut done, mut parts) = (0, Vec::new());
+    while done < keys.len() {
+        let part = done..keys.len().min(done + limit);
+        let steps = Part { images: part.clone(), of: keys.len(), progress };
+        match refine_part(refiner, &images, classes, &keys, part.clone(), cancel, &steps) {
+            Ok(refined) => {
+                parts.push(refined);
+                done = part.end;
+            }
+            Err(error) if error.is_out_of_memory() && part.len() > 1 => {
+                limit = part.len() / 2;
+                let size = part.len();
+                // The name under which Python's logging knows the refiner's other messages.
+                tracing::warn!(
+                    target: "diver::refiner",
+                    %error,
+                    "not enough memory for {size} images at a time; going on with {limit}"
+                );
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    floats(&torch(Tensor::f_cat(&parts, 0))?)
+}
+
+fn refine_part(
+    refiner: &Refiner,
+    images: &Tensor,
+    classes: &[usize],
+    keys: &[NoiseKey],
+    part: Range<usize>,
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> diver::Result<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    let check = || cancel.check().map_err(|_| diver::Error::Cancelled);
+    let images = images.f_narrow(0, part.start as i64, part.len() as i64)?;
+    check()?;
+    let z0 = refiner.encode(&images)?;
+    check()?;
+    let z = refiner.sample_latents(&z0, &classes[part.clone()], &keys[part.clone()], cancel, progress)?;
+    check()?;
+    let decoded = refiner.backbone().vae().decode(&z)?;
+    // Before the clamp, which makes an infinite value white or black.
+    let finite = decoded.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+    match Vec::<bool>::try_from(finite)?.iter().position(|finite| !finite) {
+        Some(image) => Err(diver::Error::NotFinite { image: part.start + image }),
+        None => from_network(&decoded),
+    }
+}
+
+/// Images to refined images in bytes, as the engine has them refined: `[B, 3, R, R]` and its planar values.
+pub fn refine_bytes(
+    refiner: &mut Refiner,
+    knobs: Knobs,
+    images: &Given,
+    classes: &[usize],
+    keys: &[NoiseKey],
+    cancel: &CancelToken,
+    progress: &dyn Progress,
+) -> Result<Output> {
+    cancel.check()?;
+    refiner.set_knobs(knobs)?;
+    let (pixels, height, width) = images.images()?;
+    let conditioning: Vec<Conditioning> = classes.iter().copied().map(Conditioning::Class).collect();
+    let batch = RawBatch::new(pixels, height, width, &conditioning, keys)?;
+    Ok(planar(&Refine::refine(refiner, &batch, cancel, progress)?))
+}
+
+fn planar(images: &[RgbImage]) -> Output {
+    let (height, width) = images.first().map_or((0, 0), |image| (image.height(), image.width()));
+    let mut values = Vec::with_capacity(images.len() * 3 * height * width);
+    for image in images {
+        for channel in 0..3 {
+            values.extend(image.as_bytes().iter().skip(channel).step_by(3));
+        }
+    }
+    crate::tensors::bytes(values, [images.len(), 3, height, width].map(|side| side as i64).to_vec())
+}
+
+/// Progress of a whole batch, heard from one of its parts. A step counts once for each image.
+struct Part<'a> {
+    images: Range<usize>,
+    of: usize,
+    progress: &'a dyn Progress,
+}
+
+impl Progress for Part<'_> {
+    fn step(&self, done: usize, total: usize) {
+        self.progress.step(self.images.start * total + self.images.len() * done, self.of * total);
+    }
+}
