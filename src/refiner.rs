@@ -289,28 +289,66 @@ impl Refiner {
         }
     }
 
-    /// Refines some images of a batch, all at once.
-    fn refine_some(
-        &self,
-        batch: &RawBatch<'_>,
+    /// Refines images `[B, 3, H, W]` in [0, 1], of any floating-point dtype, device and size, of the given classes:
+    /// [`encode`](Self::encode), [`sample_latents`](Self::sample_latents) and [`decode`](Self::decode), a batch of the
+    /// refiner's own size at a time. The result is `[B, 3, R, R]` in [0, 1], f32, with `R` the backbone's resolution.
+    ///
+    /// # Errors
+    /// As for the three, and if an image comes out with values that are not finite; [`Error::Cancelled`] soon after
+    /// `cancel` is set.
+    pub fn refine_images(
+        &mut self,
+        images: &Tensor,
         classes: &[usize],
-        images: Range<usize>,
+        keys: &[NoiseKey],
         cancel: &CancelToken,
         progress: &dyn Progress,
-    ) -> Result<Vec<RgbImage>> {
+    ) -> Result<Tensor> {
+        let rows = images.size().first().copied().unwrap_or_default();
+        if rows != classes.len() as i64 || classes.is_empty() || keys.len() != classes.len() {
+            let expected =
+                format!("one or more, for each of {} classes and {} keys", classes.len(), keys.len());
+            return Err(Error::tensor("images", expected, rows.to_string()));
+        }
+        let refined = self.in_parts(
+            classes,
+            keys,
+            cancel,
+            progress,
+            |part| Ok(images.f_narrow(0, part.start as i64, part.len() as i64)?),
+            |decoded| Ok(from_network(decoded)?.f_unbind(0)?),
+        )?;
+        Ok(Tensor::f_stack(&refined, 0)?)
+    }
+
+    /// Refines a batch, as many images at a time as memory lasts for: `pixels` gives those of a part, `finish` makes
+    /// results of what the decoder gives for it.
+    fn in_parts<T>(
+        &mut self,
+        classes: &[usize],
+        keys: &[NoiseKey],
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+        pixels: impl Fn(Range<usize>) -> Result<Tensor>,
+        finish: impl Fn(&Tensor) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
         let _no_grad = tch::no_grad_guard();
-        let check = || cancel.check().map_err(|_| Error::Cancelled);
-        check()?;
-        let values = 3 * batch.height * batch.width;
-        let shape = [images.len() as i64, 3, batch.height as i64, batch.width as i64];
-        let pixels =
-            Tensor::f_from_slice(&batch.pixels[images.start * values..images.end * values])?.f_view(shape)?;
-        let z0 = self.encode(&pixels)?;
-        check()?;
-        let keys = &batch.keys[images.clone()];
-        let z = self.sample_latents(&z0, &classes[images.clone()], keys, cancel, progress)?;
-        check()?;
-        to_images(&self.backbone.vae().decode(&z)?, images.start)
+        let mut limit = self.batch_size;
+        let refined = in_parts(classes.len(), &mut limit, |images| {
+            let check = || cancel.check().map_err(|_| Error::Cancelled);
+            let part = Part { images: images.clone(), of: classes.len(), progress };
+            check()?;
+            let z0 = self.encode(&pixels(images.clone())?)?;
+            check()?;
+            let (classes, keys) = (&classes[images.clone()], &keys[images.clone()]);
+            let z = self.sample_latents(&z0, classes, keys, cancel, &part)?;
+            check()?;
+            let decoded = self.backbone.vae().decode(&z)?;
+            check_finite(&decoded, images.start)?;
+            finish(&decoded)
+        });
+        self.batch_size = limit;
+        refined
     }
 }
 
@@ -346,13 +384,12 @@ impl Refine for Refiner {
     ) -> diver_loaders::Result<Vec<RgbImage>> {
         let classes: Vec<usize> =
             batch.conditioning.iter().map(|c| self.class_of(c)).collect::<Result<_>>()?;
-        let mut limit = self.batch_size;
-        let refined = in_parts(batch.len(), &mut limit, |images| {
-            let part = Part { images: images.clone(), of: batch.len(), progress };
-            self.refine_some(batch, &classes, images, cancel, &part)
-        });
-        self.batch_size = limit;
-        Ok(refined?)
+        let pixels = |part: Range<usize>| {
+            let values = 3 * batch.height * batch.width;
+            let shape = [part.len() as i64, 3, batch.height as i64, batch.width as i64];
+            Ok(Tensor::f_from_slice(&batch.pixels[part.start * values..part.end * values])?.f_view(shape)?)
+        };
+        Ok(self.in_parts(&classes, batch.keys, cancel, progress, pixels, to_images)?)
     }
 }
 
@@ -392,14 +429,19 @@ fn in_parts<T>(
     Ok(done)
 }
 
-/// What the decoder gives, `[B, 3, H, W]`, as bytes. `first` is the position of the first image in its batch.
-fn to_images(decoded: &Tensor, first: usize) -> Result<Vec<RgbImage>> {
-    let (count, channels, height, width) = decoded.size4()?;
-    // Before the clamp, which makes an infinite value white or black.
+/// Refuses decoded images `[B, 3, H, W]` that are none; before the clamp, which makes an infinite value white or
+/// black. `first` is the position of the first image in its batch.
+fn check_finite(decoded: &Tensor, first: usize) -> Result<()> {
     let finite = Vec::<bool>::try_from(decoded.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?)?;
-    if let Some(image) = finite.iter().position(|finite| !finite) {
-        return Err(Error::NotFinite { image: first + image });
+    match finite.iter().position(|finite| !finite) {
+        Some(image) => Err(Error::NotFinite { image: first + image }),
+        None => Ok(()),
     }
+}
+
+/// What the decoder gives, `[B, 3, H, W]`, as bytes.
+fn to_images(decoded: &Tensor) -> Result<Vec<RgbImage>> {
+    let (count, channels, height, width) = decoded.size4()?;
     let bytes = from_network(decoded)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
     let bytes = bytes.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(Device::Cpu)?;
     let mut data = vec![0; (count * channels * height * width) as usize];
@@ -465,10 +507,10 @@ mod tests {
     #[test]
     fn pixels_are_rounded_and_checked() {
         let one = Tensor::from_slice(&[-1.0_f32, 0.0, 1.5]).view([1, 3, 1, 1]);
-        assert_eq!(to_images(&one, 0).unwrap()[0].as_bytes(), [0, 128, 255]);
+        assert_eq!(to_images(&one).unwrap()[0].as_bytes(), [0, 128, 255]);
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let bad = Tensor::from_slice(&[0.0, value, 0.0]).view([1, 3, 1, 1]);
-            let error = to_images(&Tensor::cat(&[&one, &bad], 0), 4).unwrap_err().to_string();
+            let error = check_finite(&Tensor::cat(&[&one, &bad], 0), 4).unwrap_err().to_string();
             assert!(error.starts_with("image 5 of the batch has values that are not finite"), "{error}");
         }
     }

@@ -89,6 +89,32 @@ fn the_stages_give_the_golden_image() {
     golden.check("image01", &refiner.decode(&z).unwrap());
 }
 
+/// Floats and bytes of the same batch, in parts.
+#[test]
+fn refined_tensors_are_the_bytes_before_rounding() {
+    let folder = backbone_folder();
+    let mut refiner =
+        Refiner::builder(folder.path()).device(device_name()).dtype("f32").batch_size(2).build().unwrap();
+    let images = Tensor::rand([3, 3, 16, 16], (Kind::Float, tch::Device::Cpu));
+    let keys: Vec<NoiseKey> =
+        (0..3_u32).map(|i| NoiseKey { content: Digest::of(&i.to_le_bytes()), variant: 0 }).collect();
+    let refined = refiner.refine_images(&images, &[1, 2, 3], &keys, &CancelToken::new(), &Silent).unwrap();
+    let rounded = (refined * 255.0).round().to_kind(Kind::Uint8).permute([0, 2, 3, 1]).flatten(0, -1);
+
+    let pixels = Vec::<f32>::try_from(images.flatten(0, -1)).unwrap();
+    let conditioning = classes([1, 2, 3]);
+    let batch = RawBatch::new(&pixels, 16, 16, &conditioning, &keys).unwrap();
+    let bytes = refiner.refine(&batch, &CancelToken::new(), &Silent).unwrap();
+    let bytes: Vec<u8> = bytes.iter().flat_map(|image| image.as_bytes().to_vec()).collect();
+    assert_eq!(Vec::<u8>::try_from(rounded).unwrap(), bytes);
+
+    let error = refiner.refine_images(&images, &[1, 2], &keys, &CancelToken::new(), &Silent).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "images: 3 was given, one or more, for each of 2 classes and 3 keys is expected"
+    );
+}
+
 #[test]
 fn keyed_noise_is_the_seeds() {
     let folder = backbone_folder();
@@ -153,10 +179,7 @@ fn unknown_conditionings_are_refused() {
     let folder = backbone_folder();
     let mut refiner = refiner(folder.path(), Knobs::default());
     let refused = |c: &Conditioning| refiner.check_conditioning(c).unwrap_err().to_string();
-    assert_eq!(
-        refused(&Conditioning::Class(10)),
-        "refiner: class 10: this backbone knows the classes 0 to 9"
-    );
+    assert_eq!(refused(&Conditioning::Class(10)), "labels: class 10: this backbone knows the classes 0 to 9");
     let text = refused(&Conditioning::Prompt("a cat".to_owned()));
     assert!(text.ends_with("one of 10 classes, not on text"), "{text}");
 

@@ -2,6 +2,7 @@
 
 use super::{CancelToken, Conditioning, NoiseKey, Progress, RawBatch, Refine, Silent};
 use crate::{Digest, Error, Result, RgbImage};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs every check against `refiner` with images of `side` x `side` and the given known conditionings (two at
 /// least).
@@ -9,68 +10,102 @@ use crate::{Digest, Error, Result, RgbImage};
 /// # Panics
 /// With a message that names the rule broken.
 pub fn check(refiner: &mut dyn Refine, side: usize, conditionings: &[Conditioning]) {
-    assert!(conditionings.len() >= 2, "the suite needs two conditionings that the refiner knows");
+    if let Err(broken) = try_check(refiner, side, conditionings) {
+        panic!("{broken}");
+    }
+}
+
+/// As [`check`].
+///
+/// # Errors
+/// The rule broken.
+pub fn try_check(
+    refiner: &mut dyn Refine,
+    side: usize,
+    conditionings: &[Conditioning],
+) -> Result<(), String> {
+    ensure(conditionings.len() >= 2, || "the suite needs two conditionings that the refiner knows".into())?;
     let batch = Images::new(4, side, conditionings);
 
     let fingerprint = refiner.fingerprint();
-    assert!(
-        fingerprint.as_ref().is_none_or(|f| f.as_object().is_some_and(|o| !o.is_empty())),
-        "a fingerprint is a JSON object that says something"
-    );
-    assert!(refiner.preferred_batch() >= 1, "the preferred batch is at least 1");
+    let says_something = |f: &serde_json::Value| f.as_object().is_some_and(|o| !o.is_empty());
+    ensure(fingerprint.as_ref().is_none_or(says_something), || {
+        "a fingerprint is a JSON object that says something".into()
+    })?;
+    ensure(refiner.preferred_batch() >= 1, || "the preferred batch is at least 1".into())?;
     for conditioning in conditionings {
-        refiner.check_conditioning(conditioning).expect("a known conditioning is accepted");
+        accepted("a known conditioning is accepted", refiner.check_conditioning(conditioning))?;
     }
 
-    let whole = batch.refine(refiner, 0..4).expect("a valid batch is refined");
-    assert_eq!(whole.len(), 4, "one image comes back for each that goes in");
+    let whole = accepted("a valid batch is refined", batch.refine(refiner, 0..4))?;
+    ensure(whole.len() == 4, || {
+        format!("one image comes back for each that goes in, not {} for 4", whole.len())
+    })?;
     let size = (whole[0].width(), whole[0].height());
-    assert!(whole.iter().all(|i| (i.width(), i.height()) == size), "all images have one size");
+    ensure(whole.iter().all(|i| (i.width(), i.height()) == size), || "all images have one size".into())?;
 
-    let again = batch.refine(refiner, 0..4).expect("the same batch is refined again");
-    assert!(whole == again, "equal batches give equal bytes");
-    assert_eq!(refiner.fingerprint(), fingerprint, "refining does not change the fingerprint");
+    let again = accepted("the same batch is refined again", batch.refine(refiner, 0..4))?;
+    ensure(whole == again, || "equal batches give equal bytes".into())?;
+    ensure(refiner.fingerprint() == fingerprint, || "refining does not change the fingerprint".into())?;
 
     for (index, expected) in whole.iter().enumerate() {
-        let alone = batch.refine(refiner, index..index + 1).expect("a batch of one is refined");
-        let apart = largest_difference(&alone[0], expected);
-        assert!(apart <= 1, "image {index} differs by {apart} grey levels alone and in its batch: at most 1");
+        let alone = accepted("a batch of one is refined", batch.refine(refiner, index..index + 1))?;
+        let apart = alone.first().and_then(|alone| largest_difference(alone, expected));
+        ensure(apart.is_some_and(|apart| apart <= 1), || match apart {
+            Some(apart) => {
+                format!("image {index} differs by {apart} grey levels alone and in its batch: at most 1")
+            }
+            None => format!("image {index} has one size in every batch"),
+        })?;
     }
 
     let unknown = Conditioning::Class(usize::MAX);
-    let accepted = refiner.check_conditioning(&unknown).is_ok();
+    let is_accepted = refiner.check_conditioning(&unknown).is_ok();
     let odd = Images { conditioning: vec![unknown; 4], ..Images::new(4, side, conditionings) };
-    assert_eq!(
-        odd.refine(refiner, 0..1).is_ok(),
-        accepted,
-        "a call takes the conditionings that the check accepts"
-    );
+    ensure(odd.refine(refiner, 0..1).is_ok() == is_accepted, || {
+        "a call takes the conditionings that the check accepts".into()
+    })?;
 
     let token = CancelToken::new();
     token.cancel();
     let cancelled = batch.refine_with(refiner, 0..4, &token, &Silent);
-    assert!(
-        matches!(cancelled, Err(Error::Cancelled)),
-        "a cancelled token ends the call with Error::Cancelled"
-    );
+    ensure(matches!(cancelled, Err(Error::Cancelled)), || {
+        "a cancelled token ends the call with Error::Cancelled".into()
+    })?;
     let midway = CancelAtFirstStep::default();
     let cancelled = batch.refine_with(refiner, 0..4, &midway.token, &midway);
     if midway.token.is_cancelled() {
-        assert!(matches!(cancelled, Err(Error::Cancelled)), "a token cancelled between steps ends the call");
+        ensure(matches!(cancelled, Err(Error::Cancelled)), || {
+            "a token cancelled between steps ends the call".into()
+        })?;
     }
-    let after = batch.refine(refiner, 0..4).expect("a cancelled refiner refines again");
-    assert!(whole == after, "a cancelled call leaves nothing behind");
+    ensure(!midway.is_impossible.load(Ordering::Relaxed), || {
+        "progress never has more steps done than there are".into()
+    })?;
+    let after = accepted("a cancelled refiner refines again", batch.refine(refiner, 0..4))?;
+    ensure(whole == after, || "a cancelled call leaves nothing behind".into())
+}
+
+fn ensure(holds: bool, rule: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(rule()) }
+}
+
+fn accepted<T>(rule: &str, result: Result<T>) -> Result<T, String> {
+    result.map_err(|error| format!("{rule}: {error}"))
 }
 
 /// Cancels a call once its first step is done, if there is another.
 #[derive(Default)]
 struct CancelAtFirstStep {
     token: CancelToken,
+    is_impossible: AtomicBool,
 }
 
 impl Progress for CancelAtFirstStep {
     fn step(&self, done: usize, total: usize) {
-        assert!(done <= total, "step {done} of {total} cannot be done");
+        if done > total {
+            self.is_impossible.store(true, Ordering::Relaxed);
+        }
         if done < total {
             self.token.cancel();
         }
@@ -128,9 +163,10 @@ impl Images {
     }
 }
 
-fn largest_difference(a: &RgbImage, b: &RgbImage) -> u8 {
-    assert_eq!(a.as_bytes().len(), b.as_bytes().len(), "an image has one size in every batch");
-    a.as_bytes().iter().zip(b.as_bytes()).map(|(x, y)| x.abs_diff(*y)).max().unwrap_or(0)
+/// None for images of different sizes.
+fn largest_difference(a: &RgbImage, b: &RgbImage) -> Option<u8> {
+    let is_one_size = (a.width(), a.height()) == (b.width(), b.height());
+    is_one_size.then(|| a.as_bytes().iter().zip(b.as_bytes()).map(|(x, y)| x.abs_diff(*y)).max().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use open::{OpenOptions, open};
 use crate::{Digest, Error, Normalize, Result};
 use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The values of one image as its method stored them, planar `[C, H, W]`.
@@ -173,7 +173,8 @@ pub enum LabelKind {
 pub struct SourceInfo {
     /// The format family, as in `dc`, `mtt` or `image-folder`.
     pub format: String,
-    /// The file or folder.
+    /// The file or folder. As JSON, what is not text in its name is replaced.
+    #[serde(serialize_with = "as_text")]
     pub path: PathBuf,
     /// Number of samples.
     pub samples: usize,
@@ -191,6 +192,10 @@ pub struct SourceInfo {
     pub normalize: Normalize,
     /// What the bytes do not say and was assumed, one sentence each.
     pub notes: Vec<String>,
+}
+
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 impl SourceInfo {

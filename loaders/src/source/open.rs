@@ -15,6 +15,9 @@ pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
     OpenOptions::new().open(path)
 }
 
+/// The most classes that a caller can ask for: every batch of targets is as wide.
+const MAX_CLASSES_GIVEN: usize = 1 << 20;
+
 /// What the files of a dataset do not say.
 ///
 /// ```no_run
@@ -78,6 +81,10 @@ impl OpenOptions {
     /// If nothing known is there, if it is damaged, or if it does not fit an option.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
         let path = path.as_ref();
+        if let Some(count) = self.classes.filter(|count| !(1..=MAX_CLASSES_GIVEN).contains(count)) {
+            let reason = format!("{count} is not a number from 1 to {MAX_CLASSES_GIVEN}");
+            return Err(Error::config("classes", reason));
+        }
         let kind = std::fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
         let source = if kind.is_dir() { self.open_folder(path) } else { self.open_file(path) }?;
         if self.experiment.is_some() && source.info().format != "dc" {

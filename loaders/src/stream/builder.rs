@@ -22,6 +22,15 @@ pub enum OnMiss {
     Raw,
 }
 
+/// The most threads that assemble batches.
+const MAX_THREADS: usize = 1024;
+
+/// The most batches made ahead.
+const MAX_PREFETCH: usize = 1 << 16;
+
+/// The longest side of images in batches.
+const MAX_SIDE: usize = 1 << 14;
+
 /// Describes a [`Loader`].
 ///
 /// ```
@@ -149,7 +158,8 @@ impl LoaderBuilder {
         self
     }
 
-    /// Size of images in batches; the dataset's own by default. Raw and refined are resized alike, antialiased.
+    /// Size of images in batches, a side of 16,384 at most; the dataset's own by default. Raw and refined are resized
+    /// alike, antialiased.
     pub fn image_size(mut self, height: usize, width: usize) -> Self {
         self.image_size = Some((height, width));
         self
@@ -167,13 +177,13 @@ impl LoaderBuilder {
         self
     }
 
-    /// Threads that assemble batches, at least 1; 2 by default. The order of samples does not depend on it.
+    /// Threads that assemble batches, 1 to 1024; 2 by default. The order of samples does not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
     }
 
-    /// Batches made ahead, at least 1; 4 by default.
+    /// Batches made ahead, 1 to 65,536; 4 by default.
     pub fn prefetch(mut self, batches: usize) -> Self {
         self.prefetch = batches;
         self
@@ -184,11 +194,10 @@ impl LoaderBuilder {
     /// # Errors
     /// If an option has a value that it cannot have, a class cannot be refined, or the cache cannot be used.
     pub fn build(self) -> Result<Loader> {
-        if self.threads == 0 {
-            return Err(Error::config("threads", "must be at least 1"));
-        }
-        if self.prefetch == 0 {
-            return Err(Error::config("prefetch", "must be at least 1"));
+        within("threads", self.threads, MAX_THREADS)?;
+        within("prefetch", self.prefetch, MAX_PREFETCH)?;
+        if let Some((height, width)) = self.image_size {
+            within("image_size", height.max(width), MAX_SIDE)?;
         }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(Error::config("temperature", format!("{} is not above 0", self.temperature)));
@@ -248,6 +257,14 @@ impl LoaderBuilder {
             self.refiner.map(|refiner| Refinery::from_parts(dataset, store, refiner, Arc::clone(&counters)));
         let pipeline = Pipeline::start(shared, refinery, self.threads)?;
         Ok(Loader::new(pipeline, plan, info, counters, self.prefetch))
+    }
+}
+
+fn within(option: &'static str, value: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::config(option, format!("{value} is not a number from 1 to {most}")))
     }
 }
 

@@ -160,6 +160,12 @@ impl Loader {
         self.counters.snapshot()
     }
 
+    /// Whether the caller runs on one of the loader's own threads, as a refiner does. Dropped there, the loader would
+    /// wait for itself.
+    pub fn is_own_thread(&self) -> bool {
+        self.pipeline.is_own_thread()
+    }
+
     /// The batch at `next`, waited for until `deadline`; without one, for as long as it takes.
     fn next_batch(&mut self, deadline: Option<Instant>) -> Poll<Result<Batch>> {
         if self.queue.front().is_some_and(|(position, _)| *position != self.next) {

@@ -133,6 +133,12 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Whether the caller runs on one of these threads, and so cannot wait for them.
+    pub(super) fn is_own_thread(&self) -> bool {
+        let caller = std::thread::current().id();
+        self.threads.iter().any(|thread| thread.thread().id() == caller)
+    }
+
     /// Forgets the batches that were asked for and are not begun yet.
     pub(super) fn abandon(&self) {
         self.current.fetch_add(1, Ordering::AcqRel);
@@ -187,7 +193,7 @@ impl Worker {
         let (height, width) = shared.dataset.size();
         let shape = [items.len(), info.shape[0], height, width];
         let image_size: usize = shape[1..].iter().product();
-        let mut images = shared.pool.take(items.len() * image_size);
+        let mut images = shared.pool.take(items.len().saturating_mul(image_size))?;
         let mut targets = vec![0.0; items.len() * info.classes];
         let mut labels = vec![0; items.len()];
         let mut refined = vec![false; items.len()];

@@ -1,5 +1,6 @@
 //! Buffers that are used again.
 
+use crate::{Error, Result};
 use crossbeam::queue::ArrayQueue;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -16,10 +17,17 @@ impl Pool {
     }
 
     /// A buffer of `len` values, which may hold anything.
-    pub(super) fn take(&self, len: usize) -> Buffer {
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub(super) fn take(&self, len: usize) -> Result<Buffer> {
         let mut values = self.0.pop().unwrap_or_default();
+        values.try_reserve(len.saturating_sub(values.len())).map_err(|_| {
+            let reason = format!("there is no memory for the {len} values of a batch: make it smaller");
+            Error::config("batch_size", reason)
+        })?;
         values.resize(len, 0.0);
-        Buffer { values, pool: Arc::clone(&self.0) }
+        Ok(Buffer { values, pool: Arc::clone(&self.0) })
     }
 }
 
