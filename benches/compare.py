@@ -20,10 +20,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import diver
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
+
+import diver
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/golden/oracle"))

@@ -1,7 +1,22 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from diver.refiners import Adapter
+
+__all__ = [
+    "Batch",
+    "Cache",
+    "CancelToken",
+    "Loader",
+    "Mix",
+    "Progress",
+    "Source",
+    "Tensor",
+    "check_refiner",
+    "join_threads",
+    "open",
+    "run_command",
+]
 
 @final
 class Tensor:
@@ -48,8 +63,6 @@ class Progress:
 
 @final
 class Mix:
-    """The share of refined samples in each epoch."""
-
     @staticmethod
     def constant(share: float) -> Mix: ...
     @staticmethod
@@ -57,13 +70,14 @@ class Mix:
     @staticmethod
     def cosine(start: float, end: float, epochs: int) -> Mix: ...
     @staticmethod
-    def steps(steps: list[tuple[int, float]]) -> Mix: ...
+    def steps(steps: Sequence[tuple[int, float]]) -> Mix: ...
     def share(self, epoch: int) -> float: ...
-    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Source:
     def info(self) -> str: ...
+    @property
+    def path(self) -> str: ...
     def __len__(self) -> int: ...
     def sample(self, index: int) -> tuple[bytes, bool, int, list[float] | None, bytes]: ...
 
@@ -111,4 +125,5 @@ def open(
     num_classes: int | None,
 ) -> Source: ...
 def check_refiner(adapter: Adapter, side: int, classes: list[int]) -> None: ...
+def join_threads() -> None: ...
 def run_command(args: list[str], make_refiner: Callable[[str], Adapter]) -> int: ...

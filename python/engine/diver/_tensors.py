@@ -23,7 +23,12 @@ def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
             raise OptionError("device: numpy arrays stay on the CPU; give format='torch', or no device")
         import numpy
 
-        return numpy.from_dlpack
+        def array(tensor: _engine.Tensor) -> Any:
+            values = numpy.from_dlpack(tensor)
+            # numpy before 2.1 takes every capsule for read-only.
+            return values if values.flags.writeable else values.copy()
+
+        return array
     try:
         import torch
         import torch.utils.dlpack

@@ -286,10 +286,12 @@ class _Epoch(Iterator[Batch]):
         return batch
 
 
-def _mix(mix: mixes.Mix | SupportsFloat | None) -> mixes.Mix | None:
-    if mix is None or isinstance(mix, mixes.Mix):
-        return mix
-    return mixes.Mix.constant(_options.number("mix", mix))
+def _mix(mix: mixes.Mix | SupportsFloat | None) -> _engine.Mix | None:
+    if mix is None:
+        return None
+    if isinstance(mix, mixes.Mix):
+        return mix._engine
+    return _engine.Mix.constant(_options.number("mix", mix))
 
 
 def _shard(rank: SupportsIndex | None, world_size: SupportsIndex | None) -> tuple[int, int]:
@@ -318,5 +320,11 @@ _OPEN: weakref.WeakSet[DataLoader] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    for loader in list(_OPEN):
-        loader.close()
+    """No thread may be in Python while the interpreter is taken down."""
+    try:
+        for loader in list(_OPEN):
+            loader.close()
+        _engine.join_threads()
+    except KeyboardInterrupt:
+        # The first Ctrl-C lets the current step end; a second one does not wait.
+        os._exit(130)

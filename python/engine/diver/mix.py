@@ -10,28 +10,56 @@ Everywhere a schedule is expected, a number stands for a constant share.
 """
 
 from collections.abc import Iterable
-from typing import SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
-from diver import _options
-from diver._engine import Mix
+from diver import _engine, _options
 from diver.errors import OptionError
 
 __all__ = ["Mix", "constant", "cosine", "linear", "steps"]
 
 
+class Mix:
+    """A share of refined samples for each epoch. Made by the functions of this module."""
+
+    def __init__(self, kind: str, *arguments: Any) -> None:
+        self._made = (kind, *arguments)
+        self._engine: _engine.Mix = getattr(_engine.Mix, kind)(*arguments)
+
+    def share(self, epoch: SupportsIndex) -> float:
+        """The share of refined samples in ``epoch``, in [0, 1]."""
+        return self._engine.share(_options.integer("epoch", epoch))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mix) and self._made == other._made
+
+    def __hash__(self) -> int:
+        return hash(self._made)
+
+    def __repr__(self) -> str:
+        kind, *arguments = self._made
+        if kind in ("linear", "cosine"):
+            start, end, epochs = arguments
+            return f"diver.mix.{kind}({start}, {end}, epochs={epochs})"
+        shares = list(arguments[0]) if kind == "steps" else arguments[0]
+        return f"diver.mix.{kind}({shares})"
+
+    def __reduce__(self) -> tuple[type["Mix"], tuple[Any, ...]]:
+        return Mix, self._made
+
+
 def constant(share: SupportsFloat) -> Mix:
     """The same share in every epoch."""
-    return Mix.constant(_options.number("share", share))
+    return Mix("constant", _options.number("share", share))
 
 
 def linear(start: SupportsFloat, end: SupportsFloat, *, epochs: SupportsIndex) -> Mix:
     """From ``start`` in epoch 0 in equal steps to ``end`` in epoch ``epochs - 1``, and ``end`` from there on."""
-    return Mix.linear(*_ramp(start, end, epochs))
+    return Mix("linear", *_ramp(start, end, epochs))
 
 
 def cosine(start: SupportsFloat, end: SupportsFloat, *, epochs: SupportsIndex) -> Mix:
     """As :func:`linear`, but along half a cosine: slow at both ends."""
-    return Mix.cosine(*_ramp(start, end, epochs))
+    return Mix("cosine", *_ramp(start, end, epochs))
 
 
 def steps(steps: Iterable[tuple[SupportsIndex, SupportsFloat]]) -> Mix:
@@ -46,9 +74,8 @@ def steps(steps: Iterable[tuple[SupportsIndex, SupportsFloat]]) -> Mix:
         raise OptionError(
             "steps: pairs of epoch and share are expected, as in [(10, 0.5), (20, 1.0)]"
         ) from None
-    return Mix.steps(
-        [(_options.integer("epoch", epoch), _options.number("share", share)) for epoch, share in pairs]
-    )
+    checked = [(_options.integer("epoch", epoch), _options.number("share", share)) for epoch, share in pairs]
+    return Mix("steps", tuple(checked))
 
 
 def _ramp(start: SupportsFloat, end: SupportsFloat, epochs: SupportsIndex) -> tuple[float, float, int]:

@@ -44,7 +44,7 @@ class Source:
     @property
     def path(self) -> Path:
         """The file or folder."""
-        return Path(self._info["path"])
+        return Path(self._engine.path)
 
     @property
     def samples(self) -> int:

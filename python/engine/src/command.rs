@@ -7,13 +7,14 @@ use diver_loaders::{CancelToken, Error, Refine, Result};
 use diver_python::errors::Class;
 use diver_python::wait::SLICE;
 use pyo3::prelude::*;
+use std::ffi::OsString;
 
 /// Runs the command line `args`, the program's name first, and returns its exit code. `make_refiner` turns the
 /// refiner's options, as JSON, into an adapter.
 ///
 /// As in the binary, the first Ctrl-C lets the current step end and the cache close, and a second one does not wait.
 #[pyfunction]
-pub fn run_command(py: Python<'_>, args: Vec<String>, make_refiner: Py<PyAny>) -> PyResult<u8> {
+pub fn run_command(py: Python<'_>, args: Vec<OsString>, make_refiner: Py<PyAny>) -> PyResult<u8> {
     let cancel = CancelToken::new();
     let (sender, codes) = bounded(1);
     let token = cancel.clone();
@@ -47,8 +48,7 @@ impl RefinerFactory for Factory {
     fn build(&self, args: &RefinerArgs) -> Result<Box<dyn Refine>> {
         let json = serde_json::to_string(args).map_err(|error| Error::NoRefiner(error.into()))?;
         Python::attach(|py| -> PyResult<Box<dyn Refine>> {
-            let adapter = self.0.bind(py).call1((json,))?;
-            Ok(Box::new(PyRefine::new(&adapter)?))
+            Ok(Box::new(PyRefine::made_here(py, || self.0.call1(py, (json,)))?))
         })
         // The message alone: a command has no use for the exception's class.
         .map_err(|error| Error::NoRefiner(Python::attach(|py| error.value(py).to_string()).into()))

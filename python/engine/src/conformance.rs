@@ -1,12 +1,11 @@
 //! The engine's conformance suite, for refiners written in Python.
 
 use crate::refiner::PyRefine;
-use diver_loaders::refine::conformance;
-use diver_loaders::{CancelToken, Conditioning};
+use diver_loaders::refine::{Progress, RawBatch, conformance};
+use diver_loaders::{CancelToken, Conditioning, Refine, Result, RgbImage};
 use diver_python::wait;
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs every check of the suite against `adapter` with images of `side` x `side` and the given known classes.
 #[pyfunction]
@@ -16,15 +15,39 @@ pub fn check_refiner(
     side: usize,
     classes: Vec<usize>,
 ) -> PyResult<()> {
-    let mut refiner = PyRefine::new(adapter)?;
+    let stop = CancelToken::new();
+    let mut refiner = Stoppable { refiner: PyRefine::new(adapter)?, stop: stop.clone() };
     let conditionings: Vec<_> = classes.into_iter().map(Conditioning::Class).collect();
-    let check = move || {
-        let checked =
-            catch_unwind(AssertUnwindSafe(|| conformance::check(&mut refiner, side, &conditionings)));
-        checked.map_err(|panic| {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
-        })
-    };
-    wait::on_thread(py, "diver-check", &CancelToken::new(), check)?.map_err(PyAssertionError::new_err)
+    let check = move || conformance::try_check(&mut refiner, side, &conditionings);
+    wait::on_python_thread(py, "diver-check", &stop, check)?.map_err(PyAssertionError::new_err)
+}
+
+/// Refuses calls once it was stopped, which ends the suite.
+struct Stoppable {
+    refiner: PyRefine,
+    stop: CancelToken,
+}
+
+impl Refine for Stoppable {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        self.refiner.fingerprint()
+    }
+
+    fn preferred_batch(&self) -> usize {
+        self.refiner.preferred_batch()
+    }
+
+    fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
+        self.refiner.check_conditioning(conditioning)
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>> {
+        self.stop.check()?;
+        self.refiner.refine(batch, cancel, progress)
+    }
 }

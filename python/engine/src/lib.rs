@@ -13,6 +13,7 @@ mod loader;
 mod mix;
 mod refiner;
 mod source;
+mod threads;
 
 use pyo3::prelude::*;
 
@@ -34,6 +35,8 @@ mod _engine {
     use super::refiner::{CancelToken, Progress};
     #[pymodule_export]
     use super::source::{Source, open};
+    #[pymodule_export]
+    use super::threads::join_threads;
     #[pymodule_export]
     use diver_python::tensor::Tensor;
     use pyo3::prelude::*;

@@ -163,10 +163,13 @@ impl Loader {
         if self.is_foreign() {
             return Ok(());
         }
+        if py.detach(|| self.lock().as_ref().is_some_and(Engine::is_own_thread)) {
+            return Err(Class::Closed.error(py, "a refiner cannot close the loader that waits for it"));
+        }
         self.closed.store(true, Ordering::Release);
         let Some(engine) = py.detach(|| self.lock().take()) else { return Ok(()) };
         // Its refiner may be in the middle of a step, which may be a long one if it is written in Python.
-        wait::on_thread(py, "diver-close", &CancelToken::new(), move || drop(engine))
+        wait::on_python_thread(py, "diver-close", &CancelToken::new(), move || drop(engine))
     }
 
     /// Whether the loader was closed.
@@ -229,6 +232,11 @@ impl Drop for Loader {
             // The threads to wait for are the parent's.
             std::mem::forget(engine);
         } else if let Some(engine) = engine {
+            // Garbage is collected on any thread, the refining one too, which cannot wait for itself.
+            if engine.is_own_thread() {
+                std::thread::spawn(move || drop(engine));
+                return;
+            }
             // The refining thread may want the interpreter to come to its end.
             let mut engine = Some(engine);
             Python::try_attach(|py| {

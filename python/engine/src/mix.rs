@@ -33,14 +33,6 @@ impl Mix {
     fn share(&self, epoch: u64) -> f64 {
         self.0.share(epoch)
     }
-
-    fn __repr__(&self) -> String {
-        format!("{:?}", self.0)
-    }
-
-    fn __eq__(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
 }
 
 fn made(py: Python<'_>, mix: diver_loaders::Result<diver_loaders::Mix>) -> PyResult<Mix> {

@@ -3,10 +3,12 @@
 use crossbeam::channel::{Sender, unbounded};
 use diver_loaders::refine::{Progress as Hears, RawBatch};
 use diver_loaders::{Conditioning, Error, Refine, Result, RgbImage};
-use diver_python::errors::Class;
+use diver_python::errors::{Class, Raised};
+use pyo3::ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 /// Asks a running refinement to stop.
@@ -49,6 +51,26 @@ impl Progress {
     }
 }
 
+/// What the interpreter knows this thread by.
+struct ThreadState(PyGILState_STATE);
+
+impl ThreadState {
+    /// Keeps it for as long as the thread lives. Otherwise every call into Python would have one of its own, and
+    /// libraries that remember the one they were imported under (torch does, by pybind11) would crash in the next.
+    fn keep(_py: Python<'_>) {
+        thread_local!(static KEPT: RefCell<Option<ThreadState>> = const { RefCell::new(None) });
+        // SAFETY: the thread is attached, and this is taken back when it ends.
+        KEPT.with_borrow_mut(|kept| _ = kept.get_or_insert_with(|| Self(unsafe { PyGILState_Ensure() })));
+    }
+}
+
+impl Drop for ThreadState {
+    fn drop(&mut self) {
+        // SAFETY: the thread is attached, and `keep` has counted once. Without an interpreter nothing is left to do.
+        Python::try_attach(|_| unsafe { PyGILState_Release(self.0) });
+    }
+}
+
 /// A Python object with the interface of `diver.refiners.Adapter`: it takes and gives bytes, and its fingerprint,
 /// batch size and number of classes are asked for once.
 pub struct PyRefine {
@@ -59,6 +81,12 @@ pub struct PyRefine {
 }
 
 impl PyRefine {
+    /// Asks `make` for the object, on a thread that will call it.
+    pub fn made_here(py: Python<'_>, make: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Self> {
+        ThreadState::keep(py);
+        Self::new(make()?.bind(py))
+    }
+
     pub fn new(adapter: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = adapter.py();
         let fingerprint: Option<String> = adapter.getattr("fingerprint")?.extract()?;
@@ -145,6 +173,7 @@ impl Refine for PyRefine {
             // A thread of its own: `progress` is borrowed, and Python may keep what it is given.
             scope.spawn(|| steps.iter().for_each(|(done, total)| progress.step(done, total)));
             Python::try_attach(|py| {
+                ThreadState::keep(py);
                 let progress = Py::new(py, Progress(Mutex::new(Some(sender))))?;
                 let images = self.call(py, batch, &labels, cancel, &progress);
                 progress.get().0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -154,7 +183,7 @@ impl Refine for PyRefine {
         // Whatever came of it: a refiner may notice late, or by way of an exception.
         cancel.check()?;
         match result {
-            Some(images) => images.map_err(Error::refine),
+            Some(images) => images.map_err(|error| Error::refine(Raised(error))),
             // No interpreter any more: the process ends.
             None => Err(Error::Cancelled),
         }

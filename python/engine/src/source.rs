@@ -5,7 +5,7 @@ use diver_python::errors::{Class, to_python};
 use diver_python::wait;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A distilled dataset on disk.
@@ -17,6 +17,12 @@ impl Source {
     /// What the dataset is, as the JSON object of `diver inspect --json`.
     fn info(&self, py: Python<'_>) -> PyResult<String> {
         serde_json::to_string(self.0.info()).map_err(|error| Class::Internal.error(py, error.to_string()))
+    }
+
+    /// The file or folder.
+    #[getter]
+    fn path(&self) -> &Path {
+        &self.0.info().path
     }
 
     fn __len__(&self) -> usize {

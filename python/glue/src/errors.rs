@@ -6,6 +6,7 @@ use diver_loaders::Error;
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use std::fmt;
 
 /// A class of `diver.errors`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,25 @@ impl Class {
     }
 }
 
+/// A Python exception on its way through the engine, as the source of [`Error::Refine`].
+#[derive(Debug)]
+pub struct Raised(pub PyErr);
+
+impl fmt::Display for Raised {
+    /// Those of diver speak for themselves; of others, the class is part of what they say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Python::attach(|py| {
+            let base = py.import("diver.errors").and_then(|module| module.getattr("DiverError"));
+            match base.and_then(|base| self.0.value(py).is_instance(&base)) {
+                Ok(true) => write!(f, "{}", self.0.value(py)),
+                _ => write!(f, "{}", self.0),
+            }
+        })
+    }
+}
+
+impl std::error::Error for Raised {}
+
 /// The exception for an error of the engine. One that began as a Python exception has it as its cause.
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
@@ -70,7 +90,7 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     };
     let exception = class.error(py, error.to_string());
     if let Error::Refine(source) = error {
-        let cause = source.downcast_ref::<PyErr>().map(|cause| cause.clone_ref(py));
+        let cause = source.downcast_ref::<Raised>().map(|cause| cause.0.clone_ref(py));
         exception.set_cause(py, cause);
     }
     if let Error::Io { path, source, .. } = error {

@@ -1,14 +1,12 @@
 //! What the thread of a refiner does: the stages of the method on tensors of Python's.
 
 use crate::tensors::{Given, floats, torch};
-use diver::method::from_network;
 use diver::{Knobs, Mode, Noise, Refiner};
 use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
 use diver_loaders::{
     CancelToken, Conditioning, Digest, Label, Refine, Result, RgbImage, Sample, StoredPixels,
 };
 use diver_python::tensor::Tensor as Output;
-use std::ops::Range;
 use tch::{Device, Tensor};
 
 /// Keys of samples by their digests, 32 bytes each.
@@ -84,56 +82,7 @@ pub fn refine(
     refiner.set_knobs(knobs)?;
     let images = images.view()?;
     let keys = given.map_or_else(|| content_keys(&images), Ok)?;
-    let mut limit = refiner.preferred_batch();
-    let (mut done, mut parts) = (0, Vec::new());
-    while done < keys.len() {
-        let part = done..keys.len().min(done + limit);
-        let steps = Part { images: part.clone(), of: keys.len(), progress };
-        match refine_part(refiner, &images, classes, &keys, part.clone(), cancel, &steps) {
-            Ok(refined) => {
-                parts.push(refined);
-                done = part.end;
-            }
-            Err(error) if error.is_out_of_memory() && part.len() > 1 => {
-                limit = part.len() / 2;
-                let size = part.len();
-                // The name under which Python's logging knows the refiner's other messages.
-                tracing::warn!(
-                    target: "diver::refiner",
-                    %error,
-                    "not enough memory for {size} images at a time; going on with {limit}"
-                );
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    floats(&torch(Tensor::f_cat(&parts, 0))?)
-}
-
-fn refine_part(
-    refiner: &Refiner,
-    images: &Tensor,
-    classes: &[usize],
-    keys: &[NoiseKey],
-    part: Range<usize>,
-    cancel: &CancelToken,
-    progress: &dyn Progress,
-) -> diver::Result<Tensor> {
-    let _no_grad = tch::no_grad_guard();
-    let check = || cancel.check().map_err(|_| diver::Error::Cancelled);
-    let images = images.f_narrow(0, part.start as i64, part.len() as i64)?;
-    check()?;
-    let z0 = refiner.encode(&images)?;
-    check()?;
-    let z = refiner.sample_latents(&z0, &classes[part.clone()], &keys[part.clone()], cancel, progress)?;
-    check()?;
-    let decoded = refiner.backbone().vae().decode(&z)?;
-    // Before the clamp, which makes an infinite value white or black.
-    let finite = decoded.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
-    match Vec::<bool>::try_from(finite)?.iter().position(|finite| !finite) {
-        Some(image) => Err(diver::Error::NotFinite { image: part.start + image }),
-        None => from_network(&decoded),
-    }
+    floats(&refiner.refine_images(&images, classes, &keys, cancel, progress)?)
 }
 
 /// Images to refined images in bytes, as the engine has them refined: `[B, 3, R, R]` and its planar values.
@@ -163,17 +112,4 @@ fn planar(images: &[RgbImage]) -> Output {
         }
     }
     crate::tensors::bytes(values, [images.len(), 3, height, width].map(|side| side as i64).to_vec())
-}
-
-/// Progress of a whole batch, heard from one of its parts. A step counts once for each image.
-struct Part<'a> {
-    images: Range<usize>,
-    of: usize,
-    progress: &'a dyn Progress,
-}
-
-impl Progress for Part<'_> {
-    fn step(&self, done: usize, total: usize) {
-        self.progress.step(self.images.start * total + self.images.len() * done, self.of * total);
-    }
 }

@@ -1,0 +1,185 @@
+"""The command `diver`, as the package installs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+from support import DIGITS, ROOT, run
+
+import diver
+
+BACKBONE = ROOT / "examples" / "digits" / "backbone"
+SCRIPT = Path(sysconfig.get_path("scripts")) / "diver"
+COMMANDS = {"script": [str(SCRIPT)], "module": [sys.executable, "-m", "diver._command"]}
+
+
+def command(*arguments: str | Path, how: str = "script", timeout: float = 60) -> tuple[int, str, str]:
+    ended = subprocess.run(
+        [*COMMANDS[how], *map(str, arguments)], capture_output=True, text=True, timeout=timeout, cwd=ROOT
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize("how", COMMANDS)
+def test_inspect_says_what_a_set_is(how: str) -> None:
+    code, out, err = command("inspect", DIGITS, how=how)
+    assert (code, err) == (0, "")
+    for said in ("mtt", "10, 3 x 32 x 32", "class indices", "normalised"):
+        assert said in out
+
+
+def test_inspect_gives_one_json_object() -> None:
+    code, out, err = command("inspect", DIGITS, "--json")
+    assert (code, err) == (0, "") and out.count("\n") == 1
+    info = json.loads(out)
+    assert {"format", "samples", "classes", "shape", "labels", "value_space"} <= set(info)
+    source = diver.open(DIGITS)
+    assert (info["format"], info["samples"], info["classes"]) == (source.format, len(source), source.classes)
+    assert (info["labels"], info["value_space"]) == (source.labels, source.value_space)
+    assert tuple(info["shape"]) == source.shape
+
+
+def test_inspect_takes_what_open_takes() -> None:
+    code, out, _ = command("inspect", DIGITS, "--mean", "0.5", "--std", "0.25", "--json")
+    assert code == 0
+    assert json.loads(out)["normalize"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    for path in ("/no/such/set", tmp_path, tmp_path / "notes.txt"):
+        code, out, err = command("inspect", path)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"error: {path}") and err.count("\n") == 1
+        code, out, err = command("inspect", path, "--json")
+        assert code == 1 and json.loads(out)["error"] in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nonsense",), ("inspect",), ("inspect", "--nonsense", "x")], ids=str
+)
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "") and "Usage: diver" in err and "Traceback" not in err
+
+
+def test_help_and_version_go_to_standard_output() -> None:
+    for arguments, said in [
+        (("--help",), "Usage: diver"),
+        (("refine", "--help"), "--backbone"),
+        (("--version",), "diver "),
+    ]:
+        code, out, err = command(*arguments)
+        assert (code, err) == (0, "") and said in out
+    assert command("--version")[1] == f"diver {diver.__version__}\n"
+
+
+def test_warnings_go_to_standard_error(tmp_path: Path) -> None:
+    """What was assumed of a set is said where it is relied on; without a refiner, that is in a loader."""
+    for name in ("images_best.pt", "labels_best.pt"):
+        shutil.copy(DIGITS / name, tmp_path)
+    program = """
+        import logging, sys
+        logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+        import diver
+        diver.DataLoader(sys.argv[1], format="numpy").close()
+    """
+    code, out, err = run(program, str(tmp_path))
+    assert (code, out) == (0, "")
+    assert err.startswith("WARNING diver") and "ImageNet" in err and err.count("\n") == 1
+
+
+def test_without_the_refiner_it_says_what_to_install(tmp_path: Path) -> None:
+    program = """
+        import sys
+        sys.modules["diver_refiner"] = None  # As if it were not installed.
+        from diver import _command
+        sys.exit(_command.main())
+    """
+    code, out, err = run(
+        program, "refine", str(DIGITS), "--backbone", str(BACKBONE), "--cache", str(tmp_path)
+    )
+    assert (code, out) == (1, "")
+    assert (
+        err.startswith("error: ") and "pip install 'diver-dataset[refine]'" in err and "Traceback" not in err
+    )
+
+
+def test_a_full_disk_is_a_failure() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [str(SCRIPT), "inspect", str(DIGITS)], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "error: stdout: cannot write: No space left on device (os error 28)\n"
+
+
+def test_a_name_that_is_not_text_is_a_failure_like_others() -> None:
+    ended = subprocess.run([str(SCRIPT), "inspect", b"/no/such/caf\xe9"], capture_output=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"error: /no/such/caf") and b"Traceback" not in ended.stderr
+
+
+# With the refiner on torch.
+
+
+def refine(cache: Path, *more: str) -> tuple[int, str, str]:
+    return command("refine", DIGITS, "--backbone", BACKBONE, "--cache", cache, *more, timeout=100)
+
+
+def test_refine_fills_the_cache_once(tmp_path: Path) -> None:
+    code, out, err = refine(tmp_path, "--steps", "4", "--json")
+    assert (code, err) == (0, "")
+    first = json.loads(out)
+    assert (first["samples"], first["refined"], first["cached"]) == (10, 10, 0)
+    code, out, err = refine(tmp_path, "--steps", "4", "--json")
+    second = json.loads(out)
+    assert (second["refined"], second["cached"]) == (0, 10)
+    assert first["folder"] == second["folder"] and first["fingerprint"] == second["fingerprint"]
+    assert diver.open(first["folder"]).samples == 10
+
+
+def test_a_bad_setting_is_refused_by_name(tmp_path: Path) -> None:
+    code, out, err = refine(tmp_path, "--steps", "1")
+    assert (code, out) == (1, "") and err.startswith("error: steps") and err.count("\n") == 1
+    code, out, err = command("refine", DIGITS, "--backbone", "/no/such", "--cache", tmp_path)
+    assert (code, out) == (1, "") and err.startswith("error: /no/such") and err.count("\n") == 1
+
+
+def test_an_interrupted_refine_ends_soon_with_130(tmp_path: Path) -> None:
+    # A thousand steps: minutes of work.
+    arguments = ["refine", DIGITS, "--backbone", BACKBONE, "--cache", tmp_path, "--steps", "1000"]
+    child = subprocess.Popen(
+        [str(SCRIPT), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        # Its folder is made once the weights are read; then the first step begins.
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("*/fingerprint.json")):
+            assert child.poll() is None and time.monotonic() < deadline, child.communicate()
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert child.poll() is None
+        began = time.monotonic()
+        os.kill(child.pid, signal.SIGINT)
+        out, err = child.communicate(timeout=30)
+        seconds = time.monotonic() - began
+    finally:
+        child.kill()
+        child.communicate()
+    assert (child.returncode, out) == (130, "")
+    assert err.strip().endswith("error: cancelled") and "Traceback" not in err
+    assert seconds < 2

@@ -1,0 +1,369 @@
+"""Sets on disk: what they say of themselves, what their samples hold, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import DIGITS, ROOT, SHAPES
+
+import diver
+from diver.errors import DataError, DiverError, FileError, OptionError, OptionTypeError
+
+EXAMPLES = ROOT / "examples"
+DC_FILE = DIGITS / "res_DM_digits_ConvNet_1ipc.pt"
+PARQUET = EXAMPLES / "digits" / "test.parquet"
+
+SETS: dict[str, tuple[str, int, int]] = {
+    "digits/dm_ipc1": ("mtt", 10, 10),
+    "digits/dm_ipc1/images_best.pt": ("mtt", 10, 10),
+    "digits/dm_ipc1/res_DM_digits_ConvNet_1ipc.pt": ("dc", 10, 10),
+    "digits/train.parquet": ("parquet", 500, 10),
+    "digits/test.parquet": ("parquet", 359, 10),
+    "shapes/dc_ipc1": ("mtt", 10, 10),
+    "shapes/dc_ipc1/res_DC_shapes_ConvNet_1ipc.pt": ("dc", 10, 10),
+    "shapes/dm_ipc1": ("mtt", 10, 10),
+    "shapes/dm_ipc10": ("mtt", 100, 10),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_shipped_set_opens(name: str) -> None:
+    source = diver.open(EXAMPLES / name)
+    format, samples, classes = SETS[name]
+    assert (source.format, source.samples, len(source), source.classes) == (format, samples, samples, classes)
+    assert source.shape == (3, 32, 32) and source.labels == "hard"
+    sample = source[samples - 1]
+    assert sample.values.shape == source.shape and 0 <= sample.label < classes
+    assert sample.logits is None and len(sample.digest) == 32 and type(sample.digest) is bytes
+
+
+def test_a_set_says_what_it_is() -> None:
+    source = diver.open(DIGITS)
+    assert source.path == DIGITS / "images_best.pt" and isinstance(source.path, Path)
+    assert source.class_names is None and source.notes == []
+    assert source.value_space == {"normalized": {"mean": list(source.mean), "std": list(source.std)}}
+    assert source.mean == pytest.approx((0.305,) * 3) and source.std == pytest.approx((0.36,) * 3)
+    assert repr(source) == f"<mtt '{DIGITS}/images_best.pt': 10 samples, 3 x 32 x 32, 10 classes>"
+    images = diver.open(PARQUET)
+    assert images.value_space == "unit" and images.class_names is not None and len(images.class_names) == 10
+
+
+def test_what_was_assumed_is_noted(tmp_path: Path) -> None:
+    for name in ("images_best.pt", "labels_best.pt"):
+        (tmp_path / name).write_bytes((DIGITS / name).read_bytes())
+    (note,) = diver.open(tmp_path).notes
+    assert "ImageNet" in note
+    assert diver.open(tmp_path, mean=0.5, std=0.25).notes == []
+    assert diver.open(tmp_path, dataset="CIFAR-10").mean == pytest.approx((0.4914, 0.4822, 0.4465))
+
+
+def test_samples_are_the_stored_values_bit_for_bit() -> None:
+    images = torch.load(DIGITS / "images_best.pt", weights_only=True)
+    labels = torch.load(DIGITS / "labels_best.pt", weights_only=True)
+    source = diver.open(DIGITS)
+    for index, sample in enumerate(source):
+        assert sample.values.dtype == np.float32
+        assert sample.values.tobytes() == images[index].numpy().tobytes()
+        assert sample.label == labels[index].item()
+    stored_images, stored_labels = torch.load(DC_FILE, weights_only=False)["data"][-1]
+    for index, sample in enumerate(diver.open(DC_FILE)):
+        assert sample.values.tobytes() == stored_images[index].numpy().tobytes()
+        assert sample.label == stored_labels[index].item()
+
+
+def test_samples_of_an_image_set_are_bytes() -> None:
+    values = diver.open(PARQUET)[0].values
+    assert values.dtype == np.uint8 and values.flags.writeable
+
+
+def test_a_sample_is_the_callers_own() -> None:
+    source = diver.open(DIGITS)
+    sample = source[0]
+    values, label, logits, digest = sample
+    values[:] = 0
+    assert source[0].values.any() and source[0].digest == digest
+    assert (sample.label, sample.logits) == (label, logits)
+
+
+def test_digests_tell_samples_apart_and_nothing_else() -> None:
+    digits, shapes = diver.open(DIGITS), diver.open(SHAPES)
+    assert len({sample.digest for sample in (*digits, *shapes)}) == 110
+    assert [s.digest for s in digits] == [s.digest for s in diver.open(DC_FILE)], (
+        "equal values in another file"
+    )
+    assert [s.digest for s in diver.open(DIGITS, mean=0, std=1)] == [s.digest for s in digits]
+
+
+@pytest.mark.parametrize(("index", "same"), [(-1, 9), (-10, 0), (np.int64(3), 3), (torch.tensor(4), 4)])
+def test_samples_are_found_by_any_index(index: Any, same: int) -> None:
+    source = diver.open(DIGITS)
+    assert source[index].digest == source[same].digest
+
+
+@pytest.mark.parametrize("index", [10, -11, 2**40, -(2**40)])
+def test_there_is_no_sample_beyond_the_last(index: int) -> None:
+    with pytest.raises(IndexError, match=str(index)):
+        diver.open(DIGITS)[index]
+
+
+@pytest.mark.parametrize("index", ["0", 0.0, None, True, slice(0, 2), [0], (0, 1)], ids=repr)
+def test_an_index_is_an_integer(index: Any) -> None:
+    with pytest.raises(TypeError, match="index"):
+        diver.open(DIGITS)[index]
+
+
+def test_a_set_is_a_sequence_to_iterate() -> None:
+    source = diver.open(DIGITS)
+    assert [sample.label for sample in source] == list(range(10))
+    assert len(list(zip(source, source, strict=True))) == 10
+    assert [sample.label for sample in reversed(source)] == list(range(9, -1, -1))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_set_can_be_copied_and_pickled(copied: Any) -> None:
+    for source in (
+        diver.open(DIGITS, mean=(0.1, 0.2, 0.3), std=0.5, num_classes=12),
+        diver.open(DC_FILE, experiment=0),
+        diver.open(PARQUET, dataset="mnist"),
+    ):
+        twin = copied(source)
+        assert repr(twin) == repr(source) and (twin.mean, twin.std) == (source.mean, source.std)
+        assert [s.digest for s in twin] == [s.digest for s in source]
+
+
+def test_paths_come_in_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(EXAMPLES))
+    for path in (
+        DIGITS,
+        str(DIGITS),
+        "examples/digits/dm_ipc1",
+        "examples/../examples/digits/dm_ipc1/",
+        "~/digits/dm_ipc1",
+    ):
+        assert len(diver.open(path)) == 10
+
+
+def test_options_say_what_files_do_not() -> None:
+    for mean, std in [
+        (0.5, 0.25),
+        ([0.5], [0.25]),
+        ((0.5, 0.5, 0.5), np.full(3, 0.25)),
+        (torch.full((3,), 0.5), torch.tensor(0.25)),
+        (np.float32(0.5), np.array(0.25)),
+    ]:
+        source = diver.open(DIGITS, mean=mean, std=std)  # type: ignore[arg-type]
+        assert source.mean == (0.5, 0.5, 0.5) and source.std == (0.25, 0.25, 0.25)
+    assert diver.open(DIGITS, num_classes=12).classes == 12
+    assert diver.open(DC_FILE, experiment=0).samples == 10
+
+
+@pytest.mark.parametrize(
+    "path", ["/no/such/set", "no/such/set", "", "a\0b", "x" * 5000, DIGITS / "images_best.pt" / "x"], ids=repr
+)
+def test_a_set_that_is_not_there_is_an_os_error(path: Any) -> None:
+    with pytest.raises(FileError) as caught:
+        diver.open(path)
+    error = caught.value
+    assert isinstance(error, OSError) and isinstance(error, DiverError)
+    assert str(path).split("\0")[0] in str(error) and "cannot open" in str(error)
+    assert error.filename == str(path)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.errno, again.filename) == (str(error), error.errno, error.filename)
+
+
+def test_the_systems_error_number_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as caught:
+        diver.open(tmp_path / "nothing")
+    assert caught.value.errno == errno.ENOENT and caught.value.filename == str(tmp_path / "nothing")
+    with pytest.raises(FileError) as caught:
+        diver.Cache(DIGITS / "images_best.pt" / "cache")
+    assert caught.value.errno == errno.ENOTDIR
+
+
+@pytest.mark.parametrize("path", [5, None, 1.5, b"examples", ["examples"], object()], ids=repr)
+def test_a_path_is_text_or_path(path: Any) -> None:
+    with pytest.raises(OptionTypeError, match="path"):
+        diver.open(path)
+    if path is not None:
+        with pytest.raises(OptionTypeError, match="cache"):
+            diver.Cache(path)
+
+
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"mean": 0.5}, "mean and std"),
+    ({"std": 0.5}, "mean and std"),
+    ({"mean": 0.5, "std": 0}, "std"),
+    ({"mean": 0.5, "std": -1}, "std"),
+    ({"mean": 0.5, "std": float("nan")}, "std"),
+    ({"mean": float("inf"), "std": 1}, "mean"),
+    ({"mean": 10**400, "std": 1}, "mean"),
+    ({"mean": (0.5, 0.5), "std": 1}, "mean: 2 values"),
+    ({"mean": 0.5, "std": ()}, "std: 0 values"),
+    ({"mean": 0.5, "std": [1] * 4}, "std: 4 values"),
+    ({"mean": 0.5, "std": [1, 0, 1]}, "std"),
+    ({"mean": "0.5", "std": 1}, "mean"),
+    ({"mean": [None] * 3, "std": 1}, "mean"),
+    ({"mean": True, "std": 1}, "mean"),
+    ({"experiment": 0}, "experiment"),
+    ({"experiment": -1}, "experiment"),
+    ({"experiment": 0.0}, "experiment"),
+    ({"experiment": "0"}, "experiment"),
+    ({"experiment": True}, "experiment"),
+    ({"num_classes": 0}, "num_classes"),
+    ({"num_classes": -1}, "num_classes"),
+    ({"num_classes": 2**62}, "num_classes"),
+    ({"num_classes": 2**70}, "num_classes"),
+    ({"num_classes": "10"}, "num_classes"),
+    ({"dataset": 5}, "dataset"),
+    ({"dataset": b"cifar10"}, "dataset"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), BAD_OPTIONS, ids=[str(options)[:40] for options, _ in BAD_OPTIONS]
+)
+def test_a_bad_option_is_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(OptionError, match=named) as caught:
+        diver.open(DIGITS, **options)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_options_that_do_not_fit_the_files_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"experiment: 1, where .* holds experiments 0 to 0"):
+        diver.open(DC_FILE, experiment=1)
+    with pytest.raises(DataError, match="label 5 is out of range: 5 classes"):
+        diver.open(DIGITS, num_classes=5)
+    with pytest.raises(OptionError, match="`nonsuch` is unknown; known are cifar10"):
+        diver.open(PARQUET, dataset="nonsuch")
+
+
+# Files that are something else.
+
+
+class Bomb:
+    """Says that it was unpickled, by a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_a_file_that_would_run_code_does_not(legacy: bool, tmp_path: Path) -> None:
+    exploded = tmp_path / "exploded"
+    images = torch.zeros(2, 3, 8, 8)
+    for name, content in [
+        ("images_best.pt", Bomb(exploded)),
+        ("a.pt", {"data": [[images, Bomb(exploded)]]}),
+        ("b.pt", {"data": [[images, torch.zeros(2)]], "more": Bomb(exploded)}),
+    ]:
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+        try:
+            source = diver.open(tmp_path / name)
+        except DataError as error:
+            assert name in str(error)
+        else:
+            # What is beside the data is not looked at.
+            assert name == "b.pt" and source.samples == 2
+        assert not exploded.exists()
+    torch.load(tmp_path / "images_best.pt", weights_only=False)
+    assert exploded.exists(), "it would have"
+
+
+def test_what_is_no_set_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("images")
+    for path in (text, tmp_path, EXAMPLES / "digits", "README.md", "/dev/null"):
+        with pytest.raises(DataError) as caught:
+            diver.open(path)
+        assert str(path) in str(caught.value) and isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("name", ["images_best.pt", "labels_best.pt"])
+@pytest.mark.parametrize("keep", [0, 7, 100, 1000, -1])
+def test_a_file_cut_short_is_refused(name: str, keep: int, tmp_path: Path) -> None:
+    for each in ("images_best.pt", "labels_best.pt"):
+        content = (DIGITS / each).read_bytes()
+        (tmp_path / each).write_bytes(content[:keep] if each == name else content)
+    with pytest.raises(DataError, match=name):
+        diver.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "named"),
+    [
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0, -1]), "sample 1: label -1"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0.0, 0.5]), "sample 1: label 0.5"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0, 2**40]), "sample 1: label"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0]), "label"),
+        (torch.zeros(2, 3, 8, 8), {}, "labels_best.pt"),
+        (torch.zeros(2, 3, 8), torch.tensor([0, 1]), r"\[N, C, H, W\]"),
+        (torch.zeros(2, 5, 8, 8), torch.tensor([0, 1]), "channel|C, H, W|shape"),
+        (torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64), "sample|empty|images"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), torch.tensor([0, 1]), "float"),
+        ([1, 2], torch.tensor([0, 1]), "images_best.pt"),
+    ],
+    ids=[
+        "negative",
+        "fraction",
+        "huge",
+        "too few",
+        "dict",
+        "no width",
+        "five channels",
+        "none",
+        "integers",
+        "list",
+    ],
+)
+def test_damaged_contents_are_named(images: Any, labels: Any, named: str, tmp_path: Path) -> None:
+    torch.save(images, tmp_path / "images_best.pt")
+    torch.save(labels, tmp_path / "labels_best.pt")
+    with pytest.raises(DataError, match=named):
+        diver.open(tmp_path)
+
+
+def test_a_value_that_is_not_finite_is_said_when_it_is_read(tmp_path: Path) -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    images[1, 2, 3, 4] = torch.nan
+    torch.save(images, tmp_path / "images_best.pt")
+    torch.save(torch.tensor([0, 1]), tmp_path / "labels_best.pt")
+    source = diver.open(tmp_path)
+    assert source[0].label == 0
+    with pytest.raises(DataError, match="sample 1: pixel value NaN at channel 2, row 3, column 4"):
+        source[1]
+    with diver.DataLoader(source, batch_size=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        with pytest.raises(DataError, match="sample 1"):
+            next(batches)
+        assert list(batches) == []
+
+
+def test_names_that_are_not_text_are_paths_as_well(tmp_path: Path) -> None:
+    """A name may be any bytes, which Python keeps as surrogates."""
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    for name in ("images_best.pt", "labels_best.pt", "norm.json"):
+        (folder / name).write_bytes((DIGITS / name).read_bytes())
+    assert len(diver.open(folder)) == 10
+
+
+def test_a_cache_is_a_folder_that_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = diver.Cache(tmp_path / "a" / "b")
+    assert cache.path == tmp_path / "a" / "b" and cache.path.is_dir()
+    assert "a/b" in repr(cache)
+    assert pickle.loads(pickle.dumps(cache)).path == copy.deepcopy(cache).path == cache.path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert diver.Cache("~/c").path == tmp_path / "c"
+    with pytest.raises(FileError, match=r"README\.md"):
+        diver.Cache("README.md")
