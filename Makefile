@@ -7,6 +7,8 @@ CARGO ?= cargo
 TORCH := 2.11.0
 # What builds and checks the Python packages.
 TOOLS := "maturin>=1.9,<2" "mypy==2.4.*" "pytest==9.*" "ruff==0.17.*"
+# The binary is built with the features that the extensions need, and so from the same parts.
+PACKAGES := -p diver-dataset -p diver-python-engine -p diver-python-refiner
 PIP := .venv/bin/pip --quiet --disable-pip-version-check
 OUT ?= out
 
@@ -40,13 +42,13 @@ test: setup ## Format, lint and run every test.
 	.venv/bin/pytest -c python/pytest.ini
 
 demo: .venv/libtorch ## Refine a distilled set, train on it, and show what changed (QUICK=1: fewer networks and seeds).
-	$(CARGO) build --release --bin diver --example demo
+	$(CARGO) build --release $(PACKAGES) --bin diver --example demo
 	target/release/diver inspect examples/digits/dm_ipc1
 	target/release/examples/demo --out $(OUT)/demo $(if $(QUICK),--quick)
 
 bench: setup ## Time the refiner and the loader beside plain torch.
 	$(PIP) install diffusers
-	$(CARGO) build --release --bin diver
+	$(CARGO) build --release $(PACKAGES) --bin diver
 	.venv/bin/python benches/compare.py
 
 doc: .venv/libtorch ## Build the API documentation.
