@@ -3,8 +3,8 @@
     python examples/train.py examples/digits/dm_ipc1 --test examples/digits/test.parquet \
         --backbone examples/digits/backbone --mode refined
 
-What is ordinary here is torch; what is diver's is the loader, and its state in the checkpoint. That state is the same
-in Rust: a training that was begun there can be gone on with here, and the other way round.
+What is ordinary here is torch; what is diver's is the loader, and its state in the checkpoint: a few numbers, which a
+loader in Rust takes as well.
 """
 
 from __future__ import annotations
@@ -48,6 +48,13 @@ def accuracy(model: nn.Module, test: diver.DataLoader) -> float:
     return right / count
 
 
+def save(checkpoint: dict[str, object], path: Path) -> None:
+    """Writes a checkpoint whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(checkpoint, path.with_suffix(".partial"))
+    path.with_suffix(".partial").replace(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", help="a distilled dataset")
@@ -77,8 +84,9 @@ def main() -> None:
         seed=arguments.seed,
     )
     source = loader.source
-    # Test images are normalised as the training images are.
-    test = diver.DataLoader(diver.open(arguments.test, mean=source.mean, std=source.std), batch_size=500)
+    # Test images are normalised as the training images are, and every rank tests on all.
+    test_set = diver.open(arguments.test, mean=source.mean, std=source.std)
+    test = diver.DataLoader(test_set, batch_size=500, rank=0, world_size=1)
 
     model = network(source.shape[0], source.classes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -98,7 +106,7 @@ def main() -> None:
             batches += 1
             if arguments.checkpoint:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({**state, "loader": loader.state_dict()}, arguments.checkpoint)
+                save({**state, "loader": loader.state_dict()}, arguments.checkpoint)
             if batches == arguments.stop_after:
                 print(f"stopped in epoch {epoch} after {batches} batches, loss {loss.item():.4f}")
                 return

@@ -371,6 +371,10 @@ impl Refine for Refiner {
         self.batch_size
     }
 
+    fn num_classes(&self) -> Option<usize> {
+        Some(self.backbone.dit().num_classes())
+    }
+
     fn check_conditioning(&self, conditioning: &Conditioning) -> diver_loaders::Result<()> {
         self.class_of(conditioning)?;
         Ok(())

@@ -161,6 +161,11 @@ pub trait Refine: Send {
         32
     }
 
+    /// How many classes the refiner knows, if it is conditioned on classes and has a table of them.
+    fn num_classes(&self) -> Option<usize> {
+        None
+    }
+
     /// Refuses a conditioning that the refiner does not know.
     ///
     /// # Errors
@@ -188,6 +193,10 @@ impl<R: Refine + ?Sized> Refine for Box<R> {
 
     fn preferred_batch(&self) -> usize {
         (**self).preferred_batch()
+    }
+
+    fn num_classes(&self) -> Option<usize> {
+        (**self).num_classes()
     }
 
     fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {

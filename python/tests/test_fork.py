@@ -212,7 +212,7 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
             print(type(error).__name__, str(error).split(":")[0], getattr(error, "errno", None))
 """)
     assert (code, err) == (0, "")
-    assert out == "FileError /no/such/set 2\nDataError README.md None\n"
+    assert out == "MissingFileError /no/such/set 2\nDataError README.md None\n"
 
 
 def test_a_set_is_a_dataset_of_torch() -> None:

@@ -979,3 +979,30 @@ def test_messages_go_to_logging(folder: Path) -> None:
     assert (code, errors) == (0, "")
     if not torch.cuda.is_available():
         assert "INFO diver.device: refining on the CPU" in out, out
+
+
+def test_tensors_that_are_not_aligned_are_taken(shared: Refiner) -> None:
+    memory = bytearray(4 * 2 * 3 * 16 * 16 + 1)
+    odd = torch.frombuffer(memory, dtype=torch.float32, offset=1).reshape(2, 3, 16, 16)
+    assert torch.equal(shared.encode(odd), shared.encode(odd.clone()))
+    odd_array = np.frombuffer(memory, dtype=np.uint8)[1:].view(np.float32).reshape(2, 3, 16, 16)
+    assert torch.equal(shared.encode(odd_array), shared.encode(odd.clone()))
+
+
+def test_with_the_keys_of_a_source_the_stages_do_what_a_loader_does() -> None:
+    with Refiner.from_pretrained("examples/digits/backbone", device="cpu", steps=4) as refiner:
+        source = diver.open("examples/digits/dm_ipc1")
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (source.mean, source.std))
+        samples = list(source)
+        values = torch.from_numpy(np.stack([sample.values for sample in samples]))
+        pixels = (values * std + mean).clamp(0, 1)
+        keys, labels = [sample.digest for sample in samples], [sample.label for sample in samples]
+        with diver.DataLoader(source, refiner=refiner, batch_size=10) as loader:
+            streamed = next(iter(loader)).images * std + mean
+        whole = refiner.refine(pixels, labels, keys=keys)
+        stages = refiner.decode(refiner.sample_latents(refiner.encode(pixels), labels, keys=keys))
+        assert (whole - stages).abs().max() < 1e-4
+        assert (whole - streamed).abs().max() < 0.6 / 255, "a loader rounds to bytes"
+        with pytest.raises(OptionError, match="keys: noise was given too"):
+            z0 = refiner.encode(pixels)
+            refiner.sample_latents(z0, labels, z0, keys=keys)

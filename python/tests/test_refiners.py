@@ -69,9 +69,19 @@ def _keywords(images: Any, *, labels: Any, keys: Any, cancel: Any, progress: Any
 
 
 def _any(*arguments: Any) -> Any:
-    images, labels, keys = arguments
-    assert labels.dtype == np.int64 and isinstance(keys[0], bytes)
+    (images,) = arguments
     return invert(images)
+
+
+def _labels_first(labels: Any, images: Any) -> Any:
+    assert labels.shape == (10,)
+    return invert(images)
+
+
+class Module(torch.nn.Module):
+    def forward(self, images: Any, labels: Any) -> torch.Tensor:
+        assert labels.shape == (10,)
+        return torch.from_numpy(invert(images))
 
 
 def _any_keywords(images: Any, **rest: Any) -> Any:
@@ -96,6 +106,8 @@ SIGNATURES: dict[str, Callable[..., Any]] = {
     "optional": _optional,
     "keywords": _keywords,
     "*arguments": _any,
+    "labels first": _labels_first,
+    "torch module": Module(),
     "**keywords": _any_keywords,
     "all defaults": lambda images=None: invert(images),
     "object": Method(),
@@ -116,10 +128,9 @@ def test_a_refiner_gets_what_its_signature_asks_for(signature: str) -> None:
         lambda: None,
         lambda images, labels, keys, more: None,
         lambda images, *, strength: None,
-        lambda images, keys, other: None,
         lambda **keywords: None,
     ],
-    ids=["nothing", "four", "unknown keyword", "unknown after a known", "keywords alone"],
+    ids=["nothing", "four", "unknown keyword", "keywords alone"],
 )
 def test_a_signature_that_cannot_be_called_is_refused_at_once(refiner: Any) -> None:
     with pytest.raises(OptionError, match="refiner: it"):
@@ -778,3 +789,34 @@ def test_a_refiner_may_collect_garbage_that_its_loader_is_part_of(on_miss: str) 
     """
     code, out, err = run(program, on_miss)
     assert (code, out, err) == (0, "done\n", "")
+
+
+def test_a_cache_that_cannot_be_used_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with diver.DataLoader(DIGITS, refiner=inverter(), cache=tmp_path / "cache", batch_size=10) as loader:
+        next(iter(loader))
+    assert "not used, as the refiner has no fingerprint" in caplog.text
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(("classes", "warned"), [(None, True), (range(10), False)])
+def test_labels_taken_for_classes_of_another_number_are_said(
+    classes: Any, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    refiner = inverter()
+    refiner.num_classes = 1000  # type: ignore[attr-defined]
+    diver.DataLoader(DIGITS, refiner=refiner, classes=classes).close()
+    assert ("10 classes, where the refiner knows 1000" in caplog.text) == warned
+
+
+def test_a_refiner_cannot_wait_for_its_own_loader() -> None:
+    loaders = []
+
+    def refiner(images: np.ndarray) -> np.ndarray:
+        next(iter(loaders[0]))
+        return invert(images)
+
+    with diver.DataLoader(DIGITS, refiner=refiner, batch_size=10) as loader:
+        loaders.append(loader)
+        with pytest.raises(RefineError, match="cannot use or close the loader that waits for it"):
+            next(iter(loader))
+        loaders.clear()

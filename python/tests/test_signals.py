@@ -340,3 +340,21 @@ def test_ctrl_c_of_a_terminal_ends_a_training() -> None:
         child.kill()
     assert child.returncode == -signal.SIGINT
     assert err.rstrip().endswith("KeyboardInterrupt") and "panicked" not in err
+
+
+def test_a_loader_is_dropped_at_once() -> None:
+    """Where its refiner is at work, the program goes on meanwhile, and waits when it ends."""
+    code, out, err = run(
+        PRELUDE
+        + """
+loader = loading(deaf)
+batches = iter(loader)
+with Interrupt(0.1):
+    next(batches)
+began = time.monotonic()
+del batches, loader
+print(time.monotonic() - began < 0.3)
+"""
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "True"

@@ -28,7 +28,10 @@ fn describe(info: &SourceInfo) -> String {
     };
     let space = match &info.value_space {
         ValueSpace::Normalized(n) => format!("normalised, mean {:?}, std {:?}", n.mean, n.std),
-        ValueSpace::Unit => "pixels".to_owned(),
+        ValueSpace::Unit => {
+            let n = &info.normalize;
+            format!("pixels, in batches normalised with mean {:?}, std {:?}", n.mean, n.std)
+        }
     };
     let mut text = format!(
         "{}\n  format   {}\n  samples  {}, {channels} x {height} x {width}\n  classes  {}\n  labels   {labels}\n  values   {space}\n",

@@ -46,7 +46,7 @@ fn constants(dataset: &str, format: &str) -> Option<Normalize> {
 /// # Errors
 /// As [`find`].
 pub(super) fn stored(path: &Path, format: &str, options: &OpenOptions) -> Result<(Normalize, Vec<String>)> {
-    let how = "set them with --mean/--std or OpenOptions::normalization if they are others";
+    let how = "give mean and std if they are others";
     Ok(match find(path, format, options)? {
         Found::Given(normalize) => (normalize, Vec::new()),
         Found::Guessed(normalize, name) => (

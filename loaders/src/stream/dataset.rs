@@ -44,6 +44,17 @@ impl Dataset {
                 })?;
             }
         }
+        if let Some(known) = refiner.and_then(Refine::num_classes)
+            && *classes == ClassMap::identity()
+            && known != info.classes
+        {
+            tracing::warn!(
+                "{}: {} classes, where the refiner knows {known}: label 0 is refined as the refiner's class 0, and so \
+                 on; give `classes`, the refiner's class for each label, if these are others",
+                info.path.display(),
+                info.classes,
+            );
+        }
         // Whoever streams or refines relies on what was assumed.
         for note in &info.notes {
             tracing::warn!("{}: {note}", info.path.display());

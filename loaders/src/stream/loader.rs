@@ -11,6 +11,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// Streams a dataset in batches, epoch after epoch. See the [crate] for an example.
@@ -160,10 +161,10 @@ impl Loader {
         self.counters.snapshot()
     }
 
-    /// Whether the caller runs on one of the loader's own threads, as a refiner does. Dropped there, the loader would
-    /// wait for itself.
-    pub fn is_own_thread(&self) -> bool {
-        self.pipeline.is_own_thread()
+    /// The loader's own threads. On one of them, where refiners are called, nobody can wait for a batch or drop the
+    /// loader: it would be waiting for itself.
+    pub fn threads(&self) -> Vec<ThreadId> {
+        self.pipeline.threads()
     }
 
     /// The batch at `next`, waited for until `deadline`; without one, for as long as it takes.

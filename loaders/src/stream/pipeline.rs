@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 /// What the threads share.
 pub(super) struct Shared {
@@ -133,10 +133,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Whether the caller runs on one of these threads, and so cannot wait for them.
-    pub(super) fn is_own_thread(&self) -> bool {
-        let caller = std::thread::current().id();
-        self.threads.iter().any(|thread| thread.thread().id() == caller)
+    /// The threads, while they run.
+    pub(super) fn threads(&self) -> Vec<ThreadId> {
+        self.threads.iter().map(|thread| thread.thread().id()).collect()
     }
 
     /// Forgets the batches that were asked for and are not begun yet.

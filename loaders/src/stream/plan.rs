@@ -111,6 +111,13 @@ impl Plan {
             let reason = format!("rank {} of {}: ranks run from 0 to world - 1", self.rank, self.world);
             return Err(Error::config("shard", reason));
         }
+        if self.samples_here() == 0 {
+            let reason = format!(
+                "{} samples leave none for rank {} of {}: take fewer ranks, or pad the epoch",
+                self.samples, self.rank, self.world
+            );
+            return Err(Error::config("shard", reason));
+        }
         if self.batches() == 0 {
             let reason = format!(
                 "{} samples on rank {} of {} make no batch of {}: lower the batch size or keep the last batch",

@@ -28,6 +28,13 @@ impl Store {
         let fingerprint = refiner.and_then(Refine::fingerprint);
         let disk = match (cache, fingerprint) {
             (Some(cache), Some(fingerprint)) => Some(cache.generation(&fingerprint)?),
+            (Some(cache), None) if refiner.is_some() => {
+                let root = cache.root().display();
+                tracing::warn!(
+                    "{root}: not used, as the refiner has no fingerprint: its images are kept in memory"
+                );
+                None
+            }
             _ => None,
         };
         Ok(Self { memory: MemoryCache::new(memory_limit), disk, failure: OnceLock::new(), height, width })

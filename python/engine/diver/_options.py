@@ -61,7 +61,17 @@ def boolean(name: str, value: object) -> bool:
 def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         wrong_type(name, value, "a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise OptionError(f"{name}: {value!r} is not text") from None
     return value
+
+
+def choice(name: str, value: object, known: tuple[str, ...]) -> str:
+    if text(name, value) not in known:
+        raise OptionError(f"{name}: {value!r} is none of {', '.join(known)}")
+    return str(value)
 
 
 def path(name: str, value: str | os.PathLike[str]) -> str:
@@ -71,6 +81,10 @@ def path(name: str, value: str | os.PathLike[str]) -> str:
         wrong_type(name, value, "a path")
     if not isinstance(given, str):
         wrong_type(name, value, "a path as text")
+    try:
+        os.fsencode(given)
+    except UnicodeEncodeError:
+        raise OptionError(f"{name}: {given!r} cannot be the name of a file") from None
     return os.path.expanduser(given)
 
 

@@ -21,14 +21,7 @@ def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
     if format == "numpy":
         if device is not None:
             raise OptionError("device: numpy arrays stay on the CPU; give format='torch', or no device")
-        import numpy
-
-        def array(tensor: _engine.Tensor) -> Any:
-            values = numpy.from_dlpack(tensor)
-            # numpy before 2.1 takes every capsule for read-only.
-            return values if values.flags.writeable else values.copy()
-
-        return array
+        return numpy_array
     try:
         import torch
         import torch.utils.dlpack
@@ -45,6 +38,15 @@ def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
     if target.type == "cpu":
         return from_dlpack
     return lambda tensor: from_dlpack(tensor).to(target)
+
+
+def numpy_array(tensor: _engine.Tensor) -> Any:
+    """A numpy array that can be written to."""
+    import numpy
+
+    values = numpy.from_dlpack(tensor)
+    # numpy before 2.1 takes every capsule for read-only.
+    return values if values.flags.writeable else values.copy()
 
 
 def like(array: Any, values: list[Any]) -> Any:

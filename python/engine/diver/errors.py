@@ -22,6 +22,10 @@ class FileError(DiverError, OSError):
         return type(self), self.args, {"filename": self.filename, "errno": self.errno}
 
 
+class MissingFileError(FileError, FileNotFoundError):
+    """There is no such file or folder."""
+
+
 class DataError(DiverError, ValueError):
     """A dataset, a sample of it or a file of weights is damaged, incomplete or of an unknown format."""
 

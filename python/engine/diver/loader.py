@@ -7,12 +7,12 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsFloat, SupportsIndex
 
 from diver import _engine, _options, _tensors
 from diver import mix as mixes
 from diver.cache import Cache
-from diver.errors import ClosedError, OptionError, OptionTypeError, StateError
+from diver.errors import ClosedError, DiverError, OptionError, OptionTypeError, StateError
 from diver.refiners import Adapter
 from diver.source import Source
 from diver.source import open as open_source
@@ -21,14 +21,25 @@ if TYPE_CHECKING:
     from diver_refiner import Refiner
 
 
+class _Details(NamedTuple):
+    """What a batch knows beside its tensors, as plain lists."""
+
+    labels: list[int]
+    indices: list[int]
+    refined: list[bool]
+
+
 class Batch(tuple[Any, Any]):
     """A batch: unpacks as ``images, targets``, and knows more by name.
 
     Both are torch tensors (numpy arrays with ``format="numpy"``) on the engine's own buffers, which stay as they are
     for as long as a tensor is on them: keep batches, or change them in place, as you like.
+
+    Code that makes a new tuple of a batch's tensors, as some trainers do to move them, gets one without the other
+    names; ask for these before, or move it with :meth:`to`.
     """
 
-    _raw: _engine.Batch | None = None
+    _raw: _engine.Batch | _Details | None = None
 
     @property
     def images(self) -> Any:
@@ -55,15 +66,28 @@ class Batch(tuple[Any, Any]):
         """Whether each sample came refined ``[B]``, bool."""
         return _tensors.like(self[0], self._details().refined)
 
-    def _details(self) -> _engine.Batch:
+    def to(self, *arguments: Any, **options: Any) -> Batch:
+        """The batch with both tensors elsewhere, or in another dtype: takes what torch's ``Tensor.to`` takes."""
+        moved = Batch(tensor.to(*arguments, **options) for tensor in self)
+        moved._raw = self._raw
+        return moved
+
+    def _details(self) -> _engine.Batch | _Details:
         if self._raw is None:
-            raise ClosedError(
-                "this batch is a copy, which has images and targets alone: ask the loader's own batch"
+            raise DiverError(
+                "this batch was made of another's tensors, and has these alone: ask the loader's own"
             )
         return self._raw
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Batch, ((self[0], self[1]),)
+        details = self._raw and _Details(self._raw.labels, self._raw.indices, self._raw.refined)
+        return _batch, (self[0], self[1], details)
+
+
+def _batch(images: Any, targets: Any, details: _engine.Batch | _Details | None) -> Batch:
+    batch = Batch((images, targets))
+    batch._raw = details
+    return batch
 
 
 class DataLoader:
@@ -89,7 +113,7 @@ class DataLoader:
         drop_last: Whether a last, smaller batch is left out.
         seed: The seed of order and mix. It does not touch refined images.
         rank: This process among ``world_size``; by default what the environment says (``RANK`` and ``WORLD_SIZE``, as
-            torchrun sets them), else 0 of 1.
+            torchrun sets them), else 0 of 1. Give the loader of your test images ``rank=0, world_size=1``.
         world_size: Number of processes that share an epoch.
         uneven: Where samples do not divide among ranks: ``"drop"`` the last ones, ``"pad"`` with the first ones, or
             ``"partial"``, where the last ranks have one sample less.
@@ -141,13 +165,13 @@ class DataLoader:
         options: dict[str, Any] = {
             "classes": None if classes is None else _options.integers("classes", classes),
             "mix": _mix(mix),
-            "on_miss": _options.text("on_miss", on_miss),
+            "on_miss": _options.choice("on_miss", on_miss, ("wait", "raw")),
             "batch_size": _options.integer("batch_size", batch_size, least=1),
             "shuffle": _options.boolean("shuffle", shuffle),
             "drop_last": _options.boolean("drop_last", drop_last),
             "seed": _options.integer("seed", seed, most=_options.SEED),
             "shard": _shard(rank, world_size),
-            "uneven": _options.text("uneven", uneven),
+            "uneven": _options.choice("uneven", uneven, ("drop", "pad", "partial")),
             "image_size": None if image_size is None else _options.size("image_size", image_size),
             "temperature": _options.number("temperature", temperature),
             "memory_limit": _options.integer("memory_limit", memory_limit),
@@ -200,8 +224,12 @@ class DataLoader:
         self._turn += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: at the batch that comes next. A few numbers, the same as a Rust loader's state in
-        JSON."""
+        """Where the loader stands: after the batch that was taken last. A few numbers, the same as the JSON of a Rust
+        loader's state.
+
+        In an epoch that was left by ``break``, that is in this epoch, and who loads the state goes on with the rest of
+        it; call :meth:`set_epoch` with the next one before, if the epoch is meant to be over.
+        """
         state: dict[str, Any] = json.loads(self._engine.state())
         return state
 
@@ -222,8 +250,8 @@ class DataLoader:
         self._turn += 1
 
     def stats(self) -> dict[str, int | float]:
-        """Counts since the loader was made: ``batches``, ``samples``, ``memory_hits``, ``disk_hits``, ``misses`` (what
-        was refined now), ``raw_fallbacks``, ``refine_seconds``, ``wait_seconds``."""
+        """Counts since the loader was made, batches made ahead included: ``batches``, ``samples``, ``memory_hits``,
+        ``disk_hits``, ``misses`` (what was refined now), ``raw_fallbacks``, ``refine_seconds``, ``wait_seconds``."""
         stats: dict[str, int | float] = json.loads(self._engine.stats())
         return stats
 
@@ -244,7 +272,8 @@ class DataLoader:
 
     def close(self) -> None:
         """Ends the loader's threads and waits for them; a refinement under way ends within one step. What was refined
-        stays in the cache. Happens by itself when the loader is dropped and when the program ends."""
+        stays in the cache. Happens by itself when the loader is dropped and when the program ends; a loader whose own
+        refiner refers to it is not dropped before, and is better closed by hand."""
         self._engine.close()
         if self._own_refiner is not None:
             self._own_refiner.close()
@@ -281,9 +310,7 @@ class _Epoch(Iterator[Batch]):
             self._over = True
             raise StopIteration
         tensor = self._tensor
-        batch = Batch((tensor(raw.images), tensor(raw.targets)))
-        batch._raw = raw
-        return batch
+        return _batch(tensor(raw.images), tensor(raw.targets), raw)
 
 
 def _mix(mix: mixes.Mix | SupportsFloat | None) -> _engine.Mix | None:
@@ -298,14 +325,16 @@ def _shard(rank: SupportsIndex | None, world_size: SupportsIndex | None) -> tupl
     if (rank is None) != (world_size is None):
         raise OptionError("rank and world_size go together: give both, or neither")
     if rank is None or world_size is None:
-        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        named = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
+        if not named or named == {"WORLD_SIZE": "1"}:
             return 0, 1
         try:
-            rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        except ValueError:
+            rank, world_size = int(named["RANK"]), int(named["WORLD_SIZE"])
+        except (KeyError, ValueError):
+            there = " ".join(f"{name}={value!r}" for name, value in named.items())
             raise OptionError(
-                f"rank: RANK={os.environ['RANK']!r} and WORLD_SIZE={os.environ['WORLD_SIZE']!r} in the environment "
-                "are not numbers; give rank and world_size"
+                f"rank: the environment has {there}, where RANK and WORLD_SIZE, two numbers, are expected; give rank "
+                "and world_size"
             ) from None
     world = _options.integer("world_size", world_size, least=1)
     here = _options.integer("rank", rank)

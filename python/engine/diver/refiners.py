@@ -1,7 +1,8 @@
 """Anything callable as a refiner.
 
 A refiner is called as ``refiner(images)``, ``refiner(images, labels)`` or ``refiner(images, labels, keys)``, by how
-many arguments it requires; a parameter with one of the names below gets what it is named after:
+many arguments it requires (of a torch module, its ``forward``); a parameter with one of the names below gets what it is
+named after:
 
 - ``images``: float32 ``[B, 3, H, W]``, pixels in [0, 1], a numpy array of its own to write on;
 - ``labels``: int64 ``[B]``, the refiner's class for each image;
@@ -32,7 +33,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from diver import _engine, _options
+from diver import _engine, _options, _tensors
 from diver.errors import OptionError, OptionTypeError, RefineError
 
 if TYPE_CHECKING:
@@ -40,16 +41,17 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-#: What a refiner may require by position, and what it may ask for by name.
-_POSITIONAL = ("images", "labels", "keys")
-_KEYWORDS = ("labels", "keys", "cancel", "progress")
+#: What a refiner may be given; the first three also by position.
+_NAMES = ("images", "labels", "keys", "cancel", "progress")
+_CALLED = "it is called with images, or (images, labels), or (images, labels, keys); `cancel` and `progress` by name"
 
 
 def check(
     refiner: Callable[..., Any], *, side: SupportsIndex = 16, classes: Iterable[SupportsIndex] = (0, 1)
 ) -> None:
     """Runs the suite that every refiner has to pass, the engine's own ones too: equal batches give equal bytes, an
-    image does not depend on its batch (by one grey level at most), cancelling ends a call and leaves nothing behind.
+    image does not depend on its batch (by one grey level at most), its fingerprint does not change, and a cancelled
+    call leaves nothing behind.
 
     Args:
         refiner: What is to be checked.
@@ -62,7 +64,7 @@ def check(
     known = _options.integers("classes", classes)
     if len(known) < 2:
         raise OptionError("classes: two known classes are needed")
-    _engine.check_refiner(Adapter(refiner), _options.integer("side", side, least=1), known)
+    _engine.check_refiner(Adapter(refiner), _options.integer("side", side, least=1, most=4096), known)
 
 
 class Adapter:
@@ -74,18 +76,22 @@ class Adapter:
                 f"refiner: a folder, a diver.Refiner or a callable is expected, not {type(refiner).__name__}"
             )
         self._refiner = refiner
-        self._positional, self._keywords = _signature(refiner)
-        self.fingerprint = _fingerprint(getattr(refiner, "fingerprint", None))
+        self._positional, self._named = _signature(refiner)
+        _fingerprint(getattr(refiner, "fingerprint", None))  # Refused now, if it is none.
         self.preferred_batch = _options.integer(
             "refiner.preferred_batch", getattr(refiner, "preferred_batch", 32), least=1
         )
         count = getattr(refiner, "num_classes", None)
         self.num_classes = None if count is None else _options.integer("refiner.num_classes", count, least=1)
 
+    @property
+    def fingerprint(self) -> str | None:
+        """The refiner's fingerprint as a JSON object."""
+        return _fingerprint(getattr(self._refiner, "fingerprint", None))
+
     def refine(
         self,
-        pixels: bytes,
-        shape: tuple[int, int, int, int],
+        pixels: _engine.Tensor,
         labels: list[int],
         keys: list[bytes],
         cancel: _engine.CancelToken,
@@ -94,51 +100,58 @@ class Adapter:
         import numpy
 
         given: dict[str, Any] = {
-            "images": numpy.frombuffer(pixels, dtype=numpy.float32).reshape(shape).copy(),
+            "images": _tensors.numpy_array(pixels),
             "labels": numpy.array(labels, dtype=numpy.int64),
             "keys": tuple(keys),
             "cancel": cancel,
             "progress": progress,
         }
         refined = self._refiner(
-            *(given[name] for name in _POSITIONAL[: self._positional]),
-            **{name: given[name] for name in self._keywords},
+            *(given[name] for name in self._positional),
+            **{name: given[value] for name, value in self._named.items()},
         )
-        return _image_bytes(refined, shape[0])
+        return _image_bytes(refined, pixels.shape[0])
 
 
-def _signature(refiner: Callable[..., Any]) -> tuple[int, list[str]]:
-    """How many arguments to pass by position, and which by name."""
+def _signature(refiner: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
+    """What to pass by position, and what to pass by which name.
+
+    A parameter whose name diver knows gets what the name says; the required others get what is left of images,
+    labels and keys, in this order.
+    """
     import inspect
 
+    # A torch module takes anything, and passes it on to `forward`.
+    described = getattr(refiner, "forward", refiner)
     try:
-        parameters = inspect.signature(refiner).parameters.values()
+        parameters = inspect.signature(described).parameters.values()
     except (TypeError, ValueError):
-        return 1, []  # Written in C, and says nothing of itself.
-    by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    by_name = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    passed = 1
-    for place, parameter in list(zip(_POSITIONAL, by_position, strict=False))[1:]:
-        # A name that diver knows says more than its place: `(images, keys)` is to get keys, not labels.
-        misplaced = parameter.name in by_name and parameter.name in _KEYWORDS and parameter.name != place
-        if misplaced or parameter.default is not parameter.empty:
-            break
-        passed += 1
-    else:
-        passed = len(_POSITIONAL) if takes_any else passed
-    taken = {p.name for p in by_position[:passed]}
-    keywords = [name for name in _KEYWORDS if name in by_name and name not in taken]
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
-    unknown = [name for name in required if name not in taken and name not in keywords]
-    if unknown or not (by_position or takes_any):
-        refused = f"it requires `{unknown[0]}`" if unknown else "it takes no images"
-        raise OptionError(
-            f"refiner: {refused}; it is called as (images), (images, labels) or (images, labels, keys), and with "
-            "`cancel` and `progress` by name"
-        )
-    return passed, keywords
+        return ["images"], {}  # Written in C, and says nothing of itself.
+    fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    known = {p.name for p in fixed if p.kind is not p.POSITIONAL_ONLY and p.name in _NAMES}
+    places = iter([name for name in _NAMES[:3] if name not in known])
+    positional: list[str] = []
+    named: dict[str, str] = {}
+    for p in fixed:
+        if p.name in known:
+            named[p.name] = p.name
+        elif p.default is p.empty:
+            value = None if p.kind is p.KEYWORD_ONLY else next(places, None)
+            if value is None:
+                raise OptionError(f"refiner: it requires `{p.name}`; {_CALLED}")
+            if p.kind is p.POSITIONAL_ONLY:
+                positional.append(value)
+            else:
+                named[p.name] = value
+    if "images" not in (*positional, *named.values()):
+        first = next((p for p in fixed if p.kind is not p.KEYWORD_ONLY and p.name not in known), None)
+        if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD:
+            named[first.name] = "images"
+        elif first is not None or (not known and any(p.kind is p.VAR_POSITIONAL for p in parameters)):
+            positional.insert(0, "images")
+        else:
+            raise OptionError(f"refiner: it takes no images; {_CALLED}")
+    return positional, named
 
 
 def _fingerprint(value: object) -> str | None:
@@ -153,7 +166,7 @@ def _fingerprint(value: object) -> str | None:
         value = {"refiner": "python", "fingerprint": value}
     try:
         return json.dumps(dict(value), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise OptionError(f"refiner.fingerprint: not like JSON: {error}") from error
 
 

@@ -3,7 +3,7 @@
 use crate::refiner::PyRefine;
 use diver_loaders::refine::{Progress, RawBatch, conformance};
 use diver_loaders::{CancelToken, Conditioning, Refine, Result, RgbImage};
-use diver_python::wait;
+use diver_python::wait::{self, AtExit};
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 
@@ -19,7 +19,7 @@ pub fn check_refiner(
     let mut refiner = Stoppable { refiner: PyRefine::new(adapter)?, stop: stop.clone() };
     let conditionings: Vec<_> = classes.into_iter().map(Conditioning::Class).collect();
     let check = move || conformance::try_check(&mut refiner, side, &conditionings);
-    wait::on_python_thread(py, "diver-check", &stop, check)?.map_err(PyAssertionError::new_err)
+    wait::on_thread(py, "diver-check", AtExit::Wait, &stop, check)?.map_err(PyAssertionError::new_err)
 }
 
 /// Refuses calls once it was stopped, which ends the suite.
@@ -30,11 +30,16 @@ struct Stoppable {
 
 impl Refine for Stoppable {
     fn fingerprint(&self) -> Option<serde_json::Value> {
-        self.refiner.fingerprint()
+        // As it is now: the suite asks whether it changes.
+        self.refiner.read_fingerprint().ok().flatten()
     }
 
     fn preferred_batch(&self) -> usize {
         self.refiner.preferred_batch()
+    }
+
+    fn num_classes(&self) -> Option<usize> {
+        self.refiner.num_classes()
     }
 
     fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {

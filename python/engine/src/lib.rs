@@ -42,9 +42,9 @@ mod _engine {
     use pyo3::prelude::*;
 
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-        // Fails if the process logs already, which is as well.
-        let _ = pyo3_log::try_init();
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Levels are asked for each time, as programs change them. Fails if this library logs already, which is as well.
+        let _ = pyo3_log::Logger::new(module.py(), pyo3_log::Caching::Loggers)?.install();
         Ok(())
     }
 }

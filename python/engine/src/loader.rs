@@ -7,11 +7,12 @@ use crate::refiner::PyRefine;
 use crate::source::Source;
 use diver_loaders::{CancelToken, ClassMap, Loader as Engine, OnMiss, Uneven};
 use diver_python::errors::{Class, to_python};
-use diver_python::wait::{self, SLICE};
+use diver_python::wait::{self, AtExit, SLICE};
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Poll;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 /// A loader with its threads. It belongs to the process that made it.
@@ -21,6 +22,7 @@ pub struct Loader {
     /// Set before the engine is taken away, so that a `next` that waits for a batch gives up.
     closed: AtomicBool,
     process: u32,
+    threads: Vec<ThreadId>,
     batches: usize,
 }
 
@@ -47,7 +49,7 @@ impl Loader {
         shard: (usize, usize),
         uneven: &str,
         image_size: Option<(usize, usize)>,
-        temperature: f32,
+        temperature: f64,
         memory_limit: usize,
         threads: usize,
         prefetch: usize,
@@ -55,6 +57,10 @@ impl Loader {
         let unknown = |option: &str, value: &str, known: &str| {
             Class::Option.error(py, format!("{option}: `{value}` is none of {known}"))
         };
+        if temperature > f64::from(f32::MAX) || temperature < f64::from(f32::MIN_POSITIVE) {
+            let reason = format!("temperature: {temperature} is not above 0, or too far from 1 for float32");
+            return Err(Class::Option.error(py, reason));
+        }
         let mut builder = Engine::builder(Arc::clone(&source.0))
             .on_miss(match on_miss {
                 "wait" => OnMiss::Wait,
@@ -72,7 +78,7 @@ impl Loader {
             .drop_last(drop_last)
             .seed(seed)
             .shard(shard.0, shard.1)
-            .temperature(temperature)
+            .temperature(temperature as f32)
             .memory_limit(memory_limit)
             .threads(threads)
             .prefetch(prefetch);
@@ -92,10 +98,13 @@ impl Loader {
             builder = builder.image_size(height, width);
         }
         // A cache with many parts takes a while to open.
-        let engine = wait::on_thread(py, "diver-build", &CancelToken::new(), move || builder.build())?
-            .map_err(|error| to_python(py, &error))?;
+        let engine = wait::on_thread(py, "diver-build", AtExit::Abandon, &CancelToken::new(), move || {
+            builder.build()
+        })?
+        .map_err(|error| to_python(py, &error))?;
         Ok(Self {
             batches: engine.len(),
+            threads: engine.threads(),
             engine: Mutex::new(Some(engine)),
             closed: AtomicBool::new(false),
             process: std::process::id(),
@@ -122,6 +131,7 @@ impl Loader {
     /// The next batch of `epoch`; none once the loader stands in another.
     fn next_batch(&self, py: Python<'_>, epoch: u64) -> PyResult<Option<Batch>> {
         self.check(py)?;
+        self.check_thread(py)?;
         let mut polled = self.poll_at_once(epoch);
         loop {
             match polled {
@@ -147,7 +157,9 @@ impl Loader {
 
     /// Goes to where the loader stood that `state`, JSON, was taken from.
     fn load_state(&self, py: Python<'_>, state: &str) -> PyResult<()> {
-        let state = serde_json::from_str(state)
+        // By way of a value, whose errors do not speak of lines and columns.
+        let state = serde_json::from_str::<serde_json::Value>(state)
+            .and_then(serde_json::from_value)
             .map_err(|error| Class::State.error(py, format!("not a loader state: {error}")))?;
         self.with(py, |engine| engine.load_state(&state))?.map_err(|error| to_python(py, &error))
     }
@@ -163,13 +175,11 @@ impl Loader {
         if self.is_foreign() {
             return Ok(());
         }
-        if py.detach(|| self.lock().as_ref().is_some_and(Engine::is_own_thread)) {
-            return Err(Class::Closed.error(py, "a refiner cannot close the loader that waits for it"));
-        }
+        self.check_thread(py)?;
         self.closed.store(true, Ordering::Release);
         let Some(engine) = py.detach(|| self.lock().take()) else { return Ok(()) };
         // Its refiner may be in the middle of a step, which may be a long one if it is written in Python.
-        wait::on_python_thread(py, "diver-close", &CancelToken::new(), move || drop(engine))
+        wait::on_thread(py, "diver-close", AtExit::Wait, &CancelToken::new(), move || drop(engine))
     }
 
     /// Whether the loader was closed.
@@ -205,6 +215,14 @@ impl Loader {
         Ok(())
     }
 
+    /// A refiner that waits for the loader that waits for it would wait forever.
+    fn check_thread(&self, py: Python<'_>) -> PyResult<()> {
+        if self.threads.contains(&std::thread::current().id()) {
+            return Err(Class::Closed.error(py, "a refiner cannot use or close the loader that waits for it"));
+        }
+        Ok(())
+    }
+
     /// What a batch that is ready costs must be little: it is looked for without letting the interpreter go.
     fn poll_at_once(&self, epoch: u64) -> Poll<Option<diver_loaders::Result<diver_loaders::Batch>>> {
         let mut engine = match self.engine.try_lock() {
@@ -232,18 +250,14 @@ impl Drop for Loader {
             // The threads to wait for are the parent's.
             std::mem::forget(engine);
         } else if let Some(engine) = engine {
-            // Garbage is collected on any thread, the refining one too, which cannot wait for itself.
-            if engine.is_own_thread() {
-                std::thread::spawn(move || drop(engine));
-                return;
-            }
-            // The refining thread may want the interpreter to come to its end.
+            // Not here: a refiner may be in the middle of a step, and garbage is collected on any thread, the refining
+            // one too. Without an interpreter the process ends, and its threads with it.
             let mut engine = Some(engine);
             Python::try_attach(|py| {
                 let engine = engine.take();
-                py.detach(move || drop(engine));
+                // Where no thread can be started, the engine has been dropped.
+                wait::in_background(py, "diver-close", move || drop(engine))
             });
-            // Without an interpreter the process ends, and its threads with it.
             std::mem::forget(engine);
         }
     }

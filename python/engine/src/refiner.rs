@@ -4,12 +4,14 @@ use crossbeam::channel::{Sender, unbounded};
 use diver_loaders::refine::{Progress as Hears, RawBatch};
 use diver_loaders::{Conditioning, Error, Refine, Result, RgbImage};
 use diver_python::errors::{Class, Raised};
+use diver_python::tensor::Tensor;
+use dlpark::ffi::{DLDataType, DLDevice};
 use pyo3::ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use serde_json::Value;
 use std::cell::RefCell;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Asks a running refinement to stop.
 #[pyclass(frozen, module = "diver._engine")]
@@ -40,7 +42,12 @@ pub struct Progress(Mutex<Option<Sender<(usize, usize)>>>);
 #[pymethods]
 impl Progress {
     /// `done` of `total` steps are done.
-    fn __call__(&self, py: Python<'_>, done: usize, total: usize) -> PyResult<()> {
+    fn __call__(&self, py: Python<'_>, done: &Bound<'_, PyAny>, total: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (Ok(done), Ok(total)) = (done.extract::<usize>(), total.extract::<usize>()) else {
+            let message =
+                format!("progress: {done} of {total} is given, two integers from 0 on are expected");
+            return Err(Class::Option.error(py, message));
+        };
         if done > total {
             return Err(Class::Option.error(py, format!("progress: {done} of {total} steps cannot be done")));
         }
@@ -88,18 +95,17 @@ impl PyRefine {
     }
 
     pub fn new(adapter: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = adapter.py();
-        let fingerprint: Option<String> = adapter.getattr("fingerprint")?.extract()?;
-        let fingerprint = fingerprint
-            .map(|json| serde_json::from_str(&json))
-            .transpose()
-            .map_err(|error| Class::Option.error(py, format!("fingerprint: {error}")))?;
         Ok(Self {
-            fingerprint,
+            fingerprint: fingerprint_of(adapter)?,
             preferred_batch: adapter.getattr("preferred_batch")?.extract()?,
             num_classes: adapter.getattr("num_classes")?.extract()?,
             adapter: adapter.clone().unbind(),
         })
+    }
+
+    /// The fingerprint that the object has now.
+    pub fn read_fingerprint(&self) -> PyResult<Option<Value>> {
+        Python::attach(|py| fingerprint_of(self.adapter.bind(py)))
     }
 
     fn label(&self, conditioning: &Conditioning) -> Result<i64> {
@@ -117,6 +123,7 @@ impl PyRefine {
         }
     }
 
+    /// The bytes of the refined images, `[B, 3, height, width]`, with height and width.
     fn call(
         &self,
         py: Python<'_>,
@@ -124,27 +131,38 @@ impl PyRefine {
         labels: &[i64],
         cancel: &diver_loaders::CancelToken,
         progress: &Py<Progress>,
-    ) -> PyResult<Vec<RgbImage>> {
-        let pixels: Vec<u8> = batch.pixels.iter().flat_map(|value| value.to_ne_bytes()).collect();
+    ) -> PyResult<(Vec<u8>, usize, usize)> {
+        let mut pixels = batch.pixels.to_vec();
+        let data = pixels.as_mut_ptr().cast();
+        let shape = [batch.len(), 3, batch.height, batch.width].map(|side| side as i64).to_vec();
+        // SAFETY: as many values as the shape says (`RawBatch::new`), on the heap, which do not move when the vector
+        // does; nothing else refers to them.
+        let pixels =
+            unsafe { Tensor::new(data, DLDataType::of::<f32>(), DLDevice::CPU, shape, Arc::new(pixels)) };
         let keys = PyList::new(py, batch.keys.iter().map(|key| PyBytes::new(py, key.content.as_bytes())))?;
-        let arguments = (
-            PyBytes::new(py, &pixels),
-            (batch.len(), 3, batch.height, batch.width),
-            labels,
-            keys,
-            CancelToken(cancel.clone()),
-            progress,
-        );
+        let arguments = (pixels, labels, keys, CancelToken(cancel.clone()), progress);
         let answer = self.adapter.bind(py).call_method1("refine", arguments)?;
         let (bytes, height, width): (Bound<'_, PyBytes>, usize, usize) = answer.extract()?;
-        // The adapter has checked the shape, `[B, 3, height, width]`.
-        let area = height * width;
-        let images = bytes.as_bytes().chunks_exact(3 * area).map(|planar| {
-            let interleaved = (0..area).flat_map(|at| [planar[at], planar[area + at], planar[2 * area + at]]);
-            RgbImage::new(width, height, interleaved.collect())
-        });
-        images.collect::<Result<_>>().map_err(|error| Class::Refine.error(py, error.to_string()))
+        Ok((bytes.as_bytes().to_vec(), height, width))
     }
+}
+
+fn fingerprint_of(adapter: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
+    let json: Option<String> = adapter.getattr("fingerprint")?.extract()?;
+    json.map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|error| Class::Option.error(adapter.py(), format!("fingerprint: {error}")))
+}
+
+/// Images from planar bytes, `[B, 3, height, width]`.
+fn images(bytes: &[u8], height: usize, width: usize) -> Result<Vec<RgbImage>> {
+    let area = height * width;
+    let image = |planar: &[u8]| {
+        let interleaved = (0..area).flat_map(|at| [planar[at], planar[area + at], planar[2 * area + at]]);
+        RgbImage::new(width, height, interleaved.collect())
+    };
+    // The adapter has checked the shape: no image is empty.
+    bytes.chunks_exact((3 * area).max(1)).map(image).collect()
 }
 
 impl Refine for PyRefine {
@@ -154,6 +172,10 @@ impl Refine for PyRefine {
 
     fn preferred_batch(&self) -> usize {
         self.preferred_batch
+    }
+
+    fn num_classes(&self) -> Option<usize> {
+        self.num_classes
     }
 
     fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
@@ -175,15 +197,16 @@ impl Refine for PyRefine {
             Python::try_attach(|py| {
                 ThreadState::keep(py);
                 let progress = Py::new(py, Progress(Mutex::new(Some(sender))))?;
-                let images = self.call(py, batch, &labels, cancel, &progress);
+                let refined = self.call(py, batch, &labels, cancel, &progress);
                 progress.get().0.lock().unwrap_or_else(PoisonError::into_inner).take();
-                images
+                refined
             })
         });
         // Whatever came of it: a refiner may notice late, or by way of an exception.
         cancel.check()?;
         match result {
-            Some(images) => images.map_err(|error| Error::refine(Raised(error))),
+            Some(Ok((bytes, height, width))) => images(&bytes, height, width),
+            Some(Err(error)) => Err(Error::refine(Raised(error))),
             // No interpreter any more: the process ends.
             None => Err(Error::Cancelled),
         }

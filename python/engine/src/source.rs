@@ -2,7 +2,7 @@
 
 use diver_loaders::{CancelToken, Error, Normalize, OpenOptions, StoredPixels};
 use diver_python::errors::{Class, to_python};
-use diver_python::wait;
+use diver_python::wait::{self, AtExit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::path::{Path, PathBuf};
@@ -82,6 +82,6 @@ pub fn open(
         }
         options.open(&path)
     };
-    let source = wait::on_thread(py, "diver-open", &CancelToken::new(), open)?;
+    let source = wait::on_thread(py, "diver-open", AtExit::Abandon, &CancelToken::new(), open)?;
     source.map(|source| Source(source.into())).map_err(|error| to_python(py, &error))
 }

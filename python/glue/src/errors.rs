@@ -13,6 +13,8 @@ use std::fmt;
 pub enum Class {
     /// The operating system refused a file operation.
     File,
+    /// There is no such file.
+    MissingFile,
     /// A dataset or a file of weights is damaged or unknown.
     Data,
     /// An option or argument has a value that it cannot have.
@@ -31,6 +33,7 @@ impl Class {
     fn name(self) -> &'static str {
         match self {
             Self::File => "FileError",
+            Self::MissingFile => "MissingFileError",
             Self::Data => "DataError",
             Self::Option => "OptionError",
             Self::State => "StateError",
@@ -65,13 +68,18 @@ impl fmt::Display for Raised {
     /// Those of diver speak for themselves; of others, the class is part of what they say.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Python::attach(|py| {
-            let base = py.import("diver.errors").and_then(|module| module.getattr("DiverError"));
-            match base.and_then(|base| self.0.value(py).is_instance(&base)) {
-                Ok(true) => write!(f, "{}", self.0.value(py)),
-                _ => write!(f, "{}", self.0),
+            if is_a(py, &self.0, "DiverError") {
+                write!(f, "{}", self.0.value(py))
+            } else {
+                write!(f, "{}", self.0)
             }
         })
     }
+}
+
+fn is_a(py: Python<'_>, raised: &PyErr, class: &str) -> bool {
+    let class = py.import("diver.errors").and_then(|module| module.getattr(class));
+    class.and_then(|class| raised.value(py).is_instance(&class)).unwrap_or(false)
 }
 
 impl std::error::Error for Raised {}
@@ -79,6 +87,7 @@ impl std::error::Error for Raised {}
 /// The exception for an error of the engine. One that began as a Python exception has it as its cause.
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Class::MissingFile,
         Error::Io { .. } => Class::File,
         Error::Format { .. } | Error::Field { .. } | Error::Sample { .. } => Class::Data,
         Error::Config { .. } => Class::Option,
@@ -88,11 +97,15 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Shared(shared) => return to_python(py, shared),
         _ => Class::Internal,
     };
-    let exception = class.error(py, error.to_string());
-    if let Error::Refine(source) = error {
-        let cause = source.downcast_ref::<Raised>().map(|cause| cause.0.clone_ref(py));
-        exception.set_cause(py, cause);
+    let raised = match error {
+        Error::Refine(source) => source.downcast_ref::<Raised>().map(|raised| &raised.0),
+        _ => None,
+    };
+    if let Some(raised) = raised.filter(|raised| is_a(py, raised, "RefineError")) {
+        return raised.clone_ref(py);
     }
+    let exception = class.error(py, error.to_string());
+    exception.set_cause(py, raised.map(|raised| raised.clone_ref(py)));
     if let Error::Io { path, source, .. } = error {
         // As of Python's own OSError. A message alone is no less of an error.
         let _ = exception.value(py).setattr("filename", path.as_os_str());

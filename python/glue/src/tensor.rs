@@ -121,8 +121,11 @@ impl fmt::Debug for Tensor {
 
 /// A dense f32 tensor that came from Python.
 pub struct Input {
-    tensor: ImportedDlpack,
+    data: *const f32,
+    device: DLDevice,
     shape: Vec<usize>,
+    /// Keeps the memory.
+    _tensor: ImportedDlpack,
 }
 
 impl Input {
@@ -147,7 +150,9 @@ impl Input {
         }
         let shape = view.shape().iter().map(|n| usize::try_from(*n));
         let shape = shape.collect::<Result<_, _>>().map_err(|error| refused(error.to_string()))?;
-        Ok(Self { tensor, shape })
+        // SAFETY: a producer's offset lies within its allocation.
+        let data = unsafe { view.offset_data_ptr::<f32>() }.map_err(|error| refused(error.to_string()))?;
+        Ok(Self { data, device: view.device(), shape, _tensor: tensor })
     }
 
     /// The shape, outermost dimension first.
@@ -157,15 +162,12 @@ impl Input {
 
     /// The device that the values are on.
     pub fn device(&self) -> DLDevice {
-        // Validated when it was made.
-        self.tensor.validate().map_or(DLDevice::CPU, |view| view.device())
+        self.device
     }
 
-    /// The first of the values, which stay as long as `self`; they may be on another device.
+    /// The first of the values, aligned. They stay as long as `self`, and may be on another device.
     pub fn as_ptr(&self) -> *const f32 {
-        let view = self.tensor.validate();
-        // SAFETY: a producer's offset lies within its allocation.
-        view.ok().and_then(|view| unsafe { view.offset_data_ptr::<f32>() }.ok()).unwrap_or(std::ptr::null())
+        self.data
     }
 }
 

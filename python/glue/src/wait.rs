@@ -1,12 +1,12 @@
 //! Waiting for another thread with an eye on the interpreter.
 
 use crate::errors::Class;
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
 use diver_loaders::CancelToken;
 use pyo3::prelude::*;
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a wait may last before signals are looked at: Ctrl-C is answered within 0.3 s with room to spare.
 pub const SLICE: Duration = Duration::from_millis(50);
@@ -28,47 +28,49 @@ pub fn receive<T: Send>(py: Python<'_>, results: &Receiver<T>, cancel: &CancelTo
     }
 }
 
+/// Whether [`join`] waits for a thread to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtExit {
+    /// Yes: it calls into Python, and an interpreter must not end under it.
+    Wait,
+    /// For a second: it may log a message, and it may hang for good on a file system.
+    Abandon,
+}
+
 /// Does `work` on a thread of its own, so that Ctrl-C is answered meanwhile. It then goes on in the background until
-/// it looks at `cancel` or is done, and its result is dropped. `work` must not need the interpreter: the thread ends
-/// with the process, wherever it is.
+/// it looks at `cancel` or is done, and its result is dropped.
 ///
 /// # Errors
 /// The signal handler's exception; an internal error if the thread cannot be started or panics.
 pub fn on_thread<T: Send + 'static>(
     py: Python<'_>,
     name: &str,
+    at_exit: AtExit,
     cancel: &CancelToken,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> PyResult<T> {
     let (sender, results) = bounded(1);
-    start(py, name, move || {
+    let ended = start(py, name, move || {
         // Nobody listens after Ctrl-C.
         let _ = sender.send(work());
     })?;
-    receive(py, &results, cancel)
-}
-
-/// As [`on_thread`], for `work` that may need the interpreter: [`join`] waits for what Ctrl-C has left of it.
-///
-/// # Errors
-/// As for [`on_thread`].
-pub fn on_python_thread<T: Send + 'static>(
-    py: Python<'_>,
-    name: &str,
-    cancel: &CancelToken,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> PyResult<T> {
-    let (alive, ended) = bounded::<Infallible>(0);
-    let process = std::process::id();
-    let result = on_thread(py, name, cancel, move || {
-        let result = work();
-        drop(alive);
-        result
-    });
+    let result = receive(py, &results, cancel);
     if result.is_err() {
-        left().push(Left { ended, process });
+        left().push(Left { ended, at_exit, process: std::process::id() });
     }
     result
+}
+
+/// Does `work` on a thread of its own that nobody waits for but [`join`].
+///
+/// # Errors
+/// An internal error if the thread cannot be started; the work is dropped then.
+pub fn in_background(py: Python<'_>, name: &str, work: impl FnOnce() + Send + 'static) -> PyResult<()> {
+    let ended = start(py, name, work)?;
+    let mut left = left();
+    left.retain(|left| !left.has_ended());
+    left.push(Left { ended, at_exit: AtExit::Wait, process: std::process::id() });
+    Ok(())
 }
 
 /// Waits for the threads that Ctrl-C has left at work: an interpreter must not end under them.
@@ -78,13 +80,18 @@ pub fn on_python_thread<T: Send + 'static>(
 pub fn join(py: Python<'_>) -> PyResult<()> {
     // Not taken from the list before they have ended. A forked child has none of its parent's threads.
     let is_ours = |left: &&Left| left.process == std::process::id();
-    let waiting: Vec<_> = left().iter().filter(is_ours).map(|left| left.ended.clone()).collect();
-    for ended in waiting {
+    let waiting: Vec<_> =
+        left().iter().filter(is_ours).map(|left| (left.ended.clone(), left.at_exit)).collect();
+    for (ended, at_exit) in waiting {
+        let began = Instant::now();
         while matches!(py.detach(|| ended.recv_timeout(SLICE)), Err(RecvTimeoutError::Timeout)) {
             py.check_signals()?;
+            if at_exit == AtExit::Abandon && began.elapsed() > Duration::from_secs(1) {
+                break;
+            }
         }
     }
-    left().clear();
+    left().retain(|left| !left.has_ended());
     Ok(())
 }
 
@@ -92,7 +99,14 @@ pub fn join(py: Python<'_>) -> PyResult<()> {
 struct Left {
     /// Disconnected once its work is done.
     ended: Receiver<Infallible>,
+    at_exit: AtExit,
     process: u32,
+}
+
+impl Left {
+    fn has_ended(&self) -> bool {
+        self.process != std::process::id() || matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected))
+    }
 }
 
 /// Locked only with the interpreter held, as whoever forks does: so it is not locked in a forked child for good.
@@ -101,7 +115,16 @@ fn left() -> MutexGuard<'static, Vec<Left>> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn start(py: Python<'_>, name: &str, body: impl FnOnce() + Send + 'static) -> PyResult<()> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    thread.map(drop).map_err(|error| Class::Internal.error(py, format!("cannot start a thread: {error}")))
+/// Starts a thread; the channel that is returned disconnects when it has ended.
+fn start(py: Python<'_>, name: &str, body: impl FnOnce() + Send + 'static) -> PyResult<Receiver<Infallible>> {
+    let (alive, ended) = bounded::<Infallible>(0);
+    let body = move || {
+        body();
+        drop(alive);
+    };
+    // Without the interpreter: where it fails, the body is dropped, which may mean to wait for threads that need it.
+    let thread = py.detach(|| std::thread::Builder::new().name(name.to_owned()).spawn(body));
+    thread
+        .map(|_| ended)
+        .map_err(|error| Class::Internal.error(py, format!("cannot start a thread: {error}")))
 }

@@ -47,7 +47,8 @@ def floats(name: str, value: TensorLike, shape: tuple[int | str, ...], device: t
         raise OptionError(f"{name}: a shape {sides} was given, [{expected}] is expected")
     if tensor.layout != torch.strided or tensor.is_meta:
         raise OptionError(f"{name}: a dense tensor with values is expected")
-    tensor = tensor.detach().to(device=device, dtype=torch.float32).resolve_neg().contiguous()
+    # A copy in any case: the caller may change its tensor while the extension's thread is still at work.
+    tensor = tensor.detach().to(device=device, dtype=torch.float32, copy=True).resolve_neg().contiguous()
     if tensor.is_cuda:
         # The extension's thread computes on a stream of its own.
         torch.cuda.synchronize(tensor.device)
@@ -61,9 +62,13 @@ def images(name: str, value: TensorLike, device: torch.device) -> torch.Tensor:
         outside = ~((tensor >= 0) & (tensor <= 1))
         image = int(outside.flatten(1).any(1).nonzero()[0, 0])
         found = float(tensor[image][outside[image]][0])
-        raise OptionError(
-            f"{name}: image {image} has a value {found:g}, outside [0, 1]; undo the normalisation, then clamp"
-        )
+        if not bool(tensor.isfinite().all()):
+            hint = "values must be finite"
+        elif bool((tensor >= 0).all()) and bool((tensor <= 255).all()) and float(tensor.max()) > 16:
+            hint = "if these are bytes, divide by 255"
+        else:
+            hint = "undo the normalisation, then clamp"
+        raise OptionError(f"{name}: image {image} has a value {found:g}, outside [0, 1]; {hint}")
     return tensor
 
 
@@ -163,7 +168,7 @@ def _of_numpy(name: str, array: np.ndarray[Any, Any], expected: str) -> torch.Te
         array = array.astype(np.float64)  # torch knows no longer one.
     # torch takes arrays in native byte order and without negative strides, and warns of those that are
     # read-only.
-    array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"])
+    array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["A", "C", "W"])
     return torch.from_numpy(array)
 
 

@@ -152,6 +152,7 @@ class Refiner:
         labels: LabelsLike,
         noise: TensorLike | None = None,
         *,
+        keys: Iterable[bytes | str] | None = None,
         seed: SupportsIndex | None = None,
         **knobs: Unpack[KnobOptions],
     ) -> torch.Tensor:
@@ -160,8 +161,9 @@ class Refiner:
         Args:
             z0: Floats ``[B, C, h, w]``, as from :meth:`encode`.
             labels: ``B`` class indices of the backbone.
-            noise: The noise to start from, of the shape of ``z0``. Without it, each row's is drawn from
-                ``seed`` and the hash of that row of ``z0``.
+            noise: The noise to start from, of the shape of ``z0``.
+            keys: ``B`` hashes that the noise is drawn from beside the seed, where it is not given itself; by
+                default those of the rows of ``z0``. With the digests of a source's samples it is the loader's.
             seed: Seed of the noise; the refiner's ``refine_seed`` unless given. Not together with ``noise``.
             **knobs: Settings for this call alone; what is not given is as for the refiner.
 
@@ -169,8 +171,8 @@ class Refiner:
             The refined latents, float32 ``[B, C, h, w]``. With ``mode="vae"``, ``z0`` as it is.
         """
         self._rust.check_open()
-        if noise is not None and seed is not None:
-            raise OptionError("seed: noise was given too; give one of them")
+        if noise is not None and (seed is not None or keys is not None):
+            raise OptionError(f"{'keys' if seed is None else 'seed'}: noise was given too; give one of them")
         settings = self._settings(seed, knobs)
         latents = _tensors.latents("z0", z0, self._latent, self._device)
         classes = _tensors.labels(labels, len(latents), "latents", self.num_classes)
@@ -178,7 +180,8 @@ class Refiner:
             noise = _tensors.latents("noise", noise, self._latent, self._device)
             if len(noise) != len(latents):
                 raise OptionError(f"noise: {len(noise)} rows were given for {len(latents)} latents")
-        return _tensors.from_rust(self._rust.sample_latents(latents, classes, noise, settings))
+        digests = None if keys is None else _tensors.keys(keys, len(latents))
+        return _tensors.from_rust(self._rust.sample_latents(latents, classes, noise, digests, settings))
 
     def decode(self, z: TensorLike) -> torch.Tensor:
         """The images of latents.
@@ -203,6 +206,9 @@ class Refiner:
         **knobs: Unpack[KnobOptions],
     ) -> torch.Tensor:
         """Refines images: encodes, samples and decodes them, ``batch_size`` at a time.
+
+        With the digests of a source's samples as ``keys``, that is what a loader does to them before it rounds to
+        bytes.
 
         Args:
             images: Floats ``[B, 3, H, W]`` in [0, 1] of any size; resized to the backbone's.

@@ -99,20 +99,22 @@ impl Refiner {
         self.run(py, &Deaf, move |refiner, cancel, _| stages::encode(refiner, &images, cancel))
     }
 
-    /// Latents to refined ones. Where no noise is given, with that of the rows' digests.
+    /// Latents to refined ones. Where no noise is given, with that of `keys`, and without them of the rows' digests.
     fn sample_latents(
         &self,
         py: Python<'_>,
         z0: &Bound<'_, PyAny>,
         labels: Vec<usize>,
         noise: Option<&Bound<'_, PyAny>>,
+        keys: Option<&[u8]>,
         knobs: &str,
     ) -> PyResult<Tensor> {
         let knobs = knobs::read(py, knobs)?;
         let z0 = Given::new(z0, "z0")?;
         let noise = noise.map(|noise| Given::new(noise, "noise")).transpose()?;
+        let keys = keys.map(stages::keys);
         self.run(py, &Deaf, move |refiner, cancel, progress| {
-            stages::sample_latents(refiner, knobs, &z0, &labels, noise.as_ref(), cancel, progress)
+            stages::sample_latents(refiner, knobs, &z0, &labels, noise.as_ref(), keys, cancel, progress)
         })
     }
 

@@ -43,13 +43,15 @@ pub fn decode(refiner: &Refiner, latents: &Given, cancel: &CancelToken) -> Resul
     floats(&refiner.decode(&*latents.view()?)?)
 }
 
-/// Latents to refined ones; where no noise is given, with that of the digests of the rows.
+/// Latents to refined ones; where no noise is given, with that of the keys, or of the digests of the rows.
+#[allow(clippy::too_many_arguments)] // A stage with all that it depends on.
 pub fn sample_latents(
     refiner: &mut Refiner,
     knobs: Knobs,
     z0: &Given,
     classes: &[usize],
     noise: Option<&Given>,
+    keys: Option<Vec<NoiseKey>>,
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<Output> {
@@ -63,7 +65,7 @@ pub fn sample_latents(
     let run = |noise: Noise<'_>| refiner.sample_latents(&z0, classes, noise, cancel, progress);
     let z = match noise {
         Some(noise) => run(Noise::Given(&*noise.view()?)),
-        None => run(Noise::Keyed(&content_keys(&z0)?)),
+        None => run(Noise::Keyed(&keys.map_or_else(|| content_keys(&z0), Ok)?)),
     };
     floats(&z?)
 }

@@ -17,8 +17,8 @@ pub struct Given {
     device: Device,
 }
 
-// SAFETY: the package makes every such tensor with torch, and keeps no other reference to it. torch lets go of a tensor
-// on any thread, and takes the interpreter lock itself where the memory is a Python object's.
+// SAFETY: the package makes a copy with torch for every call, which nothing else refers to. torch lets go of a tensor on
+// any thread.
 unsafe impl Send for Given {}
 
 impl Given {
