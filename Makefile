@@ -58,4 +58,4 @@ gpu-bundle: .venv/libtorch ## Pack tests and benchmark for a CUDA machine withou
 	benches/gpu_bundle.sh $(OUT)/gpu-bundle
 
 clean: ## Remove everything that the other targets made.
-	rm -rf target .venv $(OUT)
+	rm -rf target .venv $(OUT) python/*/*/*.so

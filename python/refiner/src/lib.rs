@@ -27,8 +27,6 @@ mod _refiner {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        // Levels are asked for each time, as programs change them. Fails if this library logs already, which is as well.
-        let _ = pyo3_log::Logger::new(module.py(), pyo3_log::Caching::Loggers)?.install();
-        Ok(())
+        diver_python::messages::to_python(module.py())
     }
 }
