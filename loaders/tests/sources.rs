@@ -133,7 +133,7 @@ fn constants_follow_the_path_or_are_noted() {
     assert_eq!(constants("CIFAR100/best").0, [0.4914, 0.4822, 0.4465], "MTT takes CIFAR-10's for both");
     let (mean, notes) = constants("small.pt");
     assert_eq!(mean, Normalize::IMAGENET.mean);
-    assert!(notes[0].contains("ImageNet's") && notes[0].contains("--mean/--std"), "{notes:?}");
+    assert!(notes[0].contains("ImageNet's") && notes[0].contains("give mean and std"), "{notes:?}");
 
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("res_DM_CIFAR10.pt");
