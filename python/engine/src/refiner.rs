@@ -5,13 +5,12 @@ use diver_loaders::refine::{Progress as Hears, RawBatch};
 use diver_loaders::{Conditioning, Error, Refine, Result, RgbImage};
 use diver_python::errors::{Class, Raised};
 use diver_python::tensor::Tensor;
-use dlpark::ffi::{DLDataType, DLDevice};
 use pyo3::ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use serde_json::Value;
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Asks a running refinement to stop.
 #[pyclass(frozen, module = "diver._engine")]
@@ -132,13 +131,8 @@ impl PyRefine {
         cancel: &diver_loaders::CancelToken,
         progress: &Py<Progress>,
     ) -> PyResult<(Vec<u8>, usize, usize)> {
-        let mut pixels = batch.pixels.to_vec();
-        let data = pixels.as_mut_ptr().cast();
         let shape = [batch.len(), 3, batch.height, batch.width].map(|side| side as i64).to_vec();
-        // SAFETY: as many values as the shape says (`RawBatch::new`), on the heap, which do not move when the vector
-        // does; nothing else refers to them.
-        let pixels =
-            unsafe { Tensor::new(data, DLDataType::of::<f32>(), DLDevice::CPU, shape, Arc::new(pixels)) };
+        let pixels = Tensor::from_vec(batch.pixels.to_vec(), shape);
         let keys = PyList::new(py, batch.keys.iter().map(|key| PyBytes::new(py, key.content.as_bytes())))?;
         let arguments = (pixels, labels, keys, CancelToken(cancel.clone()), progress);
         let answer = self.adapter.bind(py).call_method1("refine", arguments)?;

@@ -4,7 +4,7 @@ use crate::errors::Class;
 use dlpark::ffi::{DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned};
 use dlpark::metadata::Dynamic;
 use dlpark::python::{DlpackExporter, ExportRequest, ImportedDlpack, export_dlpack, from_dlpack};
-use dlpark::{DlpackFlags, Managed, ManagedTensorBase};
+use dlpark::{DlpackElement, DlpackFlags, Managed, ManagedTensorBase};
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -46,6 +46,21 @@ impl Tensor {
         owner: Owner,
     ) -> Self {
         Self { data, dtype, device, shape, owner }
+    }
+
+    /// A tensor on the CPU with the values of a vector, in row-major order.
+    ///
+    /// # Panics
+    /// If there are fewer or more values than `shape` says.
+    pub fn from_vec<T>(mut values: Vec<T>, shape: Vec<i64>) -> Self
+    where
+        T: DlpackElement + Send + Sync + 'static,
+    {
+        assert_eq!(values.len() as i64, shape.iter().product::<i64>(), "the values make the shape {shape:?}");
+        let data = values.as_mut_ptr().cast();
+        // SAFETY: as many values as the shape says, on the heap, which do not move when the vector does; nothing else
+        // refers to them.
+        unsafe { Self::new(data, DLDataType::of::<T>(), DLDevice::CPU, shape, Arc::new(values)) }
     }
 
     fn managed<M: ManagedTensorBase>(&self) -> PyResult<Managed<M>> {

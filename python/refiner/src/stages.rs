@@ -107,11 +107,11 @@ pub fn refine_bytes(
 
 fn planar(images: &[RgbImage]) -> Output {
     let (height, width) = images.first().map_or((0, 0), |image| (image.height(), image.width()));
-    let mut values = Vec::with_capacity(images.len() * 3 * height * width);
+    let mut values: Vec<u8> = Vec::with_capacity(images.len() * 3 * height * width);
     for image in images {
         for channel in 0..3 {
             values.extend(image.as_bytes().iter().skip(channel).step_by(3));
         }
     }
-    crate::tensors::bytes(values, [images.len(), 3, height, width].map(|side| side as i64).to_vec())
+    Output::from_vec(values, [images.len(), 3, height, width].map(|side| side as i64).to_vec())
 }

@@ -95,10 +95,3 @@ pub fn floats(tensor: &Tensor) -> Result<Output> {
     // SAFETY: the memory is the tensor's, which is row-major and f32; it moves along as the owner.
     Ok(unsafe { Output::new(data, DLDataType::of::<f32>(), device, shape, Arc::new(Mutex::new(tensor))) })
 }
-
-/// Bytes of a shape for Python.
-pub fn bytes(mut values: Vec<u8>, shape: Vec<i64>) -> Output {
-    let data = values.as_mut_ptr().cast();
-    // SAFETY: as many bytes as the shape says, on the heap, which do not move when the vector does.
-    unsafe { Output::new(data, DLDataType::of::<u8>(), DLDevice::CPU, shape, Arc::new(Mutex::new(values))) }
-}
