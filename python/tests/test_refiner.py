@@ -122,6 +122,11 @@ def test_presets(folder: Path) -> None:
     assert gamma(preset="ncfm", gamma=0.5) == 0.5
 
 
+def test_a_presets_window_scales_with_the_steps(folder: Path) -> None:
+    with Refiner.from_pretrained(folder, device="cpu", preset="small_latents", steps=20) as refiner:
+        assert refiner.knobs["window"] == [12, 4]
+
+
 def test_names_of_devices_and_dtypes(folder: Path) -> None:
     dtypes: dict[str | torch.dtype, str] = {
         "auto": "f32",
@@ -571,7 +576,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[DiverError], str]] = [
     ({"dtype": 32}, OptionTypeError, "dtype: a string is expected, not int"),
     ({"batch_size": 0}, OptionError, "batch_size: 0 must be at least 1"),
     ({"batch_size": 1.5}, OptionTypeError, "batch_size: an integer is expected, not float"),
-    ({"preset": "gan"}, OptionError, "preset: `gan` is none of paper, dc"),
+    ({"preset": "gan"}, OptionError, "preset: `gan` is none of dc, dsa"),
     ({"preset": 1}, OptionTypeError, "preset: a string is expected, not int"),
     ({"refine_seed": -1}, OptionError, "refine_seed: -1 must be at least 0"),
     ({"path": 1}, OptionTypeError, "path: a path is expected, not int"),

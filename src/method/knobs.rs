@@ -1,5 +1,6 @@
 //! Every setting of the method, validated.
 
+use super::presets::Preset;
 use super::switches::{ChainKind, Gradient, Mode, Sigma, Start, WindowEnds};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -46,8 +47,8 @@ impl Default for Knobs {
             mode: Mode::Full,
             steps: PAPER_STEPS,
             t_f: 25,
-            window: (40, 25),
-            gamma: 0.1,
+            window: Preset::Paper.window(),
+            gamma: Preset::Paper.gamma(),
             cfg_scale: 4.0,
             cfg_channels: 3,
             sigma: Sigma::Posterior,
@@ -71,6 +72,7 @@ impl Knobs {
     #[must_use]
     pub fn to_builder(&self) -> KnobsBuilder {
         KnobsBuilder {
+            preset: None,
             mode: Some(self.mode),
             steps: Some(self.steps),
             t_f: Some(self.t_f),
@@ -175,7 +177,8 @@ impl Knobs {
     }
 }
 
-/// Settings on their way to [`Knobs`]; what is not set takes the paper's value, and is left out in JSON.
+/// Settings on their way to [`Knobs`]; what is not set takes the preset's value, which is the paper's unless
+/// [`Knobs::preset`] named another, and is left out in JSON.
 ///
 /// ```
 /// use diver::{Knobs, Mode};
@@ -187,6 +190,8 @@ impl Knobs {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KnobsBuilder {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<Preset>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<Mode>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,6 +221,12 @@ pub struct KnobsBuilder {
 }
 
 impl KnobsBuilder {
+    /// Starts from a preset's values instead of the paper's.
+    pub(super) fn preset(mut self, preset: Preset) -> Self {
+        self.preset = Some(preset);
+        self
+    }
+
     /// Which parts of the method run.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
@@ -317,12 +328,16 @@ impl KnobsBuilder {
         if steps < 2 {
             return Err(Error::knob("steps", format!("{steps} is not a number from 2 up")));
         }
+        let preset = self.preset.unwrap_or_default();
         let scaled = |of_paper: usize| in_proportion(of_paper, steps);
         let t_f = self.t_f.unwrap_or_else(|| scaled(paper.t_f));
         if !(1..=steps).contains(&t_f) {
             return Err(Error::knob("t_f", format!("{t_f} is not a step from 1 to {steps}")));
         }
-        let (high, low) = self.window.unwrap_or_else(|| (scaled(paper.window.0), scaled(paper.window.1)));
+        let (high, low) = self.window.unwrap_or_else(|| {
+            let (high, low) = preset.window();
+            (scaled(high), scaled(low))
+        });
         if !(1 <= low && low <= high && high <= steps) {
             return Err(Error::knob(
                 "window",
@@ -338,7 +353,7 @@ impl KnobsBuilder {
             steps,
             t_f,
             window: (high, low),
-            gamma: not_negative("gamma", self.gamma.unwrap_or(paper.gamma))?,
+            gamma: not_negative("gamma", self.gamma.unwrap_or(preset.gamma()))?,
             cfg_scale: not_negative("cfg_scale", self.cfg_scale.unwrap_or(paper.cfg_scale))?,
             cfg_channels,
             sigma: self.sigma.unwrap_or_default(),

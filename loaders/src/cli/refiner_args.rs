@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-/// The refiner that a command line asks for. Options that were not given are `None`: defaults are the factory's
-/// affair. As JSON, they reach a factory that lives in another library.
+/// The refiner that a command line asks for. Options that were not given are `None`: defaults are the host's
+/// affair. As JSON, they reach a host that lives in another library.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RefinerArgs {
@@ -28,7 +28,8 @@ pub struct RefinerArgs {
     #[arg(long, value_name = "N", help_heading = "Refiner")]
     pub refine_seed: Option<u64>,
 
-    /// Settings for sets of a distillation method, as in ncfm; options given beside it win
+    /// Settings by name: those for sets of a distillation method, as in ncfm, or small_latents, for backbones with
+    /// latents of about 8 x 8; options given beside it win
     #[arg(long, value_name = "NAME", help_heading = "Method")]
     pub preset: Option<String>,
 

@@ -88,9 +88,10 @@ class Refiner:
                 in any case.
             batch_size: How many images go through the networks at a time. Halved when the device's memory
                 runs out.
-            preset: Settings for sets of a distillation method: ``"ncfm"`` has ``gamma=0.02``; ``"paper"``,
+            preset: Settings by name. Distillation methods: ``"ncfm"`` has ``gamma=0.02``; ``"paper"``,
                 ``"dc"``, ``"dsa"``, ``"dm"``, ``"mtt"``, ``"datm"``, ``"edf"``, ``"idc"``, ``"sre2l"`` and
-                ``"g_vbsm"`` have the paper's. What is given beside it wins.
+                ``"g_vbsm"`` have the paper's. ``"small_latents"`` is for latents of about 8 x 8:
+                ``window=(30, 10)``. What is given beside it wins.
             refine_seed: Seed of the noise, 0 unless given; another seed makes other images.
             **knobs: The settings of the method (:class:`KnobOptions`). The paper's values are
                 ``mode="full"``, ``steps=50``, ``t_f=25``, ``window=(40, 25)``, ``gamma=0.1``,
