@@ -1,16 +1,16 @@
-"""Write the handwritten digits as Parquet: `train.parquet` and `test.parquet` beside this script.
+"""Write the handwritten digits as Parquet: `train`, `validation` and `test.parquet` beside this script.
 
 The images are scikit-learn's copy of the UCI set "Optical Recognition of Handwritten Digits" (1797 digits of 8 x 8
-pixels, 17 grey levels), enlarged to 32 x 32 by bicubic interpolation and stored as RGB PNG. Of each class a fixed
-random 80 % train (about 144, of which the first 50 are written unless told otherwise) and the others test.
+pixels, 17 grey levels), enlarged to 32 x 32 by bicubic interpolation and stored as RGB PNG. Of each class, at random
+but the same every time, 70 % train (about 126, of which the first 50 are written unless told otherwise), 10 % are for
+choosing settings, and 20 % test.
 
 Requirements: numpy, pillow, pyarrow, scikit-learn, torch. It takes a few seconds. The pixels are the same on every
 run; the bytes of the files also depend on the versions of pillow (zlib) and pyarrow.
 
-    python examples/digits/make_data.py [--out FOLDER] [--train-per-class 50]
+    python examples/digits/make_data.py [--out FOLDER] [--splits train validation test] [--train-per-class 50]
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -19,11 +19,25 @@ import torch
 from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from image_parquet import write_parquet
+from making.parquet import write_splits
 
 SIDE = 32
-TRAIN_SHARE = 0.8
+TRAIN_SHARE, TRAIN_AND_VALIDATION_SHARE = 0.7, 0.8
 CLASS_NAMES = [str(digit) for digit in range(10)]
+
+
+def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images `[N, 32, 32, 3]` uint8 and labels `[N]` of `train`, `validation` and `test`, class after class."""
+    images, labels = enlarged_digits()
+    random = np.random.RandomState(0)
+    positions: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for label in range(len(CLASS_NAMES)):
+        shuffled = random.permutation(np.where(labels == label)[0]).tolist()
+        ends = [round(share * len(shuffled)) for share in (TRAIN_SHARE, TRAIN_AND_VALIDATION_SHARE)]
+        positions["train"] += shuffled[: ends[0]]
+        positions["validation"] += shuffled[ends[0] : ends[1]]
+        positions["test"] += shuffled[ends[1] :]
+    return {split: (images[rows], labels[rows]) for split, rows in positions.items()}
 
 
 def enlarged_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -35,30 +49,7 @@ def enlarged_digits() -> tuple[np.ndarray, np.ndarray]:
     return pixels.permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy(), digits.target
 
 
-def split_by_class(labels: np.ndarray, train_per_class: int) -> dict[str, list[int]]:
-    """Positions of the training and of the test images, class after class."""
-    random = np.random.RandomState(0)
-    train, test = [], []
-    for label in range(len(CLASS_NAMES)):
-        shuffled = random.permutation(np.where(labels == label)[0]).tolist()
-        count = round(TRAIN_SHARE * len(shuffled))
-        train += shuffled[:count][:train_per_class]
-        test += shuffled[count:]
-    return {"train": train, "test": test}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the digits as Parquet.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the files")
-    parser.add_argument(
-        "--train-per-class", type=int, default=50, help="how many training images of a class to write at most"
-    )
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    images, labels = enlarged_digits()
-    for split, positions in split_by_class(labels, arguments.train_per_class).items():
-        write_parquet(arguments.out / f"{split}.parquet", images[positions], labels[positions], CLASS_NAMES)
-
-
 if __name__ == "__main__":
-    main()
+    write_splits(
+        "Write the digits as Parquet.", Path(__file__).parent, splits, CLASS_NAMES, train_per_class=50
+    )

@@ -1,4 +1,4 @@
-"""Draw the shapes data set as Parquet: `train.parquet` and `test.parquet` beside this script.
+"""Draw the shapes data set as Parquet: `train`, `validation` and `test.parquet` beside this script.
 
 Ten classes of shapes (`CLASS_NAMES`), each a textured shape on a textured background with distracting discs, random
 pose and lighting. Colour and texture go with the class, but loosely. RGB, 32 x 32 pixels, drawn at 64 x 64 and
@@ -8,10 +8,9 @@ Requirements: numpy, pillow, pyarrow. It takes half a minute. The random stream 
 every platform; a pixel may differ by one grey level where a platform's sine does. The bytes of the files also
 depend on the versions of pillow (zlib) and pyarrow.
 
-    python examples/shapes/make_data.py [--out FOLDER] [--splits train test validation] [--train-per-class 100]
+    python examples/shapes/make_data.py [--out FOLDER] [--splits train validation test] [--train-per-class 100]
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from image_parquet import write_parquet
+from making.parquet import write_splits
 
 CLASS_NAMES = ["disc", "ring", "square", "triangle", "star", "plus", "crescent", "heart", "bars", "cross"]
 SIDE = 32
@@ -196,32 +195,22 @@ def draw_class(label: int) -> dict[str, np.ndarray]:
     held_out = draw(label, HELD_OUT_PER_CLASS, random)
     return {
         "train": np.concatenate(train),
-        "test": held_out[:TEST_PER_CLASS],
         "validation": held_out[TEST_PER_CLASS:],
+        "test": held_out[:TEST_PER_CLASS],
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the shapes data set as Parquet.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the files")
-    parser.add_argument(
-        "--splits", nargs="+", choices=["train", "test", "validation"], default=["train", "test"]
-    )
-    parser.add_argument(
-        "--train-per-class",
-        type=int,
-        default=100,
-        help="how many of the 1000 training images of a class to write",
-    )
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images `[N, 32, 32, 3]` uint8 and labels `[N]` of `train`, `validation` and `test`, class after class."""
     classes = [draw_class(label) for label in range(len(CLASS_NAMES))]
-    for split in arguments.splits:
-        limit = arguments.train_per_class if split == "train" else None
-        images = [drawn[split][:limit] for drawn in classes]
-        labels = np.repeat(np.arange(len(images)), [len(drawn) for drawn in images])
-        write_parquet(arguments.out / f"{split}.parquet", np.concatenate(images), labels, CLASS_NAMES)
+    labels = np.arange(len(classes))
+    return {
+        split: (np.concatenate([drawn[split] for drawn in classes]), labels.repeat(len(classes[0][split])))
+        for split in classes[0]
+    }
 
 
 if __name__ == "__main__":
-    main()
+    write_splits(
+        "Draw the shapes as Parquet.", Path(__file__).parent, splits, CLASS_NAMES, train_per_class=100
+    )

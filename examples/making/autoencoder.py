@@ -1,0 +1,98 @@
+"""Train the autoencoder of a tiny backbone: diffusers' `AutoencoderKL` on plain squared error."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+CHANNELS = (16, 32, 64)
+# Weight of the KL divergence from a normal distribution, a pixel: keeps latents near 0 without blurring.
+KL_WEIGHT = 1e-4
+
+
+def train(
+    images: torch.Tensor,
+    *,
+    steps: int,
+    augment: Callable[[torch.Tensor], torch.Tensor],
+    batch: int = 32,
+    max_lr: float = 2e-3,
+    seed: int = 0,
+) -> AutoencoderKL:
+    """An autoencoder of `images` `[N, 3, 32, 32]`, -1 to 1, into latents of 4 x 8 x 8.
+
+    AdamW under a one-cycle schedule. `augment` changes the images of each batch. The scaling factor makes the
+    latents' standard deviation 1; weights are rounded to half precision, as they are stored.
+    """
+    torch.manual_seed(seed)
+    model = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=["DownEncoderBlock2D"] * len(CHANNELS),
+        up_block_types=["UpDecoderBlock2D"] * len(CHANNELS),
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=images.shape[-1],
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=max_lr, weight_decay=1e-4, betas=(0.9, 0.99))
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=steps, pct_start=0.08)
+    started = time.monotonic()
+    for step in range(steps):
+        originals = augment(images[torch.randint(len(images), (batch,))])
+        posterior = model.encode(originals).latent_dist
+        error = F.mse_loss(model.decode(posterior.sample()).sample, originals)
+        divergence = posterior.kl().mean() / originals[0].numel()
+        optimizer.zero_grad()
+        (error + KL_WEIGHT * divergence).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        cycle.step()
+        if step % 100 == 0 or step == steps - 1:
+            seconds = time.monotonic() - started
+            print(
+                f"autoencoder {step:5} of {steps}: {decibels(error.item()):.2f} dB, {seconds:.0f} s",
+                flush=True,
+            )
+    model.half().float().eval().requires_grad_(False)
+    latents = torch.cat(
+        [encode(model, part) for part in images[torch.randperm(len(images))[:1000]].split(100)]
+    )
+    model.register_to_config(scaling_factor=1 / latents.std().item())
+    return model
+
+
+def save(model: AutoencoderKL, folder: Path) -> None:
+    """Write the model to `folder`/vae in half precision, as diffusers lays it out."""
+    model.half().save_pretrained(folder / "vae")
+    model.float()
+
+
+def load(folder: Path) -> AutoencoderKL:
+    """The model of `folder`/vae in single precision."""
+    model = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    return model.eval().requires_grad_(False)
+
+
+def encode(model: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
+    """The most likely latents of images, unscaled, `[N, 4, 8, 8]`."""
+    return model.encode(images).latent_dist.mode()
+
+
+def psnr(model: AutoencoderKL, images: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio, dB, of the reconstructions of `images`, from the squared error over all of them."""
+    total = 0.0
+    for part in images.split(100):
+        decoded = model.decode(encode(model, part)).sample.clamp(-1, 1)
+        total += F.mse_loss(decoded, part, reduction="sum").item()
+    return decibels(total / images.numel())
+
+
+def decibels(squared_error: float) -> float:
+    """PSNR of images from -1 to 1."""
+    return -10 * math.log10(squared_error / 4)

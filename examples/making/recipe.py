@@ -1,0 +1,144 @@
+"""The command line of an example's `make.py`: its settings in, backbone and distilled sets out."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from making import autoencoder, distil, networks, transformer
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A distilled set: `method` is dm or dc."""
+
+    method: str
+    ipc: int
+    steps: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.method}_ipc{self.ipc}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an example is made from its real images.
+
+    `augment` changes the images of each batch for the autoencoder. The transformer learns from the latents of the
+    training images and of `augmented_copies` of them, changed likewise.
+    """
+
+    name: str
+    folder: Path
+    splits: Callable[[], dict[str, tuple[np.ndarray, np.ndarray]]]
+    mean: float
+    std: float
+    augment: Callable[[torch.Tensor], torch.Tensor]
+    augmented_copies: int
+    autoencoder_steps: int
+    transformer_steps: int
+    size: transformer.Size
+    sets: tuple[Distilled, ...]
+    judge_steps: int
+
+
+def main(recipe: Recipe) -> None:
+    """Make the parts that the command line names, one after another."""
+    parser = argparse.ArgumentParser(description=f"Make the {recipe.name} example from nothing.")
+    sets = {wanted.folder: wanted for wanted in recipe.sets}
+    parts = ["autoencoder", "transformer", *sets, "check"]
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all without any")
+    parser.add_argument("--out", type=Path, default=recipe.folder, help="folder for the results")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(parts):
+        parser.error(f"there is no part {sorted(unknown)[0]}")
+    # More threads are hardly faster on networks this small, and one computes the same everywhere.
+    torch.set_num_threads(1)
+    data = {split: tensors(*arrays) for split, arrays in recipe.splits().items()}
+    backbone = arguments.out / "backbone"
+    for part in arguments.parts or parts:
+        match part:
+            case "autoencoder":
+                make_autoencoder(recipe, data, backbone)
+            case "transformer":
+                make_transformer(recipe, data, backbone)
+            case "check":
+                check(recipe, data, backbone)
+            case _:
+                make_set(recipe, data, sets[part], arguments.out / part)
+
+
+def tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images `[N, H, W, 3]` uint8 as `[N, 3, H, W]` from -1 to 1, and labels as int64."""
+    planar = torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous()
+    return planar / 127.5 - 1, torch.from_numpy(labels.astype(np.int64))
+
+
+Data = dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+def make_autoencoder(recipe: Recipe, data: Data, backbone: Path) -> None:
+    images, _ = data["train"]
+    model = autoencoder.train(images, steps=recipe.autoencoder_steps, augment=recipe.augment)
+    autoencoder.save(model, backbone)
+    print(f"validation images: {autoencoder.psnr(model, data['validation'][0]):.2f} dB")
+
+
+def make_transformer(recipe: Recipe, data: Data, backbone: Path) -> None:
+    torch.manual_seed(0)
+    vae = autoencoder.load(backbone)
+    images, labels = data["train"]
+    images = torch.cat([images, *(recipe.augment(images) for _ in range(recipe.augmented_copies))])
+    labels = labels.repeat(1 + recipe.augmented_copies)
+    posteriors = [vae.encode(part).latent_dist for part in images.split(200)]
+    scale = vae.config.scaling_factor
+    model = transformer.train(
+        torch.cat([posterior.mean for posterior in posteriors]) * scale,
+        torch.cat([posterior.std for posterior in posteriors]) * scale,
+        labels,
+        steps=recipe.transformer_steps,
+        size=recipe.size,
+        keep=backbone,
+    )
+    transformer.save(model, backbone)
+
+
+def make_set(recipe: Recipe, data: Data, wanted: Distilled, folder: Path) -> None:
+    images, labels = data["train"]
+    normalised = ((images + 1) / 2 - recipe.mean) / recipe.std
+    method = {"dm": distil.dm, "dc": distil.dc}[wanted.method]
+    synthetic = method(normalised, labels, ipc=wanted.ipc, steps=wanted.steps)
+    distil.save(
+        folder,
+        synthetic,
+        classes=int(labels.max()) + 1,
+        method=wanted.method.upper(),
+        dataset=recipe.name,
+        mean=recipe.mean,
+        std=recipe.std,
+    )
+
+
+def check(recipe: Recipe, data: Data, backbone: Path) -> None:
+    """Print how well the autoencoder reconstructs held-out images, and how many images of the bare diffusion model a
+    network trained on real ones recognises."""
+    import diver
+
+    vae = autoencoder.load(backbone)
+    judge = networks.train_judge(*data["train"], steps=recipe.judge_steps)
+    for split in "validation", "test":
+        images, labels = data[split]
+        found = networks.recognised(judge, images, labels)
+        print(
+            f"{split}: {autoencoder.psnr(vae, images):.2f} dB; the judge recognises {found:.1f} % of real images"
+        )
+    labels = torch.arange(recipe.size.classes).repeat_interleave(50)
+    noise = torch.randn(len(labels), recipe.size.channels, recipe.size.side, recipe.size.side)
+    with diver.Refiner.from_pretrained(backbone, device="cpu", mode="raw") as refiner:
+        latents = refiner.sample_latents(torch.zeros_like(noise), labels, noise=noise)
+        drawn = refiner.decode(latents)
+    found = networks.recognised(judge, drawn * 2 - 1, labels)
+    print(f"bare diffusion: the judge recognises {found:.1f} % of {len(labels)} images")
