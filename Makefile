@@ -13,7 +13,7 @@ PIP := .venv/bin/pip --quiet --disable-pip-version-check
 OUT ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench doc gpu-bundle clean
+.PHONY: help setup demo test bench examples doc gpu-bundle clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,15 +41,22 @@ test: setup ## Format, lint and run every test.
 	.venv/bin/stubtest --mypy-config-file python/mypy.ini diver._engine diver_refiner._refiner
 	.venv/bin/pytest -c python/pytest.ini
 
-demo: .venv/libtorch ## Refine a distilled set, train on it, and show what changed (QUICK=1: fewer networks and seeds).
-	$(CARGO) build --release $(PACKAGES) --bin diver --example demo
+demo: .venv/libtorch ## Refine distilled sets, train on them, and show what changed (QUICK=1: fewer networks and seeds).
+	$(CARGO) build --release $(PACKAGES) --bin diver
 	target/release/diver inspect examples/digits/dm_ipc1
-	target/release/examples/demo --out $(OUT)/demo $(if $(QUICK),--quick)
+	target/release/diver inspect examples/shapes/dm_ipc10
+	target/release/diver demo --output $(OUT)/demo $(if $(QUICK),--quick)
 
 bench: setup ## Time the refiner and the loader beside plain torch.
 	$(PIP) install diffusers
 	$(CARGO) build --release $(PACKAGES) --bin diver
 	.venv/bin/python benches/compare.py
+
+examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours).
+	$(PIP) install -r examples/making/requirements.txt
+	for set in digits shapes; do \
+		.venv/bin/python examples/$$set/make_data.py && .venv/bin/python examples/$$set/make.py || exit; \
+	done
 
 doc: .venv/libtorch ## Build the API documentation.
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps

@@ -40,17 +40,18 @@
 
 pub mod backbone;
 mod batch;
+mod demo;
 mod device;
 mod error;
 pub mod eval;
-mod factory;
+mod host;
 pub mod method;
 mod refiner;
 
 pub use batch::BatchExt;
 pub use device::{DeviceChoice, Precision, load_cuda};
 pub use error::{Error, Result};
-pub use factory::TchFactory;
+pub use host::TchHost;
 pub use method::{
     Chain, ChainKind, Gradient, Knobs, KnobsBuilder, Mode, NoiseSchedule, Sigma, Start, WindowEnds,
 };

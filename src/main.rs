@@ -1,6 +1,6 @@
 //! The `diver` command, with refiners on libtorch.
 
-use diver::{CancelToken, TchFactory};
+use diver::{CancelToken, TchHost};
 use std::process::ExitCode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -26,5 +26,5 @@ fn main() -> ExitCode {
     if let Err(error) = interrupt {
         tracing::warn!("Ctrl-C ends the program at once: {error}");
     }
-    diver_loaders::cli::run(std::env::args_os(), &TchFactory, &cancel).into()
+    diver_loaders::cli::run(std::env::args_os(), &TchHost, &cancel).into()
 }

@@ -336,3 +336,17 @@ fn assert_no_parts(cache: &Path) {
         }
     }
 }
+
+#[test]
+fn a_demo_of_nothing_known_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = text(folder.path());
+    let unknown = failure(&["demo", "--set", "faces", "--output", out]);
+    assert_eq!(unknown, "error: set: `faces` is not an example; there are digits, shapes");
+    let elsewhere = failure(&["demo", "--examples", "no/such/folder", "--output", out]);
+    assert!(elsewhere.starts_with("error: examples: no/such/folder is no folder; run in"), "{elsewhere}");
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let blocked = failure(&["demo", "--set", "digits", "--output", text(&file)]);
+    assert!(blocked.contains("file: cannot make the folder"), "{blocked}");
+}

@@ -112,6 +112,8 @@ def test_without_the_refiner_it_says_what_to_install(tmp_path: Path) -> None:
     assert (
         err.startswith("error: ") and "pip install 'diver-dataset[refine]'" in err and "Traceback" not in err
     )
+    code, out, err = run(program, "demo", "--output", str(tmp_path))
+    assert (code, out) == (1, "") and "pip install 'diver-dataset[refine]'" in err and "Traceback" not in err
 
 
 def test_a_full_disk_is_a_failure() -> None:
@@ -183,3 +185,48 @@ def test_an_interrupted_refine_ends_soon_with_130(tmp_path: Path) -> None:
     assert (child.returncode, out) == (130, "")
     assert err.strip().endswith("error: cancelled") and "Traceback" not in err
     assert seconds < 2
+
+
+def test_the_demo_compares_refined_with_every_baseline(tmp_path: Path) -> None:
+    arguments = ("demo", "--set", "digits", "--quick", "--output", tmp_path, "--json")
+    code, out, err = command(*arguments, timeout=300)
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    (digits,) = report["sets"]
+    # Ten images of five rows; the autoencoder is no other under another seed.
+    assert (digits["refined"], digits["cached"], digits["test_images"]) == (50, 0, 359)
+    rows = {row["label"]: row for row in digits["rows"]}
+    assert len(rows) == 8
+    for row in rows.values():
+        assert set(row["accuracy"]) == {"ConvNet", "ResNet"}
+        assert row["unseen"] == {"mean": row["accuracy"]["ResNet"][0], "std": 0.0}
+    assert rows["DIVER, small_latents"]["unseen"]["mean"] > rows["distilled, raw"]["unseen"]["mean"] + 10
+    page = (tmp_path / "index.html").read_text()
+    assert Path(report["page"]) == tmp_path / "index.html"
+    assert page.count("data:image/png;base64,") == 8 and "http" not in page
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_ends_soon_after_an_interrupt(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [str(SCRIPT), "demo", "--set", "shapes", "--output", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("cache/*/fingerprint.json")):
+            assert child.poll() is None and time.monotonic() < deadline, child.communicate()
+            time.sleep(0.05)
+        began = time.monotonic()
+        os.kill(child.pid, signal.SIGINT)
+        out, err = child.communicate(timeout=30)
+        seconds = time.monotonic() - began
+    finally:
+        child.kill()
+        child.communicate()
+    assert (child.returncode, out) == (130, "")
+    assert err.strip().endswith("error: cancelled") and "Traceback" not in err
+    assert seconds < 5

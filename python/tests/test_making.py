@@ -25,7 +25,11 @@ EXAMPLES = ROOT / "examples"
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    threads = torch.get_num_threads()
+    # As the scripts: more wait for one another on networks this small.
+    torch.set_num_threads(1)
     yield
+    torch.set_num_threads(threads)
     # Both examples have a module of this name.
     sys.modules.pop("make_data", None)
 

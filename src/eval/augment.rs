@@ -19,8 +19,8 @@ pub(super) fn shifted(images: &Tensor, limit: u32, random: &mut Random) -> Tenso
     moved.permute([0, 3, 1, 2]).contiguous()
 }
 
-/// SplitMix64: the shifts depend on their seed alone, whatever else draws from torch's generator.
-pub(super) struct Random(pub(super) u64);
+/// SplitMix64: what is drawn depends on the seed alone, whatever else draws from torch's generator.
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -31,11 +31,14 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A whole number from 0 to `numbers - 1`; 0 if there are none.
+    pub(crate) fn below(&mut self, numbers: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(numbers)) >> 64) as u64
+    }
+
     /// A whole number from `-limit` to `limit`.
     fn within(&mut self, limit: u32) -> i64 {
-        let numbers = 2 * u128::from(limit) + 1;
-        let drawn = (u128::from(self.next()) * numbers) >> 64;
-        drawn as i64 - i64::from(limit)
+        self.below(2 * u64::from(limit) + 1) as i64 - i64::from(limit)
     }
 }
 

@@ -27,14 +27,17 @@
 //! set with one another, not with published figures, which come from wider networks, hundreds of epochs and each
 //! method's own augmentation. Known answers from PyTorch pin the networks, the schedule and the training steps.
 
-mod augment;
+pub(crate) mod augment;
 mod data;
+mod judge;
 mod nets;
+pub(crate) mod parallel;
 mod schedule;
 mod table;
 mod train;
 
 pub use data::{endless, labelled};
+pub use judge::{Candidate, Judge, Scores};
 pub use nets::{Architecture, Network};
 pub use schedule::OneCycle;
 pub use table::{Summary, Table};

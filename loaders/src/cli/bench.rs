@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::source_args::SourceArgs;
-use super::{RefinerArgs, RefinerFactory};
+use super::{Host, RefinerArgs};
 use crate::refine::{NoiseKey, RawBatch, Silent};
 use crate::{CancelToken, Error, Identity, Loader, Mix, Refine, Result, Source};
 use clap::Args;
@@ -57,12 +57,7 @@ struct Streamed {
     refined_images_per_second: f64,
 }
 
-pub(super) fn run(
-    args: &BenchArgs,
-    factory: &dyn RefinerFactory,
-    cancel: &CancelToken,
-    output: Output,
-) -> Result<()> {
+pub(super) fn run(args: &BenchArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
     if args.batches.contains(&0) {
         return Err(Error::config("batches", "a batch holds at least 1 image"));
     }
@@ -72,7 +67,7 @@ pub(super) fn run(
     let source = args.source.open()?;
     let mut refiner_args = args.refiner.clone();
     refiner_args.refine_batch = refiner_args.refine_batch.or(args.batches.iter().max().copied());
-    let mut refiner = factory.build(&refiner_args)?;
+    let mut refiner = host.refiner(&refiner_args)?;
     let refine = args
         .batches
         .iter()

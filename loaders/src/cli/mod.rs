@@ -1,9 +1,10 @@
-//! The `diver` command, given a way to make refiners.
+//! The `diver` command, given what needs torch.
 //!
-//! The engine knows no torch, so whoever owns the process injects a [`RefinerFactory`]: the `diver` binary brings
-//! the one for libtorch.
+//! The engine knows no torch, so whoever owns the process injects a [`Host`]: the `diver` binary brings the one for
+//! libtorch.
 
 mod bench;
+mod demo;
 mod inspect;
 mod output;
 mod preview;
@@ -12,6 +13,7 @@ mod refine;
 mod refiner_args;
 mod source_args;
 
+pub use demo::{DemoArgs, DemoReport};
 pub use refiner_args::RefinerArgs;
 
 use crate::{CancelToken, Error, Refine, Result};
@@ -19,13 +21,20 @@ use clap::{Parser, Subcommand};
 use output::Output;
 use std::ffi::OsString;
 
-/// Makes the refiner that a command line asks for.
-pub trait RefinerFactory {
-    /// A refiner for `args`.
+/// What the command cannot do by itself: refine, and train networks.
+pub trait Host {
+    /// The refiner that a command line asks for.
     ///
     /// # Errors
     /// If an option has a value that it cannot have, or the backbone cannot be loaded.
-    fn build(&self, args: &RefinerArgs) -> Result<Box<dyn Refine>>;
+    fn refiner(&self, args: &RefinerArgs) -> Result<Box<dyn Refine>>;
+
+    /// Refines the shipped examples, trains networks on them, and compares.
+    ///
+    /// # Errors
+    /// If an option has a value that it cannot have; if the examples cannot be read or refined, or the results not
+    /// written; [`Error::Cancelled`] soon after `cancel` is set.
+    fn demo(&self, args: &DemoArgs, cancel: &CancelToken) -> Result<DemoReport>;
 }
 
 /// Exit code of a command that was interrupted, as shells report it.
@@ -57,27 +66,33 @@ enum Command {
     Preview(preview::PreviewArgs),
     /// Time the refiner and the loader on this machine
     Bench(bench::BenchArgs),
+    /// Refine the shipped examples, train networks on them raw and refined, and compare
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the command line `args`, the program's name first, and returns the exit code. Work stops soon after `cancel`
 /// is set.
 ///
 /// ```
-/// use diver_loaders::cli::{RefinerArgs, RefinerFactory, run};
-/// use diver_loaders::{CancelToken, Identity, Refine, Result};
+/// use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs, run};
+/// use diver_loaders::{CancelToken, Error, Identity, Refine, Result};
 ///
 /// struct Identities;
 ///
-/// impl RefinerFactory for Identities {
-///     fn build(&self, _args: &RefinerArgs) -> Result<Box<dyn Refine>> {
+/// impl Host for Identities {
+///     fn refiner(&self, _args: &RefinerArgs) -> Result<Box<dyn Refine>> {
 ///         Ok(Box::new(Identity))
+///     }
+///
+///     fn demo(&self, _args: &DemoArgs, _cancel: &CancelToken) -> Result<DemoReport> {
+///         Err(Error::NoRefiner("this program trains no networks".into()))
 ///     }
 /// }
 ///
 /// let code = run(["diver", "inspect", "nowhere"], &Identities, &CancelToken::new());
 /// assert_eq!(code, 1);
 /// ```
-pub fn run<I, A>(args: I, factory: &dyn RefinerFactory, cancel: &CancelToken) -> u8
+pub fn run<I, A>(args: I, host: &dyn Host, cancel: &CancelToken) -> u8
 where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
@@ -92,10 +107,11 @@ where
     };
     let output = Output { json: cli.json };
     let result = match cli.command {
-        Command::Refine(args) => refine::run(&args, factory, cancel, output),
+        Command::Refine(args) => refine::run(&args, host, cancel, output),
         Command::Inspect(args) => inspect::run(&args, output),
-        Command::Preview(args) => preview::run(&args, factory, cancel, output),
-        Command::Bench(args) => bench::run(&args, factory, cancel, output),
+        Command::Preview(args) => preview::run(&args, host, cancel, output),
+        Command::Bench(args) => bench::run(&args, host, cancel, output),
+        Command::Demo(args) => demo::run(&args, host, cancel, output),
     };
     match result {
         Ok(()) => 0,

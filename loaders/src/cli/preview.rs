@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
-use super::{RefinerArgs, RefinerFactory};
+use super::{Host, RefinerArgs};
 use crate::{Cache, CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
 use clap::Args;
 use std::path::PathBuf;
@@ -38,18 +38,13 @@ pub(super) struct PreviewArgs {
     refiner: RefinerArgs,
 }
 
-pub(super) fn run(
-    args: &PreviewArgs,
-    factory: &dyn RefinerFactory,
-    cancel: &CancelToken,
-    output: Output,
-) -> Result<()> {
+pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
     let source = args.source.open()?;
     let (chosen, raw) = choose(&*source, args.per_class.into())?;
     let width = source.info().shape[2];
     let cache = Cache::open(&args.cache)?;
     let mut refinery =
-        Refinery::new(source, factory.build(&args.refiner)?, Some(&cache), &args.source.classes()?)?;
+        Refinery::new(source, host.refiner(&args.refiner)?, Some(&cache), &args.source.classes()?)?;
     let refined = refinery.images(&chosen, cancel, &Bar::new())?;
 
     let mut sheet = Sheet::new(args.scale.unwrap_or((96 / width).max(1)), 2)?;

@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
-use super::{RefinerArgs, RefinerFactory};
+use super::{Host, RefinerArgs};
 use crate::{Cache, CancelToken, Refinery, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -29,17 +29,12 @@ pub(super) struct RefineArgs {
     refiner: RefinerArgs,
 }
 
-pub(super) fn run(
-    args: &RefineArgs,
-    factory: &dyn RefinerFactory,
-    cancel: &CancelToken,
-    output: Output,
-) -> Result<()> {
+pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
     let started = Instant::now();
     let source = args.source.open()?;
     let samples = source.info().samples;
     let cache = Cache::open(&args.cache)?;
-    let refiner = factory.build(&args.refiner)?;
+    let refiner = host.refiner(&args.refiner)?;
     let fingerprint = refiner.fingerprint();
     let mut refinery = Refinery::new(source, refiner, Some(&cache), &args.source.classes()?)?;
     let summary = refinery.run(cancel, &Bar::new())?;

@@ -1,8 +1,8 @@
 //! The `diver` command.
 
-use crate::refiner::PyRefine;
+use crate::refiner::{self, PyRefine};
 use crossbeam::channel::{RecvTimeoutError, bounded};
-use diver_loaders::cli::{self, RefinerArgs, RefinerFactory};
+use diver_loaders::cli::{self, DemoArgs, DemoReport, Host, RefinerArgs};
 use diver_loaders::{CancelToken, Error, Refine, Result};
 use diver_python::errors::Class;
 use diver_python::wait::SLICE;
@@ -10,11 +10,16 @@ use pyo3::prelude::*;
 use std::ffi::OsString;
 
 /// Runs the command line `args`, the program's name first, and returns its exit code. `make_refiner` turns the
-/// refiner's options, as JSON, into an adapter.
+/// refiner's options, as JSON, into an adapter; `demo` those of the demonstration, and a token, into its report as JSON.
 ///
 /// As in the binary, the first Ctrl-C lets the current step end and the cache close, and a second one does not wait.
 #[pyfunction]
-pub fn run_command(py: Python<'_>, args: Vec<OsString>, make_refiner: Py<PyAny>) -> PyResult<u8> {
+pub fn run_command(
+    py: Python<'_>,
+    args: Vec<OsString>,
+    make_refiner: Py<PyAny>,
+    demo: Py<PyAny>,
+) -> PyResult<u8> {
     let cancel = CancelToken::new();
     let (sender, codes) = bounded(1);
     let token = cancel.clone();
@@ -22,7 +27,7 @@ pub fn run_command(py: Python<'_>, args: Vec<OsString>, make_refiner: Py<PyAny>)
         .name("diver-command".to_owned())
         .spawn(move || {
             // The main thread listens until it hears or the process ends.
-            let _ = sender.send(cli::run(args, &Factory(make_refiner), &token));
+            let _ = sender.send(cli::run(args, &PythonHost { make_refiner, demo }, &token));
         })
         .map_err(|error| Class::Internal.error(py, format!("cannot start a thread: {error}")))?;
     loop {
@@ -42,15 +47,33 @@ pub fn run_command(py: Python<'_>, args: Vec<OsString>, make_refiner: Py<PyAny>)
     }
 }
 
-struct Factory(Py<PyAny>);
+/// The packages that are installed.
+struct PythonHost {
+    make_refiner: Py<PyAny>,
+    demo: Py<PyAny>,
+}
 
-impl RefinerFactory for Factory {
-    fn build(&self, args: &RefinerArgs) -> Result<Box<dyn Refine>> {
+impl Host for PythonHost {
+    fn refiner(&self, args: &RefinerArgs) -> Result<Box<dyn Refine>> {
         let json = serde_json::to_string(args).map_err(|error| Error::NoRefiner(error.into()))?;
         Python::attach(|py| -> PyResult<Box<dyn Refine>> {
-            Ok(Box::new(PyRefine::made_here(py, || self.0.call1(py, (json,)))?))
+            Ok(Box::new(PyRefine::made_here(py, || self.make_refiner.call1(py, (json,)))?))
         })
-        // The message alone: a command has no use for the exception's class.
-        .map_err(|error| Error::NoRefiner(Python::attach(|py| error.value(py).to_string()).into()))
+        .map_err(message)
     }
+
+    fn demo(&self, args: &DemoArgs, cancel: &CancelToken) -> Result<DemoReport> {
+        let json = serde_json::to_string(args).map_err(|error| Error::NoRefiner(error.into()))?;
+        let token = refiner::CancelToken::new_of(cancel);
+        let report =
+            Python::attach(|py| -> PyResult<String> { self.demo.call1(py, (json, token))?.extract(py) });
+        // Whatever came of it: a cancelled demonstration ends with an exception of its own.
+        cancel.check()?;
+        serde_json::from_str(&report.map_err(message)?).map_err(|error| Error::NoRefiner(error.into()))
+    }
+}
+
+/// The message alone: a command has no use for the exception's class.
+fn message(error: PyErr) -> Error {
+    Error::NoRefiner(Python::attach(|py| error.value(py).to_string()).into())
 }

@@ -16,6 +16,13 @@ use std::sync::{Mutex, PoisonError};
 #[pyclass(frozen, module = "diver._engine")]
 pub struct CancelToken(diver_loaders::CancelToken);
 
+impl CancelToken {
+    /// The same token for Python.
+    pub fn new_of(token: &diver_loaders::CancelToken) -> Self {
+        Self(token.clone())
+    }
+}
+
 #[pymethods]
 impl CancelToken {
     #[new]

@@ -5,6 +5,7 @@
 // What is public here is public to Python.
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations)]
 
+mod demo;
 mod handle;
 mod knobs;
 mod refiner;
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _refiner {
+    #[pymodule_export]
+    use super::demo::demo;
     #[pymodule_export]
     use super::knobs::{check_knobs, preset};
     #[pymodule_export]

@@ -4,7 +4,7 @@ use crate::handle::{self, Handle};
 use crate::knobs;
 use crate::stages;
 use crate::tensors::Given;
-use crate::waiting::{Deaf, Listener};
+use crate::waiting::{self, Deaf, Listener};
 use diver::Knobs;
 use diver_loaders::cli::RefinerArgs;
 use diver_loaders::refine::Progress;
@@ -193,12 +193,8 @@ impl Listener for Engine<'_, '_> {
         self.progress.map_or(Ok(()), |progress| progress.call1((done, total)).map(drop))
     }
 
-    fn slice(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(cancel) = self.cancel else { return Ok(()) };
-        if cancel.call_method0(pyo3::intern!(py, "is_cancelled"))?.is_truthy()? {
-            return Err(Class::Closed.error(py, "cancelled"));
-        }
-        Ok(())
+    fn slice(&self, _py: Python<'_>) -> PyResult<()> {
+        self.cancel.map_or(Ok(()), waiting::check)
     }
 }
 

@@ -20,6 +20,14 @@ pub trait Listener {
     }
 }
 
+/// Raises if the caller's token, an object with `is_cancelled`, is set.
+pub fn check(cancel: &Bound<'_, PyAny>) -> PyResult<()> {
+    if cancel.call_method0(pyo3::intern!(cancel.py(), "is_cancelled"))?.is_truthy()? {
+        return Err(Class::Closed.error(cancel.py(), "cancelled"));
+    }
+    Ok(())
+}
+
 /// A listener that hears nothing.
 pub struct Deaf;
 

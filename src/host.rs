@@ -1,23 +1,27 @@
-//! Refiners for the command line.
+//! What the command line needs of libtorch.
 
-use crate::{Error, Knobs, Refiner, Result};
-use diver_loaders::Refine;
-use diver_loaders::cli::{RefinerArgs, RefinerFactory};
+use crate::{Error, Knobs, Refiner, Result, demo};
+use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs};
+use diver_loaders::{CancelToken, Refine};
 
-/// Makes the [`Refiner`] that a command line asks for.
+/// Makes the [`Refiner`] that a command line asks for, and trains the networks of [`eval`](crate::eval).
 ///
 /// ```
-/// use diver::{CancelToken, TchFactory};
+/// use diver::{CancelToken, TchHost};
 ///
-/// let code = diver_loaders::cli::run(["diver", "--version"], &TchFactory, &CancelToken::new());
+/// let code = diver_loaders::cli::run(["diver", "--version"], &TchHost, &CancelToken::new());
 /// assert_eq!(code, 0);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TchFactory;
+pub struct TchHost;
 
-impl RefinerFactory for TchFactory {
-    fn build(&self, args: &RefinerArgs) -> diver_loaders::Result<Box<dyn Refine>> {
+impl Host for TchHost {
+    fn refiner(&self, args: &RefinerArgs) -> diver_loaders::Result<Box<dyn Refine>> {
         Ok(Box::new(Refiner::from_args(args)?))
+    }
+
+    fn demo(&self, args: &DemoArgs, cancel: &CancelToken) -> diver_loaders::Result<DemoReport> {
+        demo::run(args, cancel)
     }
 }
 

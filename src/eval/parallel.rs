@@ -1,0 +1,86 @@
+//! Jobs on a few threads.
+
+use diver_loaders::{CancelToken, Error, Result};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+/// The results of `work` for every job, in their order; `threads` jobs run at a time. After an error, and once `cancel`
+/// is set, no further job starts.
+///
+/// # Errors
+/// The first error of a job; [`Error::Cancelled`].
+pub(crate) fn map<J: Sync, R: Send>(
+    jobs: &[J],
+    threads: usize,
+    cancel: &CancelToken,
+    work: impl Fn(&J) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let run = || {
+        let mut results = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(index) else { break };
+            let result = cancel.check().and_then(|()| work(job));
+            if result.is_err() {
+                failed.store(true, Ordering::Relaxed);
+            }
+            results.push((index, result));
+        }
+        results
+    };
+    let outcomes: Vec<thread::Result<Vec<_>>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.clamp(1, jobs.len().max(1))).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    let mut results = Vec::with_capacity(jobs.len());
+    for outcome in outcomes {
+        let panicked = |_| Error::Panicked {
+            thread: "of an evaluation".to_owned(),
+            message: "its message stands above".to_owned(),
+        };
+        results.extend(outcome.map_err(panicked)?);
+    }
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_jobs() {
+        let jobs: Vec<u64> = (0..20).collect();
+        for threads in [0, 1, 3, 50] {
+            let squares = map(&jobs, threads, &CancelToken::new(), |job| {
+                // The first jobs end last.
+                thread::sleep(std::time::Duration::from_millis(20 - job));
+                Ok(job * job)
+            });
+            assert_eq!(squares.unwrap(), jobs.iter().map(|job| job * job).collect::<Vec<_>>());
+        }
+        assert!(map(&[] as &[u8], 2, &CancelToken::new(), |_| Ok(())).unwrap().is_empty());
+    }
+
+    #[test]
+    fn no_job_starts_after_an_error_or_once_cancelled() {
+        let started = AtomicUsize::new(0);
+        let failing = |job: &usize| {
+            started.fetch_add(1, Ordering::Relaxed);
+            if *job == 2 { Err(Error::config("job", "2 fails")) } else { Ok(()) }
+        };
+        let jobs: Vec<usize> = (0..100).collect();
+        let error = map(&jobs, 1, &CancelToken::new(), failing).unwrap_err();
+        assert_eq!((error.to_string().as_str(), started.load(Ordering::Relaxed)), ("job: 2 fails", 3));
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        assert!(matches!(map(&jobs, 2, &cancel, |_| Ok(())), Err(Error::Cancelled)));
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let error = map(&[0], 1, &CancelToken::new(), |_| -> Result<()> { panic!("on purpose") });
+        assert!(matches!(error, Err(Error::Panicked { .. })));
+    }
+}
