@@ -20,8 +20,10 @@ fn test_set(path: &str, set: &dyn Source) -> Box<dyn Source> {
 fn shipped_data_sets_are_whole() {
     for (path, samples, first, last) in [
         ("digits/train.parquet", 500, "0", "9"),
+        ("digits/validation.parquet", 180, "0", "9"),
         ("digits/test.parquet", 359, "0", "9"),
-        ("shapes/train.parquet", 1000, "disc", "cross"),
+        ("shapes/train.parquet", 500, "disc", "cross"),
+        ("shapes/validation.parquet", 1000, "disc", "cross"),
         ("shapes/test.parquet", 500, "disc", "cross"),
     ] {
         let set = diver::open(example(path)).unwrap();
@@ -33,9 +35,26 @@ fn shipped_data_sets_are_whole() {
 }
 
 #[test]
+fn the_examples_stay_small() {
+    fn bytes(folder: &Path) -> u64 {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        entries
+            .map(|entry| match entry.metadata().unwrap() {
+                data if data.is_dir() => bytes(&entry.path()),
+                data => data.len(),
+            })
+            .sum()
+    }
+    let bytes = bytes(&example(""));
+    assert!(bytes <= 20_000_000, "{bytes}");
+}
+
+#[test]
 fn shipped_distilled_sets_say_how_they_are_normalised() {
     for (path, per_class, mean, std) in [
         ("digits/dm_ipc1", 1, 0.305, 0.36),
+        ("digits/dc_ipc1", 1, 0.305, 0.36),
+        ("digits/dm_ipc10", 10, 0.305, 0.36),
         ("shapes/dm_ipc1", 1, 0.45, 0.25),
         ("shapes/dc_ipc1", 1, 0.45, 0.25),
         ("shapes/dm_ipc10", 10, 0.45, 0.25),

@@ -49,20 +49,22 @@ def main(recipe: Recipe) -> None:
     """Make the parts that the command line names, one after another."""
     parser = argparse.ArgumentParser(description=f"Make the {recipe.name} example from nothing.")
     sets = {wanted.folder: wanted for wanted in recipe.sets}
-    parts = ["autoencoder", "transformer", *sets, "check"]
+    parts = ["autoencoder", "axes", "transformer", *sets, "check"]
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all without any")
     parser.add_argument("--out", type=Path, default=recipe.folder, help="folder for the results")
+    parser.add_argument("--threads", type=int, default=2, help="threads that compute")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
         parser.error(f"there is no part {sorted(unknown)[0]}")
-    # More threads are hardly faster on networks this small, and one computes the same everywhere.
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     data = {split: tensors(*arrays) for split, arrays in recipe.splits().items()}
     backbone = arguments.out / "backbone"
     for part in arguments.parts or parts:
         match part:
             case "autoencoder":
                 make_autoencoder(recipe, data, backbone)
+            case "axes":
+                turn_axes(data, backbone)
             case "transformer":
                 make_transformer(recipe, data, backbone)
             case "check":
@@ -87,6 +89,19 @@ def make_autoencoder(recipe: Recipe, data: Data, backbone: Path) -> None:
     print(f"validation images: {autoencoder.psnr(model, data['validation'][0]):.2f} dB")
 
 
+def turn_axes(data: Data, backbone: Path) -> None:
+    images, _ = data["train"]
+    model = autoencoder.load(backbone)
+    autoencoder.turn_to_principal_axes(model, images)
+    autoencoder.save(model, backbone)
+    model = autoencoder.load(backbone)
+    posterior = model.encode(images[:1000]).latent_dist
+    latents, spread = (values * model.config.scaling_factor for values in (posterior.mean, posterior.std))
+    print(f"standard deviations along the axes: {[round(v, 3) for v in latents.std((0, 2, 3)).tolist()]}")
+    print(f"of the posterior: {[round(v, 3) for v in spread.mean((0, 2, 3)).tolist()]}")
+    print(f"validation images: {autoencoder.psnr(model, data['validation'][0]):.2f} dB")
+
+
 def make_transformer(recipe: Recipe, data: Data, backbone: Path) -> None:
     torch.manual_seed(0)
     vae = autoencoder.load(backbone)
@@ -95,15 +110,17 @@ def make_transformer(recipe: Recipe, data: Data, backbone: Path) -> None:
     labels = labels.repeat(1 + recipe.augmented_copies)
     posteriors = [vae.encode(part).latent_dist for part in images.split(200)]
     scale = vae.config.scaling_factor
+    progress = backbone / "transformer.progress"
     model = transformer.train(
         torch.cat([posterior.mean for posterior in posteriors]) * scale,
         torch.cat([posterior.std for posterior in posteriors]) * scale,
         labels,
         steps=recipe.transformer_steps,
         size=recipe.size,
-        keep=backbone,
+        progress=progress,
     )
     transformer.save(model, backbone)
+    progress.unlink(missing_ok=True)
 
 
 def make_set(recipe: Recipe, data: Data, wanted: Distilled, folder: Path) -> None:

@@ -25,6 +25,8 @@ MIN_SNR = 5.0
 BOUND_WEIGHT = 1e-3
 NULL_SHARE = 0.1
 FREQUENCIES = 128
+# Steps between two saved states.
+SAVE_EVERY = 1000
 
 
 @dataclass(frozen=True)
@@ -174,25 +176,34 @@ def train(
     steps: int,
     size: Size,
     batch: int = 64,
-    max_lr: float = 1.2e-3,
+    max_lr: float = 1.5e-3,
     seed: int = 0,
-    keep: Path | None = None,
+    progress: Path,
 ) -> Transformer:
     """A transformer of scaled latents, drawn from normal distributions with means `latents` `[N, 4, 8, 8]` and
     standard deviations `spread`, and of their labels `[N]`.
 
-    AdamW under a cosine schedule; the result is a moving average of the weights. Every 2000 steps it is written to
-    `keep`.
+    Muon and AdamW under a cosine schedule; the result is a moving average of the weights. Every `SAVE_EVERY`
+    steps the state is written to the file `progress`, from which an interrupted training goes on.
     """
     torch.manual_seed(seed)
     model = Transformer(size)
     average = copy.deepcopy(model).requires_grad_(False)
     schedule = Schedule()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=max_lr, weight_decay=0.0, betas=(0.9, 0.99))
-    started, running = time.monotonic(), 1.0
-    for step in range(steps):
+    optimizers = optimizers_of(model)
+    started, running, first = time.monotonic(), 1.0, 0
+    if progress.exists():
+        state = torch.load(progress)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        torch.set_rng_state(state["random"])
+        first, running = state["step"], state["running"]
+    for step in range(first, steps):
         rate = max_lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
-        optimizer.param_groups[0]["lr"] = rate
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = rate
         rows = torch.randint(len(latents), (batch,))
         clean = latents[rows] + spread[rows] * torch.randn(batch, *latents.shape[1:])
         classes = torch.where(torch.rand(batch) < NULL_SHARE, size.classes, labels[rows])
@@ -200,10 +211,11 @@ def train(
         noise = torch.randn_like(clean)
         noisy = schedule.signal[times] * clean + schedule.noise[times] * noise
         loss, error = schedule.loss(model(noisy, times, classes), noise, times)
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         decay = min(0.9990, (1 + step) / (10 + step))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
@@ -214,9 +226,32 @@ def train(
                 f"transformer {step:5} of {steps}: error {running:.4f}, loss {loss.item():.4f}, {seconds:.0f} s",
                 flush=True,
             )
-        if keep and (step + 1) % 2000 == 0:
-            save(average, keep)
+        if (step + 1) % SAVE_EVERY == 0:
+            state = {
+                "step": step + 1,
+                "running": running,
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "random": torch.get_rng_state(),
+            }
+            # Whole or not at all, whenever the script is stopped.
+            partial = progress.with_suffix(".partial")
+            torch.save(state, partial)
+            partial.rename(progress)
     return average
+
+
+def optimizers_of(model: Transformer) -> list[torch.optim.Optimizer]:
+    """Muon ("Muon is Scalable for LLM Training", Liu et al., arXiv 2502.16982) for the matrices of the blocks, AdamW
+    for everything else."""
+    matrices = [weight for weight in model.blocks.parameters() if weight.ndim == 2]
+    apart = {id(weight) for weight in matrices}
+    rest = [weight for weight in model.parameters() if id(weight) not in apart]
+    return [
+        torch.optim.Muon(matrices, momentum=0.95, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, weight_decay=0.0, betas=(0.9, 0.99)),
+    ]
 
 
 def save(model: Transformer, folder: Path) -> None:

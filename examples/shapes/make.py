@@ -1,10 +1,11 @@
 """Make the shapes example from nothing: backbone and distilled sets, beside this script.
 
-Requirements: diffusers, pyarrow, scikit-learn and what `make setup` installs. All parts take about two hours on one
-CPU core; `make.py transformer` and the like make one. Seeds are fixed: the same versions of torch and diffusers on the
-same kind of processor give the same files, others give others that serve as well.
+Requirements: diffusers and what `make setup` installs. Without a PART all are made, one after another; the
+transformer takes longest. Remake the transformer after the autoencoder or its axes: it knows no other latents.
+Seeds are fixed: the same versions of torch and diffusers, on as many threads of the same kind of processor, give
+the same files; others give others that serve as well.
 
-    python examples/shapes/make.py [autoencoder] [transformer] [dm_ipc1] [dm_ipc10] [dc_ipc1] [check] [--out FOLDER]
+    python examples/shapes/make.py [PART ...] [--out FOLDER]
 """
 
 import sys
@@ -32,8 +33,8 @@ RECIPE = Recipe(
     augment=mirrored,
     augmented_copies=0,
     autoencoder_steps=4000,
-    transformer_steps=12000,
-    size=Size(),
+    transformer_steps=6500,
+    size=Size(width=96, heads=3, patch=1),
     sets=(Distilled("dm", 1, 150), Distilled("dm", 10, 500), Distilled("dc", 1, 200)),
     judge_steps=4000,
 )

@@ -8,7 +8,7 @@ Requirements: numpy, pillow, pyarrow. It takes half a minute. The random stream 
 every platform; a pixel may differ by one grey level where a platform's sine does. The bytes of the files also
 depend on the versions of pillow (zlib) and pyarrow.
 
-    python examples/shapes/make_data.py [--out FOLDER] [--splits train validation test] [--train-per-class 100]
+    python examples/shapes/make_data.py [--out FOLDER] [--splits train validation test] [--train-per-class 50]
 """
 
 import math
@@ -212,5 +212,5 @@ def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 if __name__ == "__main__":
     write_splits(
-        "Draw the shapes as Parquet.", Path(__file__).parent, splits, CLASS_NAMES, train_per_class=100
+        "Draw the shapes as Parquet.", Path(__file__).parent, splits, CLASS_NAMES, train_per_class=50
     )

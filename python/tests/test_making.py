@@ -43,12 +43,15 @@ def make_data(example: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("make_data")
 
 
-def test_the_trained_network_is_the_one_that_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_trained_network_is_the_one_that_is_read(patch: int, tmp_path: Path) -> None:
     """A chain of three steps by the trainer's own network and plain arithmetic (method.md's DDIM, guidance on three
     of four channels) gives diver's latents."""
     transformer = module("making.transformer")
     torch.manual_seed(0)
-    network = transformer.Transformer(transformer.Size(layers=2, width=64, heads=2)).requires_grad_(False)
+    network = transformer.Transformer(
+        transformer.Size(layers=2, width=64, heads=2, patch=patch)
+    ).requires_grad_(False)
     for parameter in network.parameters():
         # Gates and outputs start at zero, which would hide everything behind them.
         parameter.copy_((parameter + 0.05 * torch.randn_like(parameter)).half().float())
@@ -92,6 +95,66 @@ def test_the_loss_trains_noise_and_variances_apart() -> None:
     assert (gradient[:, 4:] != 0).all()
 
 
+def test_a_stopped_training_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformer = module("making.transformer")
+    monkeypatch.setattr(transformer, "SAVE_EVERY", 4)
+    torch.manual_seed(0)
+    latents, labels = torch.randn(10, 4, 8, 8), torch.arange(10)
+    size = transformer.Size(layers=1, width=32, heads=1, patch=4)
+
+    def train(name: str) -> torch.Tensor:
+        spread = torch.full_like(latents, 0.1)
+        model = transformer.train(
+            latents, spread, labels, steps=10, size=size, batch=2, progress=tmp_path / name
+        )
+        return torch.cat([weight.flatten() for weight in model.parameters()])
+
+    whole = train("whole")
+    loss, calls = transformer.Schedule.loss, iter(range(100))
+
+    def stopping(*arguments: Any) -> Any:
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+        return loss(*arguments)
+
+    monkeypatch.setattr(transformer.Schedule, "loss", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train("stopped")
+    assert torch.equal(train("stopped"), whole)
+
+
+def test_turned_latents_decode_as_before() -> None:
+    autoencoder = module("making.autoencoder")
+    torch.manual_seed(0)
+
+    class Stub(torch.nn.Module):
+        """The two convolutions that latents pass, around nothing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant_conv, self.post_quant_conv = torch.nn.Conv2d(6, 8, 1), torch.nn.Conv2d(4, 4, 1)
+            self.requires_grad_(False)
+
+    model = Stub()
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(autoencoder, "encode", lambda model, images: model.quant_conv(images)[:, :4])
+    try:
+        images = torch.randn(600, 6, 2, 2)
+        before = model.post_quant_conv(autoencoder.encode(model, images))
+        autoencoder.turn_to_principal_axes(model, images)
+        latents = autoencoder.encode(model, images)
+        assert torch.allclose(model.post_quant_conv(latents), before, atol=1e-5)
+        covariance = torch.cov(latents.transpose(0, 1).flatten(1))
+        variances = covariance.diagonal()
+        assert (variances[:-1] >= variances[1:]).all()
+        assert (covariance - variances.diag()).abs().max() < 1e-5
+        weight = model.quant_conv.weight.clone()
+        autoencoder.turn_to_principal_axes(model, images)
+        assert torch.allclose(model.quant_conv.weight, weight, atol=1e-4)
+    finally:
+        monkey.undo()
+
+
 @pytest.mark.parametrize("method", ["dm", "dc"])
 def test_distillation_lowers_its_loss_and_is_saved_in_both_formats(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -123,7 +186,7 @@ def test_distillation_lowers_its_loss_and_is_saved_in_both_formats(
 
 def test_the_shipped_shapes_are_what_the_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = make_data("shapes", monkeypatch).draw_class(4)
-    for split, of_class in ("test", 50), ("validation", 100), ("train", 100):
+    for split, of_class in ("test", 50), ("validation", 100), ("train", 50):
         source = diver.open(EXAMPLES / "shapes" / f"{split}.parquet")
         for index in (0, of_class - 1):
             sample = source[4 * of_class + index]
@@ -139,4 +202,8 @@ def test_the_shipped_digits_are_what_the_script_makes(monkeypatch: pytest.Monkey
     sizes = {split: len(labels) for split, (_, labels) in splits.items()}
     assert sum(sizes.values()) == 1797 and sizes["test"] == 359
     for split in ("test", "validation"):
-        assert diver.open(EXAMPLES / "digits" / f"{split}.parquet").samples == sizes[split]
+        source = diver.open(EXAMPLES / "digits" / f"{split}.parquet")
+        images, labels = splits[split]
+        assert [sample.label for sample in source] == labels.tolist()
+        stored = np.stack([sample.values for sample in source])
+        assert np.array_equal(stored, images.transpose(0, 3, 1, 2))

@@ -148,23 +148,21 @@ impl Opened {
     /// Fills the cache with the images of all rows and `seeds`, several rows at once.
     pub(super) fn refine(&self, seeds: u64, cancel: &CancelToken, bar: &ProgressBar) -> Result<Refined> {
         let started = Instant::now();
-        let mut jobs = Vec::new();
-        for row in Row::ALL {
-            let seeds = if row == Row::Autoencoder { 1 } else { seeds };
-            if row.knobs(0)?.is_some() {
-                jobs.extend((0..seeds).map(|seed| (row, seed)));
-            }
-        }
+        // Without noise, every seed has the same images.
+        let seeds_of = |row| if row == Row::Autoencoder { 1 } else { seeds };
+        let jobs: Vec<(Row, u64)> =
+            Row::ALL.into_iter().flat_map(|row| (0..seeds_of(row)).map(move |seed| (row, seed))).collect();
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let summaries = parallel::map(&jobs, threads, cancel, |&(row, seed)| {
-            let refiner = self.refiner(row, seed)?.ok_or(Error::Cancelled)?;
+            let Some(refiner) = self.refiner(row, seed)? else { return Ok(None) };
             let source = self.source(row, seed)?;
             let mut refinery = Refinery::new(source, refiner, Some(&self.cache), &ClassMap::identity())?;
-            refinery.run(cancel, &Share { bar, told: AtomicUsize::new(0), expected: AtomicUsize::new(0) })
+            let share = Share { bar, told: AtomicUsize::new(0), expected: AtomicUsize::new(0) };
+            refinery.run(cancel, &share).map(Some)
         })?;
         Ok(Refined {
-            images: summaries.iter().map(|summary| summary.refined).sum(),
-            cached: summaries.iter().map(|summary| summary.cached).sum(),
+            images: summaries.iter().flatten().map(|summary| summary.refined).sum(),
+            cached: summaries.iter().flatten().map(|summary| summary.cached).sum(),
             seconds: started.elapsed().as_secs_f64(),
         })
     }

@@ -1,5 +1,4 @@
-//! `diver demo`: what refinement changes, on the shipped examples, with every baseline that could explain the gain
-//! away beside it.
+//! `diver demo`: what refinement changes, on the shipped examples, beside what its parts do alone.
 
 mod exhibit;
 mod page;
@@ -41,12 +40,12 @@ pub(crate) fn run(args: &DemoArgs, cancel: &CancelToken) -> Result<DemoReport> {
     std::fs::create_dir_all(&args.output).map_err(Error::io(&args.output, "cannot make the folder"))?;
     let cache = Cache::open(args.output.join("cache"))?;
     // Networks this small are fastest on one thread each, and there is more than one of them.
-    let threads = tch::get_num_threads();
-    tch::set_num_threads(1);
-    let results =
-        exhibits.into_iter().map(|exhibit| judged(exhibit, args, &cache, cancel)).collect::<Result<Vec<_>>>();
-    tch::set_num_threads(threads);
-    let results = results?;
+    let one_thread = OneThread::new();
+    let results = exhibits
+        .into_iter()
+        .map(|exhibit| judged(exhibit, args, &cache, cancel))
+        .collect::<Result<Vec<_>>>()?;
+    drop(one_thread);
 
     for Results { exhibit, strips, .. } in &results {
         write(&args.output.join(format!("{}.png", exhibit.name)), exhibit::sheet(strips)?.to_png()?)?;
@@ -67,6 +66,23 @@ pub(crate) fn run(args: &DemoArgs, cancel: &CancelToken) -> Result<DemoReport> {
     );
     let sets: Vec<_> = results.iter().map(json).collect();
     Ok(DemoReport { text, json: serde_json::json!({ "sets": sets, "page": path, "seconds": seconds }) })
+}
+
+/// While it lives, every operation of torch's computes on one thread.
+struct OneThread(i32);
+
+impl OneThread {
+    fn new() -> Self {
+        let before = tch::get_num_threads();
+        tch::set_num_threads(1);
+        Self(before)
+    }
+}
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.0);
+    }
 }
 
 fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Many trainings under one recipe: sets by networks by seeds.
 
 use super::{Architecture, Network, Recipe, Summary, accuracy, endless, labelled, parallel, train};
-use diver_loaders::{CancelToken, Loader, Result, Source};
+use diver_loaders::{CancelToken, Error, Loader, Result, Source, SourceInfo};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -35,9 +35,7 @@ pub struct Judge {
     threads: usize,
     /// Images and labels. (Threads may hand tensors on, but not look at one together.)
     test: Mutex<(Tensor, Tensor)>,
-    test_images: usize,
-    side: usize,
-    classes: usize,
+    info: SourceInfo,
 }
 
 /// A set to judge: its name, and how it is streamed under a seed.
@@ -71,12 +69,15 @@ pub struct Scores {
 
 impl Scores {
     /// Mean and standard deviation over the seeds, of the mean over some `architectures`. `None` if one of them was
-    /// not trained, or none is given.
+    /// not trained, none is given, or their numbers of seeds differ.
     pub fn summary(&self, architectures: &[Architecture]) -> Option<Summary> {
         let of =
             |wanted| self.networks.iter().find(|(trained, _)| *trained == wanted).map(|(_, scores)| scores);
         let chosen: Vec<&Vec<f64>> = architectures.iter().map(|a| of(*a)).collect::<Option<_>>()?;
         let seeds = chosen.first()?.len();
+        if chosen.iter().any(|scores| scores.len() != seeds) {
+            return None;
+        }
         let mean = |seed: usize| chosen.iter().map(|scores| scores[seed]).sum::<f64>() / chosen.len() as f64;
         Some(Summary::of(&(0..seeds).map(mean).collect::<Vec<_>>()))
     }
@@ -95,9 +96,7 @@ impl Judge {
             recipe: Recipe::default(),
             threads: thread::available_parallelism().map_or(1, usize::from),
             test: Mutex::new(labelled(test)?),
-            test_images: test.info().samples,
-            side: test.info().shape[1],
-            classes: test.info().classes,
+            info: test.info().clone(),
         })
     }
 
@@ -109,10 +108,10 @@ impl Judge {
     }
 
     /// How many times each is trained: with the seeds from 0 on, which decide the initial weights, the shifts and,
-    /// in the hands of the candidate, order and choice of the images.
+    /// in the hands of the candidate, order and choice of the images. At least 1.
     #[must_use]
     pub fn seeds(mut self, seeds: u64) -> Self {
-        self.seeds = seeds;
+        self.seeds = seeds.max(1);
         self
     }
 
@@ -134,19 +133,13 @@ impl Judge {
 
     /// How many real images there are.
     pub fn test_images(&self) -> usize {
-        self.test_images
+        self.info.samples
     }
 
-    /// How many trainings [`run`](Self::run) makes of `candidates` sets.
-    pub fn trainings(&self, candidates: usize) -> usize {
-        candidates * self.networks.len() * self.seeds as usize
-    }
-
-    /// The scores of every candidate, in their order. `progress` hears how many trainings of all are done.
+    /// The scores of every candidate, in their order. `progress` hears, from the threads that train, how many trainings of all are done.
     ///
     /// # Errors
-    /// The first training that fails, after which no other starts; [`Error::Cancelled`](diver_loaders::Error::Cancelled)
-    /// soon after `cancel` is set.
+    /// The first training that fails, after which no other starts; [`Error::Cancelled`] soon after `cancel` is set.
     pub fn run(
         &self,
         candidates: &[Candidate<'_>],
@@ -172,6 +165,21 @@ impl Judge {
         Ok(candidates.iter().map(scores).collect())
     }
 
+    /// Refuses a set in another space than the test images: its scores would look plausible and be wrong.
+    fn check(&self, label: &str, set: &SourceInfo) -> Result<()> {
+        let test = &self.info;
+        let differs = if set.normalize != test.normalize {
+            format!("normalised with {:?}, the test images with {:?}", set.normalize, test.normalize)
+        } else if set.classes != test.classes {
+            format!("{} classes, the test images have {}", set.classes, test.classes)
+        } else if set.shape[1..] != test.shape[1..] {
+            format!("images of shape {:?}, the test images of {:?}", set.shape, test.shape)
+        } else {
+            return Ok(());
+        };
+        Err(Error::config("candidate", format!("{label}: {differs}; open both with the same options")))
+    }
+
     /// The accuracy of one network after one training, per cent.
     fn score(
         &self,
@@ -181,7 +189,9 @@ impl Judge {
         cancel: &CancelToken,
     ) -> Result<f64> {
         let mut loader = (candidate.stream)(seed)?;
-        let mut network = Network::new(architecture, self.side, self.classes, seed, Device::Cpu)?;
+        self.check(&candidate.label, loader.info())?;
+        let (side, classes) = (self.info.shape[1], self.info.classes);
+        let mut network = Network::new(architecture, side, classes, seed, Device::Cpu)?;
         let batches = endless(&mut loader, Device::Cpu).map(|batch| cancel.check().and(batch));
         train(&mut network, batches, &Recipe { seed, ..self.recipe.clone() })?;
         let (images, labels) = {
@@ -195,7 +205,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use diver_loaders::{Error, MemorySource};
+    use diver_loaders::{MemorySource, Normalize};
 
     fn set() -> MemorySource {
         let pixels = (0..4 * 3 * 32 * 32).map(|i| (i as f32).sin().abs()).collect();
@@ -252,5 +262,27 @@ mod tests {
         assert_eq!(of(&[Architecture::Mlp, Architecture::ViT]), Some(Summary { mean: 30.0, std: 10.0 }));
         assert_eq!(of(&[Architecture::ConvNet]), None);
         assert_eq!(of(&[]), None);
+        let networks = vec![(Architecture::Mlp, vec![10.0]), (Architecture::ViT, vec![30.0, 60.0])];
+        let ragged = Scores { label: "x".into(), networks };
+        assert_eq!(ragged.summary(&[Architecture::Mlp, Architecture::ViT]), None);
+    }
+
+    #[test]
+    fn a_set_in_another_space_is_refused() {
+        let mut info = set().info().clone();
+        info.normalize = Normalize::new([0.5; 3], [0.5; 3]).unwrap();
+        let other = Candidate::new("other", move |_| {
+            let pixels = vec![0.5; 4 * 3 * 32 * 32];
+            let labels = (0..4).map(diver_loaders::Label::Hard).collect();
+            Loader::builder(MemorySource::new(info.clone(), pixels, labels)?).build()
+        });
+        let error = judge(1).run(&[other], &CancelToken::new(), &|_, _| ()).unwrap_err().to_string();
+        assert!(error.starts_with("candidate: other: normalised with"), "{error}");
+    }
+
+    #[test]
+    fn no_seeds_are_taken_for_one() {
+        let scores = judge(1).seeds(0).run(&candidates(), &CancelToken::new(), &|_, _| ()).unwrap();
+        assert_eq!(scores[0].networks[0].1.len(), 1);
     }
 }

@@ -2,7 +2,8 @@
 //! seeds, and the pictures.
 //!
 //! A distilled dataset overfits the network that it was distilled on, so a fair judgement trains several
-//! [`Architecture`]s on it, each from several seeds, under one [`Recipe`] for every dataset compared:
+//! [`Architecture`]s on it, each from several seeds, under one [`Recipe`] for every dataset compared. [`Judge`] does
+//! that for several sets at once; its parts are there too:
 //!
 //! ```
 //! use diver::eval::{Architecture, Network, Recipe, Summary, accuracy, train};

@@ -1,6 +1,8 @@
 //! Jobs on a few threads.
 
 use diver_loaders::{CancelToken, Error, Result};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -21,7 +23,9 @@ pub(crate) fn map<J: Sync, R: Send>(
         while !failed.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(index) else { break };
-            let result = cancel.check().and_then(|()| work(job));
+            // A panic ends the other threads' work as an error does.
+            let result = catch_unwind(AssertUnwindSafe(|| cancel.check().and_then(|()| work(job))))
+                .unwrap_or_else(|panic| Err(panicked(&*panic)));
             if result.is_err() {
                 failed.store(true, Ordering::Relaxed);
             }
@@ -35,14 +39,19 @@ pub(crate) fn map<J: Sync, R: Send>(
     });
     let mut results = Vec::with_capacity(jobs.len());
     for outcome in outcomes {
-        let panicked = |_| Error::Panicked {
-            thread: "of an evaluation".to_owned(),
-            message: "its message stands above".to_owned(),
-        };
-        results.extend(outcome.map_err(panicked)?);
+        results.extend(outcome.map_err(|panic| panicked(&*panic))?);
     }
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    Error::Panicked {
+        thread: "of an evaluation".to_owned(),
+        message: text.unwrap_or("no message").to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +89,12 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error() {
-        let error = map(&[0], 1, &CancelToken::new(), |_| -> Result<()> { panic!("on purpose") });
-        assert!(matches!(error, Err(Error::Panicked { .. })));
+        let started = AtomicUsize::new(0);
+        let error = map(&[0; 50], 1, &CancelToken::new(), |_| -> Result<()> {
+            started.fetch_add(1, Ordering::Relaxed);
+            panic!("on purpose")
+        });
+        assert!(matches!(error, Err(Error::Panicked { message, .. }) if message == "on purpose"));
+        assert_eq!(started.load(Ordering::Relaxed), 1);
     }
 }

@@ -44,7 +44,7 @@ impl Knobs {
     /// - `paper`, or a distillation method in lower case (`dc`, `dsa`, `dm`, `mtt`, `datm`, `edf`, `idc`, `sre2l`,
     ///   `g_vbsm`): the paper's common settings, window (40, 25) of 50 and `gamma` 0.1.
     /// - `ncfm`: the paper's for NCFM, whose images need a gentler pull: `gamma` 0.02.
-    /// - `small_latents`: window (30, 10). The fewer places a latent has, the less noise hides what it shows:
+    /// - `small_latents`: window (30, 10). The fewer places a latent has, the less noise it takes to hide what it shows:
     ///   equal content is left at a log-SNR that is higher by `2 ln(32 / side)` than in the latents of 32 x 32 that
     ///   the paper worked on ("simple diffusion", Hoogeboom et al., arXiv 2301.11093, section 3.1). For 8 x 8 this moves
     ///   the paper's window from steps 40..25 to about 30..12. The values were chosen on validation data

@@ -98,7 +98,7 @@ def seed(name: str, value: SupportsIndex) -> int:
 
 
 def of_preset(method: str | None) -> dict[str, Any]:
-    """What differs from the paper's common settings under a preset."""
+    """The settings that a preset stands for, as the extension reads them."""
     if method is None:
         return {}
     given: dict[str, Any] = json.loads(_refiner.preset(_options.text("preset", method)))

@@ -17,7 +17,7 @@ pub fn check_knobs(py: Python<'_>, knobs: &str) -> PyResult<String> {
     written(py, serde_json::to_string(&read(py, knobs)?))
 }
 
-/// The settings, as JSON, in which the paper's differ for sets of a distillation method.
+/// The settings, as JSON, that a preset stands for.
 #[pyfunction]
 pub fn preset(py: Python<'_>, method: &str) -> PyResult<String> {
     let knobs = Knobs::preset(method).map_err(|error| to_python(py, &error.into()))?;
