@@ -91,7 +91,7 @@ class Refiner:
             preset: Settings by name. Distillation methods: ``"ncfm"`` has ``gamma=0.02``; ``"paper"``,
                 ``"dc"``, ``"dsa"``, ``"dm"``, ``"mtt"``, ``"datm"``, ``"edf"``, ``"idc"``, ``"sre2l"`` and
                 ``"g_vbsm"`` have the paper's. ``"small_latents"`` is for latents of about 8 x 8:
-                ``window=(30, 10)``. What is given beside it wins.
+                ``window=(30, 12)``, ``gamma=0.2``. What is given beside it wins.
             refine_seed: Seed of the noise, 0 unless given; another seed makes other images.
             **knobs: The settings of the method (:class:`KnobOptions`). The paper's values are
                 ``mode="full"``, ``steps=50``, ``t_f=25``, ``window=(40, 25)``, ``gamma=0.1``,
