@@ -124,7 +124,7 @@ def test_presets(folder: Path) -> None:
 
 def test_a_presets_window_scales_with_the_steps(folder: Path) -> None:
     with Refiner.from_pretrained(folder, device="cpu", preset="small_latents", steps=20) as refiner:
-        assert refiner.knobs["window"] == [12, 5]
+        assert tuple(refiner.knobs["window"]) == (12, 5)
 
 
 def test_names_of_devices_and_dtypes(folder: Path) -> None:
