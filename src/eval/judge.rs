@@ -136,7 +136,8 @@ impl Judge {
         self.info.samples
     }
 
-    /// The scores of every candidate, in their order. `progress` hears, from the threads that train, how many trainings of all are done.
+    /// The scores of every candidate, in their order. `progress` hears, from the threads that train, how many
+    /// trainings of all are done.
     ///
     /// # Errors
     /// The first training that fails, after which no other starts; [`Error::Cancelled`] soon after `cancel` is set.
