@@ -1,5 +1,6 @@
 //! The one error type of the engine.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,6 +115,13 @@ impl Error {
     /// An [`Error::Config`] for `option`.
     pub fn config(option: &'static str, reason: impl Into<String>) -> Error {
         Error::Config { option, reason: reason.into() }
+    }
+
+    /// An [`Error::Panicked`] of `thread`, from what `catch_unwind` caught.
+    pub fn panicked(thread: &str, panic: &(dyn Any + Send)) -> Error {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Error::Panicked { thread: thread.to_owned(), message: text.unwrap_or("no message").to_owned() }
     }
 
     /// An [`Error::Refine`] from any error or message.

@@ -1,10 +1,12 @@
 //! Jobs on a few threads.
 
 use diver_loaders::{CancelToken, Error, Result};
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+
+/// What a job's thread is called in errors.
+const THREAD: &str = "of an evaluation";
 
 /// The results of `work` for every job, in their order; `threads` jobs run at a time. After an error, and once `cancel`
 /// is set, no further job starts.
@@ -25,7 +27,7 @@ pub(crate) fn map<J: Sync, R: Send>(
             let Some(job) = jobs.get(index) else { break };
             // A panic ends the other threads' work as an error does.
             let result = catch_unwind(AssertUnwindSafe(|| cancel.check().and_then(|()| work(job))))
-                .unwrap_or_else(|panic| Err(panicked(&*panic)));
+                .unwrap_or_else(|panic| Err(Error::panicked(THREAD, &*panic)));
             if result.is_err() {
                 failed.store(true, Ordering::Relaxed);
             }
@@ -39,19 +41,10 @@ pub(crate) fn map<J: Sync, R: Send>(
     });
     let mut results = Vec::with_capacity(jobs.len());
     for outcome in outcomes {
-        results.extend(outcome.map_err(|panic| panicked(&*panic))?);
+        results.extend(outcome.map_err(|panic| Error::panicked(THREAD, &*panic))?);
     }
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    Error::Panicked {
-        thread: "of an evaluation".to_owned(),
-        message: text.unwrap_or("no message").to_owned(),
-    }
 }
 
 #[cfg(test)]

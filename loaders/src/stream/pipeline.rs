@@ -182,7 +182,7 @@ impl Worker {
     fn assemble_guarded(&self, epoch: u64, batch: usize) -> Result<Batch> {
         self.shared.cancel.check()?;
         catch_unwind(AssertUnwindSafe(|| self.assemble(epoch, batch)))
-            .unwrap_or_else(|panic| Err(panicked(&self.name, panic.as_ref())))
+            .unwrap_or_else(|panic| Err(Error::panicked(&self.name, panic.as_ref())))
     }
 
     fn assemble(&self, epoch: u64, batch: usize) -> Result<Batch> {
@@ -290,7 +290,7 @@ fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<
         let results =
             catch_unwind(AssertUnwindSafe(|| refinery.refine_batch(&indices, &shared.cancel, &Silent)))
                 .unwrap_or_else(|panic| {
-                    let error = Arc::new(panicked("diver-refine", panic.as_ref()));
+                    let error = Arc::new(Error::panicked("diver-refine", panic.as_ref()));
                     vec![Err(error); indices.len()]
                 });
         for (request, result) in batch.into_iter().zip(results) {
@@ -301,15 +301,6 @@ fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<
             }
         }
     }
-}
-
-fn panicked(thread: &str, panic: &(dyn std::any::Any + Send)) -> Error {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    Error::Panicked { thread: thread.to_owned(), message }
 }
 
 /// One-hot for a class, the softmax of `logits / temperature` otherwise.
