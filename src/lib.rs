@@ -62,7 +62,7 @@ pub use diver_loaders;
 pub use diver_loaders::{
     Batch, Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, Loader, LoaderBuilder,
     LoaderState, MemorySource, Mix, Normalize, OnMiss, OpenOptions, Refine, Refinery, RgbImage, Sample,
-    Sheet, Source, SourceInfo, Stats, StoredPixels, Uneven, ValueSpace, open,
+    Sheet, Source, SourceInfo, Stats, StoredPixels, Uneven, ValueSpace, Values, imagenet, open,
 };
 
 /// The examples of the README, for the doc tests.

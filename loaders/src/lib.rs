@@ -38,13 +38,13 @@ pub mod source;
 pub mod stream;
 
 pub use cache::Cache;
-pub use classes::ClassMap;
+pub use classes::{ClassMap, imagenet};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use pixels::{Normalize, RgbImage};
 pub use refine::{CancelToken, Conditioning, Identity, Refine};
 pub use sheet::Sheet;
 pub use source::{
-    Label, MemorySource, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace, open,
+    Label, MemorySource, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace, Values, open,
 };
 pub use stream::{Batch, Loader, LoaderBuilder, LoaderState, Mix, OnMiss, Refinery, Stats, Uneven};

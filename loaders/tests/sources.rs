@@ -4,7 +4,7 @@
 
 use arrow::array::{ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
-use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, conformance, open};
+use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, Values, conformance, open};
 use diver_loaders::{Label, Normalize, Source, StoredPixels};
 use parquet::arrow::ArrowWriter;
 use std::fs;
@@ -32,6 +32,10 @@ enum Labels {
 
 /// Checks a source, value for value, against what torch reads.
 fn check(source: &dyn Source, name: &str) {
+    check_within(source, name, 0.0);
+}
+
+fn check_within(source: &dyn Source, name: &str, tolerance: f32) {
     let json = fs::read(fixture("expected.json")).unwrap();
     let mut all: std::collections::HashMap<String, Expected> = serde_json::from_slice(&json).unwrap();
     let expected = all.remove(name).unwrap_or_else(|| panic!("{name} is not in expected.json"));
@@ -42,7 +46,19 @@ fn check(source: &dyn Source, name: &str) {
     let each = expected.values.len() / info.samples;
     for (index, values) in expected.values.chunks_exact(each).enumerate() {
         let sample = source.sample(index).unwrap();
-        assert_eq!(sample.pixels, StoredPixels::F32(values.to_vec()), "{name}, sample {index}");
+        match sample.pixels {
+            StoredPixels::F32(pixels) => {
+                let off = pixels.iter().zip(values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(
+                    off <= tolerance && pixels.len() == values.len(),
+                    "{name}, sample {index}: off by {off}"
+                );
+            }
+            StoredPixels::U8(bytes) => {
+                let pixels: Vec<f32> = bytes.into_iter().map(f32::from).collect();
+                assert_eq!(pixels, values, "{name}, sample {index}");
+            }
+        }
         let label = match &expected.labels {
             Labels::Hard(labels) => Label::Hard(labels[index]),
             Labels::Logits(logits) => Label::Logits(logits[index].clone()),
@@ -105,19 +121,108 @@ fn mtt_and_edf_folders() {
     }
     let edf = open(fixture("edf")).unwrap();
     assert_eq!((edf.info().labels, edf.info().classes), (LabelKind::Logits, 3));
-    let zca =
-        open(fixture("latest")).unwrap().info().notes.iter().any(|note| note.contains("images_zca_2000.pt"));
-    assert!(zca, "a run with --zca is noted");
+    assert_eq!(edf.info().learning_rate, Some(0.01));
+    assert!(edf.info().method.as_ref().unwrap().starts_with("EDF or DATM"), "{:?}", edf.info().method);
+}
+
+#[test]
+fn whitened_images_stream_raw_and_have_no_pixels() {
+    // A run with --zca, by the file beside it; DATM's, by logits with small images.
+    for (name, reason) in [("latest", "images_zca_2000.pt lies beside"), ("edf", "are DATM's")] {
+        let source = open(fixture(name)).unwrap();
+        let info = source.info();
+        assert_eq!(info.value_space, ValueSpace::Whitened, "{name}");
+        assert!(info.notes.iter().any(|note| note.contains(reason)), "{:?}", info.notes);
+        let sample = source.sample(0).unwrap();
+        let error = sample.to_pixels(&info.value_space).unwrap_err().to_string();
+        assert!(error.starts_with("values: the values are ZCA-whitened"), "{error}");
+        let StoredPixels::F32(stored) = sample.pixels.clone() else { panic!("floats are expected") };
+        assert_eq!(sample.into_normalized(&info.value_space, &info.normalize), stored);
+
+        let told = OpenOptions::new().values(Values::Normalized).open(fixture(name)).unwrap();
+        assert_eq!(told.info().value_space, ValueSpace::Normalized(Normalize::IMAGENET));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| fs::copy(fixture(from), folder.path().join(to)).unwrap();
+    copy("latest/images_900.pt", "images_zca_900.pt");
+    copy("latest/labels_900.pt", "labels_900.pt");
+    let pixels = open(folder.path().join("images_zca_900.pt")).unwrap();
+    assert_eq!(pixels.info().value_space, ValueSpace::Unit, "with ZCA undone, they are pixels");
+}
+
+#[test]
+fn multi_formation_is_decoded() {
+    let idc = open(fixture("idc")).unwrap();
+    check_within(&idc, "idc", 1e-5);
+    assert_eq!((idc.info().format.as_str(), idc.info().value_space), ("idc", ValueSpace::Unit));
+    assert!(idc.info().notes.iter().any(|note| note.contains("2 x 2 images")), "{:?}", idc.info().notes);
+    for (factor, name) in [(1, "idc factor 1"), (3, "idc factor 3")] {
+        let source = OpenOptions::new().factor(factor).open(fixture("idc/data.pt")).unwrap();
+        check_within(&source, name, 1e-5);
+        assert_eq!(source.info().notes, [""; 0]);
+    }
+    let ncfm = open(fixture("ncfm/distilled_data")).unwrap();
+    check_within(&ncfm, "ncfm", 1e-5);
+    assert!(ncfm.info().path.ends_with("data_2000.pt"));
+    let error = OpenOptions::new().factor(2).open(fixture("small.pt")).unwrap_err().to_string();
+    assert!(error.starts_with("factor: "), "{error}");
+}
+
+#[test]
+fn files_of_dc_bench() {
+    let random = open(fixture("dc_bench/random")).unwrap();
+    check(&random, "dc_bench/random");
+    let kip = open(fixture("dc_bench/KIP/kip_cifar10_ConvNet3_ssize3_zca_nol_noaug_ckpt1000.npz")).unwrap();
+    check(&kip, "kip");
+    assert_eq!((kip.info().format.as_str(), kip.info().value_space), ("kip", ValueSpace::Whitened));
+}
+
+#[test]
+fn tensors_by_name() {
+    for (name, space) in [
+        ("named/bytes.pt", ValueSpace::Unit),
+        ("named/compressed.npz", ValueSpace::Unit),
+        ("named/stored.npz", ValueSpace::Unit),
+        ("named/normalised.safetensors", ValueSpace::Normalized(Normalize::IMAGENET)),
+    ] {
+        let source = open(fixture(name)).unwrap();
+        check(&source, name);
+        assert_eq!((source.info().format.as_str(), source.info().value_space), ("tensors", space), "{name}");
+        let floats = matches!(source.sample(0).unwrap().pixels, StoredPixels::F32(_));
+        let noted = source.info().notes.iter().any(|note| note.contains("the images are taken"));
+        assert_eq!(noted, floats, "{name}: {:?}", source.info().notes);
+    }
+    let unit = OpenOptions::new().values(Values::Unit);
+    let told = unit.open(fixture("named/normalised.safetensors")).unwrap();
+    assert_eq!((told.info().value_space, told.info().notes.len()), (ValueSpace::Unit, 0));
+    let error = OpenOptions::new().values(Values::Whitened).open(fixture("named/bytes.pt")).unwrap_err();
+    assert!(error.to_string().starts_with("values: bytes are pixels"), "{error}");
+}
+
+#[test]
+fn probabilities_are_not_taken_for_logits() {
+    let source = open(fixture("named/probabilities.safetensors")).unwrap();
+    conformance::check(&source);
+    let expected = [[0.25, 0.75], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0]];
+    for (index, expected) in expected.into_iter().enumerate() {
+        let Label::Logits(logits) = source.label(index).unwrap() else { panic!("soft labels are expected") };
+        let exps: Vec<f32> = logits.iter().map(|logit| logit.exp()).collect();
+        let sum: f32 = exps.iter().sum();
+        for (share, expected) in exps.iter().map(|exp| exp / sum).zip(expected) {
+            assert!((share - expected).abs() < 1e-6, "{logits:?}");
+        }
+    }
+    assert!(source.info().notes.iter().any(|note| note.contains("probabilities")));
 }
 
 #[test]
 fn classes_can_be_widened() {
-    let classes = |n, name| OpenOptions::new().classes(n).open(fixture(name)).map(|s| s.info().classes);
+    let classes = |n, name| OpenOptions::new().num_classes(n).open(fixture(name)).map(|s| s.info().classes);
     assert_eq!(classes(10, "small.pt").unwrap(), 10);
     let error = classes(1, "small.pt").unwrap_err().to_string();
     assert!(error.ends_with("sample 1: label 1 is out of range: 1 classes were asked for"), "{error}");
     let error = classes(10, "edf").unwrap_err().to_string();
-    assert!(error.starts_with("classes: 10, where `labels` holds 3 logits"), "{error}");
+    assert!(error.starts_with("num_classes: 10, where `labels` holds 3 logits"), "{error}");
 }
 
 #[test]
@@ -157,9 +262,9 @@ fn a_pickle_that_calls_os_system_is_refused_and_not_run() {
 #[test]
 fn hostile_files_are_refused_with_a_reason() {
     for (name, reason) in [
-        ("storage_too_large.pt", "`data/0`: 48 bytes stored for 2147483647 F32 elements"),
+        ("storage_too_large.pt", "`data[0][0]`: 48 bytes stored for 2147483647 F32 elements"),
         ("storage_too_large_legacy.pt", "the file is damaged"),
-        ("storage_missing.pt", "`data/0`: the storage is missing"),
+        ("storage_missing.pt", "`data[0][0]`: `data/0` is missing"),
         ("compressed.pt", "a compressed entry"),
         ("big_endian.pt", "big-endian"),
         ("no_pickle.pt", "without `data.pkl`"),
@@ -176,7 +281,12 @@ fn hostile_files_are_refused_with_a_reason() {
         ("no_experiments.pt", "`data`: a list with one [images, labels] pair"),
         ("not_a_pair.pt", "`data[0]`: a list with one [images, labels] pair"),
         ("bare_list.pt", "the torch file holds a list"),
-        ("images_zca_5.pt", "ZCA"),
+        ("not_square.pt", "only square images hold several"),
+        ("no_labels.pt", "no labels by the name of labels"),
+        ("header_too_long.safetensors", "a header of 1099511627776 bytes"),
+        ("too_short.safetensors", "`images`: F32 [2, 3, 1, 99] at bytes 0 to 2376 of 48"),
+        ("objects.npz", "`images`: an array of a kind that is not read"),
+        ("images_zca_5.pt", "labels_5.pt"),
         ("images_7.pt", "labels_7.pt"),
         ("tensor.pt", "images_<iteration>.pt"),
     ] {
@@ -197,8 +307,11 @@ fn a_nan_pixel_is_reported_where_it_is() {
 fn every_truncation_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("truncated.pt");
-    for name in ["small.pt", "small_legacy.pt"] {
+    for name in
+        ["small.pt", "small_legacy.pt", "idc/data.pt", "named/probabilities.safetensors", "named/stored.npz"]
+    {
         let whole = fs::read(fixture(name)).unwrap();
+        let path = path.with_extension(Path::new(name).extension().unwrap());
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
             assert!(open(&path).is_err(), "the first {length} bytes of {name}");
@@ -212,7 +325,8 @@ fn no_changed_byte_panics() {
     let parquet = folder.path().join("two.parquet");
     let png = image(image::ImageFormat::Png, 2, 2, 1);
     parquet_file(&parquet, &[Some(png.clone()), Some(png)], &[0, 1], true, true);
-    for original in [fixture("small.pt"), fixture("small_legacy.pt"), parquet] {
+    let files = ["small.pt", "small_legacy.pt", "named/probabilities.safetensors", "named/compressed.npz"];
+    for original in files.into_iter().map(fixture).chain([parquet]) {
         let whole = fs::read(&original).unwrap();
         let path = folder.path().join("changed").with_extension(original.extension().unwrap());
         for at in 0..whole.len() {

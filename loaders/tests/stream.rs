@@ -343,8 +343,7 @@ fn a_disk_that_takes_no_more_ends_bulk_refinement_but_not_the_stream() {
     let cache = Cache::open(folder.path()).unwrap();
     let no_folder = |generation: &Path| std::fs::remove_dir_all(generation).unwrap();
 
-    let mut refinery =
-        Refinery::new(set(), Inverter::default(), Some(&cache), &ClassMap::identity()).unwrap();
+    let mut refinery = Refinery::new(set(), Inverter::default(), Some(&cache)).unwrap();
     no_folder(refinery.generation().unwrap().path());
     let error = refinery.run(&CancelToken::new(), &Silent).unwrap_err().to_string();
     assert!(error.contains("cannot"), "{error}");
@@ -380,8 +379,7 @@ impl Refine for Late {
         cancel: &CancelToken,
         progress: &dyn Progress,
     ) -> Result<Vec<RgbImage>, Error> {
-        Refinery::new(set(), Inverter::default(), Some(&self.cache), &ClassMap::identity())?
-            .run(cancel, progress)?;
+        Refinery::new(set(), Inverter::default(), Some(&self.cache))?.run(cancel, progress)?;
         Ok(vec![RgbImage::new(2, 2, vec![77; 12])?; batch.len()])
     }
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import errno
 import pickle
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,81 @@ def test_a_set_says_what_it_is() -> None:
     assert repr(source) == f"<mtt '{DIGITS}/images_best.pt': 10 samples, 3 x 32 x 32, 10 classes>"
     images = diver.open(PARQUET)
     assert images.value_space == "unit" and images.class_names is not None and len(images.class_names) == 10
+
+
+def png() -> bytes:
+    """One black pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(4))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_tensors_of_ones_own_open(tmp_path: Path) -> None:
+    images, labels = np.linspace(0, 1, 2 * 48, dtype=np.float32).reshape(2, 3, 4, 4), np.array([1, 0])
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+    source = diver.open(tmp_path / "own.npz")
+    assert (source.format, source.value_space, source.method) == ("tensors", "unit", None)
+    assert source[1].values.tobytes() == images[1].tobytes() and source[0].label == 1
+    torch.save([torch.from_numpy(images), torch.from_numpy(labels)], tmp_path / "data.pt")
+    parts = diver.open(tmp_path)
+    assert (parts.format, len(parts), parts.method) == ("idc", 8, "IDC, by the file's name and layout")
+    assert len(diver.open(tmp_path / "data.pt", factor=1)) == 2
+    with pytest.raises(OptionError, match="values: 'zca' is none of normalized, unit, whitened"):
+        diver.open(tmp_path / "own.npz", values="zca")
+    with pytest.raises(OptionError, match="factor: "):
+        diver.open(tmp_path / "own.npz", factor=2)
+
+
+def test_whitened_images_are_not_refined(tmp_path: Path) -> None:
+    torch.save(torch.randn(2, 3, 4, 4), tmp_path / "images_best.pt")
+    torch.save(torch.randn(1, 3, 4, 4), tmp_path / "images_zca_5.pt")
+    torch.save(torch.tensor([0, 1]), tmp_path / "labels_best.pt")
+    assert diver.open(tmp_path).value_space == "whitened"
+    with diver.DataLoader(tmp_path) as loader:
+        images, _ = next(iter(loader))
+    assert torch.equal(images, torch.load(tmp_path / "images_best.pt"))
+    with pytest.raises(DiverError, match=r"cannot be refined: .*ZCA-whitened.*images_zca"):
+        diver.DataLoader(tmp_path, refiner=lambda images: images)
+    assert diver.open(tmp_path, values="normalized").mean == (0.485, 0.456, 0.406)
+
+
+def test_class_lists_have_names_and_files(tmp_path: Path) -> None:
+    source = diver.open(DIGITS, classes="imagefruit-ncfm")
+    assert source.class_map == [953, 954, 949, 950, 951, 957, 952, 945, 943, 956]
+    assert diver.open(DIGITS).class_map is None
+    assert diver.open(DIGITS, classes=np.arange(10)).class_map == list(range(10))
+    listed = tmp_path / "classes.txt"
+    listed.write_text("n01440764\n7\nbanana\n" + "0\n" * 7)
+    assert diver.open(DIGITS, classes=listed).class_map == [0, 7, 954, *[0] * 7]
+    listed.write_text("0\ncrane\n")
+    with pytest.raises(
+        DataError, match=r"classes\.txt: `line 2`: `crane` is the name of classes 134 and 517"
+    ):
+        diver.open(DIGITS, classes=listed)
+    with pytest.raises(
+        OptionError, match="classes: there is no list `fruits`: there are imagenet, imagenette"
+    ):
+        diver.open(DIGITS, classes="fruits")
+    with pytest.raises(OptionError, match="num_classes: 11, where `classes` lists 10"):
+        diver.open(DIGITS, classes="imagenette", num_classes=11)
+    with pytest.raises(OptionTypeError, match="classes"):
+        diver.open(DIGITS, classes={1: 2})
+
+
+def test_folders_of_wordnet_ids_follow_the_list(tmp_path: Path) -> None:
+    for wnid in ("n02086240", "n02096294"):
+        (tmp_path / wnid).mkdir()
+        (tmp_path / wnid / "0.png").write_bytes(png())
+    assert [sample.label for sample in diver.open(tmp_path)] == [0, 1]
+    assert diver.open(tmp_path).class_map == [155, 193]
+    woof = diver.open(tmp_path, classes="imagewoof")
+    assert [sample.label for sample in woof] == [0, 4] and woof.classes == 10
+    with diver.DataLoader(tmp_path, classes="imagewoof") as loader:
+        assert next(iter(loader)).labels.tolist() == [0, 4]
 
 
 def test_what_was_assumed_is_noted(tmp_path: Path) -> None:

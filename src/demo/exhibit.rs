@@ -7,8 +7,8 @@ use crate::eval::parallel;
 use diver_loaders::cli::DemoArgs;
 use diver_loaders::refine::Progress;
 use diver_loaders::{
-    Cache, CancelToken, ClassMap, Error, Loader, MemorySource, Normalize, OpenOptions, Refinery, Result,
-    RgbImage, Sheet, Source, ValueSpace,
+    Cache, CancelToken, Error, Loader, MemorySource, Normalize, OpenOptions, Refinery, Result, RgbImage,
+    Sheet, Source, ValueSpace,
 };
 use indicatif::ProgressBar;
 use std::path::PathBuf;
@@ -156,7 +156,7 @@ impl Opened {
         let summaries = parallel::map(&jobs, threads, cancel, |&(row, seed)| {
             let Some(refiner) = self.refiner(row, seed)? else { return Ok(None) };
             let source = self.source(row, seed)?;
-            let mut refinery = Refinery::new(source, refiner, Some(&self.cache), &ClassMap::identity())?;
+            let mut refinery = Refinery::new(source, refiner, Some(&self.cache))?;
             let share = Share { bar, told: AtomicUsize::new(0), expected: AtomicUsize::new(0) };
             refinery.run(cancel, &share).map(Some)
         })?;
@@ -202,7 +202,7 @@ fn as_pixels(source: &dyn Source, indices: &[usize]) -> Result<MemorySource> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::with_capacity(indices.len()));
     for &index in indices {
         let sample = source.sample(index)?;
-        pixels.extend(sample.to_pixels(&info.value_space));
+        pixels.extend(sample.to_pixels(&info.value_space)?);
         labels.push(sample.label);
     }
     info.samples = labels.len();

@@ -91,12 +91,11 @@ fn time_refiner(
     cancel: &CancelToken,
 ) -> Result<Refined> {
     let info = source.info();
-    let classes = args.source.classes()?;
     let (mut pixels, mut conditioning, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     for image in 0..images {
         let sample = source.sample(image % info.samples)?;
-        pixels.extend(sample.to_pixels(&info.value_space));
-        conditioning.push(classes.conditioning(sample.label.class())?);
+        pixels.extend(sample.to_pixels(&info.value_space)?);
+        conditioning.push(info.class_map.conditioning(sample.label.class())?);
         keys.push(NoiseKey { content: sample.digest(), variant: u32::try_from(image).unwrap_or(u32::MAX) });
     }
     let batch = RawBatch::new(&pixels, info.shape[1], info.shape[2], &conditioning, &keys)?;

@@ -28,6 +28,7 @@ fn describe(info: &SourceInfo) -> String {
     };
     let space = match &info.value_space {
         ValueSpace::Normalized(n) => format!("normalised, mean {:?}, std {:?}", n.mean, n.std),
+        ValueSpace::Whitened => "ZCA-whitened, in batches as they are stored".to_owned(),
         ValueSpace::Unit => {
             let n = &info.normalize;
             format!("pixels, in batches normalised with mean {:?}, std {:?}", n.mean, n.std)
@@ -40,9 +41,26 @@ fn describe(info: &SourceInfo) -> String {
         info.samples,
         info.classes,
     );
+    // Writing to a string does not fail.
+    if let Some(method) = &info.method {
+        let _ = writeln!(text, "  method   {method}");
+    }
+    if let Some(rate) = info.learning_rate {
+        let _ = writeln!(text, "  lr       {rate}, learned with the images");
+    }
+    if let Some(list) = info.class_map.as_indices() {
+        let _ = writeln!(text, "  refined  as the backbone's classes {}", listed(list));
+    }
     for note in &info.notes {
-        // Writing to a string does not fail.
         let _ = writeln!(text, "  note     {note}");
     }
     text
+}
+
+/// The beginning of a list.
+fn listed(indices: &[usize]) -> String {
+    const MOST: usize = 10;
+    let shown: Vec<String> = indices.iter().take(MOST).map(usize::to_string).collect();
+    let more = if indices.len() > MOST { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
 }

@@ -43,8 +43,7 @@ pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, out
     let (chosen, raw) = choose(&*source, args.per_class.into())?;
     let width = source.info().shape[2];
     let cache = Cache::open(&args.cache)?;
-    let mut refinery =
-        Refinery::new(source, host.refiner(&args.refiner)?, Some(&cache), &args.source.classes()?)?;
+    let mut refinery = Refinery::new(source, host.refiner(&args.refiner)?, Some(&cache))?;
     let refined = refinery.images(&chosen, cancel, &Bar::new())?;
 
     let mut sheet = Sheet::new(args.scale.unwrap_or((96 / width).max(1)), 2)?;
@@ -69,7 +68,7 @@ fn choose(source: &dyn Source, per_class: usize) -> Result<(Vec<usize>, Vec<RgbI
         }
         let chosen = &mut classes[source.label(index)?.class()];
         if chosen.len() < per_class {
-            let pixels = source.sample(index)?.to_pixels(&info.value_space);
+            let pixels = source.sample(index)?.to_pixels(&info.value_space)?;
             chosen.push((index, RgbImage::from_planar(width, height, &pixels)?));
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
     let cache = Cache::open(&args.cache)?;
     let refiner = host.refiner(&args.refiner)?;
     let fingerprint = refiner.fingerprint();
-    let mut refinery = Refinery::new(source, refiner, Some(&cache), &args.source.classes()?)?;
+    let mut refinery = Refinery::new(source, refiner, Some(&cache))?;
     let summary = refinery.run(cancel, &Bar::new())?;
     let folder = refinery.generation().map(|g| g.path().to_owned());
 

@@ -1,13 +1,13 @@
 //! Options that say how a dataset is opened.
 
-use crate::{ClassMap, Error, Normalize, OpenOptions, Result, Source};
+use crate::{ClassMap, Error, Normalize, OpenOptions, Result, Source, Values};
 use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(super) struct SourceArgs {
-    /// The distilled dataset: a .pt file of DC, DSA or DM, a folder of MTT (images_best.pt, labels_best.pt), a
-    /// folder of class folders, or an image dataset in Parquet
+    /// The distilled dataset: a .pt file of DC, DSA or DM; a run's folder of MTT, GLaD, EDF, DATM, IDC or NCFM;
+    /// images and labels in an npz, safetensors or .pt file; a folder of class folders; or Parquet
     source: PathBuf,
 
     /// The dataset that was distilled, for its normalisation constants: cifar10, tinyimagenet, imagenet, ...
@@ -26,9 +26,18 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "N", help_heading = "Dataset")]
     experiment: Option<usize>,
 
-    /// The backbone's class for each label, comma-separated; labels are the backbone's classes by default
-    #[arg(long, value_name = "C,C,...", value_delimiter = ',', help_heading = "Dataset")]
-    classes: Option<Vec<usize>>,
+    /// What the stored values are, where that is another than what is usual for the format
+    #[arg(long, value_name = "SPACE", help_heading = "Dataset")]
+    values: Option<Values>,
+
+    /// How many images lie along each side of a stored one (multi-formation: IDC, NCFM); 1 for none
+    #[arg(long, value_name = "N", help_heading = "Dataset")]
+    factor: Option<usize>,
+
+    /// The backbone's class for each label: the name of a subset of ImageNet (imagenette, imagefruit, ...), a file
+    /// with a class on each line, or indices; labels are the backbone's classes by default
+    #[arg(long, value_name = "NAME|FILE|C,C,...", help_heading = "Dataset")]
+    classes: Option<String>,
 }
 
 impl SourceArgs {
@@ -43,11 +52,25 @@ impl SourceArgs {
         if let Some(experiment) = self.experiment {
             options = options.experiment(experiment);
         }
+        if let Some(values) = self.values {
+            options = options.values(values);
+        }
+        if let Some(factor) = self.factor {
+            options = options.factor(factor);
+        }
+        if let Some(classes) = &self.classes {
+            options = options.classes(class_map(classes)?);
+        }
         options.open(&self.source)
     }
+}
 
-    pub(super) fn classes(&self) -> Result<ClassMap> {
-        self.classes.clone().map_or_else(|| Ok(ClassMap::identity()), ClassMap::indices)
+/// Indices, or the name or file of a list.
+fn class_map(text: &str) -> Result<ClassMap> {
+    let indices: Result<Vec<usize>, _> = text.split(',').map(|index| index.trim().parse()).collect();
+    match indices {
+        Ok(indices) => ClassMap::indices(indices),
+        Err(_) => ClassMap::find(text),
     }
 }
 

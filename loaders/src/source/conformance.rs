@@ -1,6 +1,6 @@
 //! What every [`Source`] implementation must do, as checks that can be run against any of them.
 
-use super::{Label, LabelKind, Sample, Source, StoredPixels};
+use super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels};
 use std::collections::BTreeSet;
 
 /// Most samples that are read, spread over the set.
@@ -80,14 +80,20 @@ fn check_sample(source: &dyn Source, index: usize, sample: &Sample) {
     let again = source.sample(index).expect("a sample is readable twice");
     assert!(again == *sample && again.digest() == sample.digest(), "sample {index} reads the same twice");
 
-    let pixels = sample.to_pixels(&info.value_space);
+    match sample.to_pixels(&info.value_space) {
+        Ok(pixels) => check_pixels(info, index, &pixels),
+        Err(error) => assert!(info.value_space.check_pixels().is_err(), "sample {index} has pixels: {error}"),
+    }
+    let normalized = sample.clone().into_normalized(&info.value_space, &info.normalize);
+    assert_eq!(normalized.len(), values, "sample {index} has as many normalised values as stored ones");
+    assert!(normalized.iter().all(|v| v.is_finite()), "sample {index} has finite normalised values");
+}
+
+fn check_pixels(info: &SourceInfo, index: usize, pixels: &[f32]) {
     assert_eq!(
         pixels.len(),
         3 * info.shape[1] * info.shape[2],
         "sample {index} has three channels for a refiner"
     );
     assert!(pixels.iter().all(|p| (0.0..=1.0).contains(p)), "sample {index} is in [0, 1] for a refiner");
-    let normalized = sample.clone().into_normalized(&info.value_space, &info.normalize);
-    assert_eq!(normalized.len(), values, "sample {index} has as many normalised values as stored ones");
-    assert!(normalized.iter().all(|v| v.is_finite()), "sample {index} has finite normalised values");
 }

@@ -3,7 +3,7 @@
 use super::labels::MAX_CLASSES;
 use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use super::{encoded, normalization};
-use crate::{Error, Result};
+use crate::{ClassMap, Error, Result, imagenet};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
@@ -18,8 +18,13 @@ struct Folder {
 
 /// Opens a folder of class folders, or gives `None` if no folder in it holds images.
 ///
-/// Classes are in the order of their folders' names, unless these are numbers: `7` and `new007` are class 7,
-/// whichever others there are. (D4M names folders `0`, `1`, `10`, ..., whose order as text is another.)
+/// Names decide the classes:
+///
+/// - Numbers are classes: `7` and `new007` are class 7, whichever others there are. (D4M names folders `0`, `1`, `10`,
+///   ..., whose order as text is another.)
+/// - WordNet ids are in the order of the class list that the options give, as Minimax, MGD3 and IGD label them;
+///   without one in their own order.
+/// - Others are in the order of their text.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn Source>>> {
     let mut folders = Vec::new();
     for name in names(path)? {
@@ -37,9 +42,27 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
     }
 
     let mut classes = BTreeMap::new();
+    let mut class_map = options.classes.clone();
+    let mut notes = Vec::new();
     let numbers: Option<Vec<usize>> = folders.iter().map(|(_, name)| number(name)).collect();
-    for (rank, (images, name)) in folders.into_iter().enumerate() {
-        let class = numbers.as_ref().map_or(rank, |numbers| numbers[rank]);
+    let wnids: Option<Vec<usize>> = folders.iter().map(|(_, name)| imagenet::index(name)).collect();
+    let labels = match (numbers, wnids) {
+        (Some(numbers), _) => numbers,
+        (None, Some(wnids)) => match options.classes.as_indices() {
+            Some(list) => places(path, &wnids, list)?,
+            None => {
+                notes.push(
+                    "the classes are in the order of their WordNet ids; methods that write such folders (Minimax, \
+                     MGD3, IGD) label by their own class lists: give `classes` if labels must agree with theirs"
+                        .into(),
+                );
+                class_map = ClassMap::indices(wnids)?;
+                (0..folders.len()).collect()
+            }
+        },
+        (None, None) => (0..folders.len()).collect(),
+    };
+    for ((images, name), class) in folders.into_iter().zip(labels) {
         if class >= MAX_CLASSES {
             let reason = format!("class {class}, by its name: numbers below {MAX_CLASSES} are expected");
             return Err(Error::format(&path.join(name), reason));
@@ -50,9 +73,10 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
         }
     }
     let found = classes.last_key_value().map_or(0, |(last, _)| last + 1);
-    let count = options.classes.unwrap_or(found);
+    let count = options.class_count().unwrap_or(found);
     if count < found {
-        return Err(Error::config("classes", format!("{count}, where {} has {found}", path.display())));
+        let reason = format!("{count}, where {} has {found}", path.display());
+        return Err(Error::config(options.class_count_option(), reason));
     }
     // Classes without a folder are called by their number.
     let class_names = (0..count).map(|i| classes.get(&i).map_or(i.to_string(), |(_, name)| name.clone()));
@@ -72,15 +96,18 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
     }
     let info = SourceInfo {
         format: "image-folder".into(),
+        method: None,
         path: path.to_owned(),
         samples: files.len(),
         classes: count,
         class_names: Some(class_names),
+        class_map,
         shape: [3, height, width],
         labels: LabelKind::Hard,
         value_space: ValueSpace::Unit,
         normalize: normalization::wanted(path, "image-folder", options)?,
-        notes: Vec::new(),
+        learning_rate: None,
+        notes,
     };
     Ok(Some(Box::new(Folder { info, files })))
 }
@@ -101,6 +128,17 @@ impl Source for Folder {
         let pixels = encoded::planar(read(file)?, [height, width]).map_err(|e| refused(file, index, e))?;
         Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label: Label::Hard(*class) })
     }
+}
+
+/// The place of each of ImageNet's `classes` in a list.
+fn places(path: &Path, classes: &[usize], list: &[usize]) -> Result<Vec<usize>> {
+    let place = |class: &usize| list.iter().position(|listed| listed == class);
+    let missing = |class: &usize| {
+        let wnid = imagenet::wnid(*class).unwrap_or_default();
+        let reason = format!("lacks class {class} ({wnid}), of which {} has a folder", path.display());
+        Error::config("classes", reason)
+    };
+    classes.iter().map(|class| place(class).ok_or_else(|| missing(class))).collect()
 }
 
 /// The names in a folder, sorted, without hidden ones and those that are not Unicode.
@@ -176,13 +214,44 @@ mod tests {
     }
 
     #[test]
+    fn wordnet_ids_follow_the_class_list() {
+        let folder = class_folders(&["n02086240", "n02093754", "n02096294"]);
+        let open = |options: OpenOptions| open(folder.path(), &options).map(|source| source.unwrap());
+        let sorted = open(OpenOptions::new()).unwrap();
+        assert_eq!(sorted.info().class_map.as_indices(), Some(&[155, 182, 193][..]));
+        assert!(sorted.info().notes[0].contains("WordNet ids"), "{:?}", sorted.info().notes);
+        let labels =
+            |source: &dyn Source| (0..3).map(|i| source.label(i).unwrap().class()).collect::<Vec<_>>();
+        assert_eq!(labels(&*sorted), [0, 1, 2]);
+
+        let woof = open(OpenOptions::new().classes(ClassMap::named("imagewoof").unwrap())).unwrap();
+        let info = woof.info();
+        assert_eq!((info.classes, info.notes.len()), (10, 0));
+        assert_eq!(info.class_map, ClassMap::named("imagewoof").unwrap());
+        // n02096294 is the list's first class, n02093754 its second, n02086240 its fifth.
+        for (index, wnid) in [(0, "n02096294"), (1, "n02093754"), (4, "n02086240")] {
+            assert_eq!(info.class_names.as_ref().unwrap()[index], wnid);
+        }
+        assert_eq!(labels(&*woof), [0, 1, 4]);
+        let StoredPixels::U8(pixels) = woof.sample(0).unwrap().pixels else { panic!("bytes are expected") };
+        assert_eq!(pixels[0], 2, "the first sample is of the third folder");
+
+        let error = open(OpenOptions::new().classes(ClassMap::named("imagenette").unwrap())).unwrap_err();
+        assert!(error.to_string().starts_with("classes: lacks class 155 (n02086240)"), "{error}");
+        let three = OpenOptions::new().classes(ClassMap::named("imagewoof").unwrap()).num_classes(3);
+        assert!(three.open(folder.path()).unwrap_err().to_string().starts_with("num_classes: 3, where"));
+    }
+
+    #[test]
     fn class_names_follow_their_numbers() {
         let folder = class_folders(&["new001", "new003"]);
         let info = |options: OpenOptions| open(folder.path(), &options).map(|s| s.unwrap().info().clone());
         let names = ["0", "new001", "2", "new003"].map(String::from).to_vec();
         assert_eq!(info(OpenOptions::new()).unwrap().class_names, Some(names));
-        assert_eq!(info(OpenOptions::new().classes(5)).unwrap().classes, 5);
-        assert!(info(OpenOptions::new().classes(3)).unwrap_err().to_string().starts_with("classes: 3"));
+        assert_eq!(info(OpenOptions::new().num_classes(5)).unwrap().classes, 5);
+        assert!(
+            info(OpenOptions::new().num_classes(3)).unwrap_err().to_string().starts_with("num_classes: 3")
+        );
     }
 
     #[test]

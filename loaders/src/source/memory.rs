@@ -1,7 +1,7 @@
 //! A dataset held in memory.
 
 use super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
-use crate::{Error, Normalize, Result};
+use crate::{ClassMap, Error, Normalize, Result};
 use std::path::{Path, PathBuf};
 
 /// Samples in memory: what the torch-file formats are read into, and a source for sets made by a program.
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct MemorySource {
     info: SourceInfo,
-    values: Vec<f32>,
+    values: StoredPixels,
     labels: Vec<Label>,
 }
 
@@ -30,14 +30,17 @@ impl MemorySource {
     pub fn unit(samples: usize, shape: [usize; 3], values: Vec<f32>, labels: Vec<usize>) -> Result<Self> {
         let info = SourceInfo {
             format: "memory".into(),
+            method: None,
             path: PathBuf::from("memory"),
             samples,
             classes: labels.iter().max().map_or(0, |most| most + 1),
             class_names: None,
+            class_map: ClassMap::identity(),
             shape,
             labels: LabelKind::Hard,
             value_space: ValueSpace::Unit,
             normalize: Normalize::IMAGENET,
+            learning_rate: None,
             notes: Vec::new(),
         };
         Self::new(info, values, labels.into_iter().map(Label::Hard).collect())
@@ -48,14 +51,12 @@ impl MemorySource {
     /// # Errors
     /// If they do not, naming `info.path`; if there are no samples, or the channels are neither 1 nor 3.
     pub fn new(info: SourceInfo, values: Vec<f32>, labels: Vec<Label>) -> Result<Self> {
-        let path: &Path = &info.path;
+        Self::of_pixels(info, StoredPixels::F32(values), labels)
+    }
+
+    pub(super) fn of_pixels(info: SourceInfo, values: StoredPixels, labels: Vec<Label>) -> Result<Self> {
+        check(&info, &labels)?;
         let [channels, height, width] = info.shape;
-        if info.samples == 0 || height == 0 || width == 0 {
-            return Err(Error::field(path, "images", format!("no images: shape {:?}", info.shape)));
-        }
-        if channels != 1 && channels != 3 {
-            return Err(Error::field(path, "images", format!("{channels} channels: 1 or 3 are expected")));
-        }
         let expected = [info.samples, channels, height, width]
             .into_iter()
             .try_fold(1_usize, |product, n| product.checked_mul(n));
@@ -66,31 +67,61 @@ impl MemorySource {
                 info.samples,
                 info.shape
             );
-            return Err(Error::field(path, "images", reason));
-        }
-        if labels.len() != info.samples {
-            let reason = format!("{} labels for {} images", labels.len(), info.samples);
-            return Err(Error::field(path, "labels", reason));
-        }
-        for (index, label) in labels.iter().enumerate() {
-            let valid = match label {
-                Label::Hard(class) => *class < info.classes,
-                Label::Logits(logits) => logits.len() == info.classes && logits.iter().all(|l| l.is_finite()),
-            };
-            if !valid {
-                let reason = match label {
-                    Label::Hard(class) => {
-                        format!("label {class} is out of range: the set has {} classes", info.classes)
-                    }
-                    Label::Logits(logits) => {
-                        format!("{} logits, {} finite ones are expected", logits.len(), info.classes)
-                    }
-                };
-                return Err(Error::sample(path, index, reason));
-            }
+            return Err(Error::field(&info.path, "images", reason));
         }
         Ok(Self { info, values, labels })
     }
+}
+
+/// Checks that there are images, and labels that agree with what `info` says.
+pub(super) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
+    let path: &Path = &info.path;
+    let [channels, height, width] = info.shape;
+    if info.samples == 0 || height == 0 || width == 0 {
+        return Err(Error::field(path, "images", format!("no images: shape {:?}", info.shape)));
+    }
+    if channels != 1 && channels != 3 {
+        return Err(Error::field(path, "images", format!("{channels} channels: 1 or 3 are expected")));
+    }
+    if labels.len() != info.samples {
+        let reason = format!("{} labels for {} images", labels.len(), info.samples);
+        return Err(Error::field(path, "labels", reason));
+    }
+    for (index, label) in labels.iter().enumerate() {
+        let valid = match label {
+            Label::Hard(class) => *class < info.classes,
+            Label::Logits(logits) => logits.len() == info.classes && logits.iter().all(|l| l.is_finite()),
+        };
+        if !valid {
+            let reason = match label {
+                Label::Hard(class) => {
+                    format!("label {class} is out of range: the set has {} classes", info.classes)
+                }
+                Label::Logits(logits) => {
+                    format!("{} logits, {} finite ones are expected", logits.len(), info.classes)
+                }
+            };
+            return Err(Error::sample(path, index, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the values of sample `index` are finite.
+pub(super) fn check_finite(info: &SourceInfo, index: usize, pixels: &StoredPixels) -> Result<()> {
+    let StoredPixels::F32(pixels) = pixels else { return Ok(()) };
+    // One pass without branches, as every epoch comes by; where the culprit lies matters only if there is one.
+    let finite = pixels.iter().fold(true, |finite, v| finite & v.is_finite());
+    let Some(at) = (!finite).then(|| pixels.iter().position(|v| !v.is_finite())).flatten() else {
+        return Ok(());
+    };
+    let (area, columns) = (info.shape[1] * info.shape[2], info.shape[2]);
+    let (channel, row, column) = (at / area, at % area / columns, at % columns);
+    let reason = format!(
+        "pixel value {} at channel {channel}, row {row}, column {column}: values must be finite",
+        pixels[at]
+    );
+    Err(Error::sample(&info.path, index, reason))
 }
 
 impl Source for MemorySource {
@@ -105,18 +136,12 @@ impl Source for MemorySource {
     fn sample(&self, index: usize) -> Result<Sample> {
         let label = self.label(index)?;
         let size: usize = self.info.shape.iter().product();
-        let pixels = &self.values[index * size..(index + 1) * size];
-        // One pass without branches, as every epoch comes by; where the culprit lies matters only if there is one.
-        let finite = pixels.iter().fold(true, |finite, v| finite & v.is_finite());
-        if let Some(at) = (!finite).then(|| pixels.iter().position(|v| !v.is_finite())).flatten() {
-            let (area, columns) = (self.info.shape[1] * self.info.shape[2], self.info.shape[2]);
-            let (channel, row, column) = (at / area, at % area / columns, at % columns);
-            let reason = format!(
-                "pixel value {} at channel {channel}, row {row}, column {column}: values must be finite",
-                pixels[at]
-            );
-            return Err(Error::sample(&self.info.path, index, reason));
-        }
-        Ok(Sample { pixels: StoredPixels::F32(pixels.to_vec()), shape: self.info.shape, label })
+        let range = index * size..(index + 1) * size;
+        let pixels = match &self.values {
+            StoredPixels::F32(values) => StoredPixels::F32(values[range].to_vec()),
+            StoredPixels::U8(values) => StoredPixels::U8(values[range].to_vec()),
+        };
+        check_finite(&self.info, index, &pixels)?;
+        Ok(Sample { pixels, shape: self.info.shape, label })
     }
 }

@@ -8,19 +8,24 @@ pub mod conformance;
 mod dc;
 mod encoded;
 mod folder;
+mod formations;
+mod idc;
 mod labels;
 mod memory;
 mod mtt;
 mod normalization;
+mod npz;
 mod open;
 mod parquet;
+mod plain;
+mod tensor;
 mod tensors;
 mod torch;
 
 pub use memory::MemorySource;
-pub use open::{OpenOptions, open};
+pub use open::{OpenOptions, Values, open};
 
-use crate::{Digest, Error, Normalize, Result};
+use crate::{ClassMap, Digest, Error, Normalize, Result};
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -112,11 +117,12 @@ impl Sample {
         hasher.finalize().into()
     }
 
-    /// The values as the network is trained on them, planar `[C, H, W]`: stored normalised floats as they are
-    /// (out of the pixel range where the method left it), everything else normalised with `normalize`.
+    /// The values as the network is trained on them, planar `[C, H, W]`: normalised and whitened floats as they are
+    /// stored (out of the pixel range where the method left it), everything else normalised with `normalize`.
     pub fn into_normalized(self, space: &ValueSpace, normalize: &Normalize) -> Vec<f32> {
         match (self.pixels, space) {
             (StoredPixels::F32(values), ValueSpace::Normalized(own)) if own == normalize => values,
+            (StoredPixels::F32(values), ValueSpace::Whitened) => values,
             (pixels, _) => {
                 Self { pixels, ..self }.map_units(space, |channel, unit| normalize.apply(channel, unit))
             }
@@ -125,9 +131,13 @@ impl Sample {
 
     /// The values as an image for a refiner, `[3, H, W]`: un-normalised, clamped to [0, 1], a single channel
     /// repeated three times.
-    pub fn to_pixels(&self, space: &ValueSpace) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If the values are whitened.
+    pub fn to_pixels(&self, space: &ValueSpace) -> Result<Vec<f32>> {
+        space.check_pixels()?;
         let planar = self.map_units(space, |_, unit| unit.clamp(0.0, 1.0));
-        if self.shape[0] == 1 { planar.repeat(3) } else { planar }
+        Ok(if self.shape[0] == 1 { planar.repeat(3) } else { planar })
     }
 
     fn map_units(&self, space: &ValueSpace, f: impl Fn(usize, f32) -> f32) -> Vec<f32> {
@@ -140,7 +150,9 @@ impl Sample {
                 ValueSpace::Normalized(own) => {
                     values.iter().enumerate().map(|(i, v)| f(i / area, own.invert(i / area, *v))).collect()
                 }
-                ValueSpace::Unit => values.iter().enumerate().map(|(i, v)| f(i / area, *v)).collect(),
+                ValueSpace::Unit | ValueSpace::Whitened => {
+                    values.iter().enumerate().map(|(i, v)| f(i / area, *v)).collect()
+                }
             },
         }
     }
@@ -155,6 +167,23 @@ pub enum ValueSpace {
     Normalized(Normalize),
     /// Pixels, nominally in [0, 1] (floats) or 0 to 255 (bytes).
     Unit,
+    /// Whitened by a ZCA transform that is not at hand: to train on as they are, together with equally whitened test
+    /// images. There is no way back to pixels, and so none to refine them.
+    Whitened,
+}
+
+impl ValueSpace {
+    /// # Errors
+    /// If there is no way from these values to pixels.
+    pub(crate) fn check_pixels(&self) -> Result<()> {
+        if *self == Self::Whitened {
+            let reason = "the values are ZCA-whitened, and the transform is not stored with them, so that there are no \
+                          pixels to refine: open the run's images_zca_<iteration>.pt, which has pixels, or say what the \
+                          values are if they are not whitened";
+            return Err(Error::config("values", reason));
+        }
+        Ok(())
+    }
 }
 
 /// The kind of a source's labels.
@@ -173,6 +202,8 @@ pub enum LabelKind {
 pub struct SourceInfo {
     /// The format family, as in `dc`, `mtt` or `image-folder`.
     pub format: String,
+    /// The method that distilled it, as far as files tell, and by what.
+    pub method: Option<String>,
     /// The file or folder. As JSON, what is not text in its name is replaced.
     #[serde(serialize_with = "as_text")]
     pub path: PathBuf,
@@ -182,6 +213,8 @@ pub struct SourceInfo {
     pub classes: usize,
     /// The name of each class, where the source has them.
     pub class_names: Option<Vec<String>>,
+    /// The refiner's class for each class, where the files or the caller say; as JSON a list, or null for the same.
+    pub class_map: ClassMap,
     /// `[C, H, W]` of every sample.
     pub shape: [usize; 3],
     /// The kind of its labels.
@@ -190,6 +223,8 @@ pub struct SourceInfo {
     pub value_space: ValueSpace,
     /// Constants to normalise with where values are not stored normalised; the stored ones otherwise.
     pub normalize: Normalize,
+    /// The learning rate that was learned with the images, to train on them with.
+    pub learning_rate: Option<f32>,
     /// What the bytes do not say and was assumed, one sentence each.
     pub notes: Vec<String>,
 }

@@ -1,14 +1,24 @@
-//! MTT, EDF, DATM and GLaD: a folder of `images_{it}.pt` and `labels_{it}.pt`, a bare tensor each.
+//! MTT, GLaD, EDF, DATM and DC-BENCH: images and labels as a bare tensor each, in files that go by pairs of names.
 
-use super::torch::{TensorRef, TorchFile};
-use super::{MemorySource, OpenOptions, normalization, tensors};
+use super::labels::Labels;
+use super::normalization::{self, Space};
+use super::tensor::{TensorFile, TensorRef};
+use super::tensors::{About, Images};
+use super::torch::{self, Pickle};
+use super::{LabelKind, OpenOptions, Source, Values};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
+/// The folder in which EDF and DATM put what others put into the run's own.
+const NORMAL: &str = "Normal";
+
+/// EDF distils ImageNet at 128 pixels, DATM CIFAR and Tiny ImageNet at 32 and 64, whitened.
+const LARGEST_OF_DATM: usize = 64;
+
 /// The images file of a run: `images_best.pt`, else the one of the highest iteration, in the folder itself or
-/// where EDF and DATM put it, in `Normal/`.
+/// where EDF and DATM put it, in `Normal/`; else the one `<name>_images.pt` of DC-BENCH.
 pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
-    for folder in [folder.to_owned(), folder.join("Normal")] {
+    for folder in [folder.to_owned(), folder.join(NORMAL)] {
         if !folder.is_dir() {
             continue;
         }
@@ -22,54 +32,126 @@ pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
         if let Some((_, name)) = latest {
             return Ok(Some(folder.join(name)));
         }
+        let mut named = names.iter().filter(|name| images_prefix(name).is_some());
+        if let (Some(name), None) = (named.next(), named.next()) {
+            return Ok(Some(folder.join(name)));
+        }
     }
     Ok(None)
 }
 
-/// `best` or `5000`, of `images_best.pt` or `images_5000.pt`.
+/// `best`, `5000` or `zca_5000`, of `images_best.pt` and its like.
 fn images_suffix(name: &str) -> Option<&str> {
     name.strip_prefix("images_")?.strip_suffix(".pt")
 }
 
-/// Opens an images file, whose labels lie beside it.
-pub(super) fn open(mut file: TorchFile, options: &OpenOptions) -> Result<MemorySource> {
-    let path = file.path().to_owned();
-    let suffix = path.file_name().and_then(|name| images_suffix(name.to_str()?));
-    let Some(suffix) = suffix else {
-        let reason = "a bare tensor: of MTT's files, open the run's folder or its images_<iteration>.pt";
-        return Err(Error::format(&path, reason));
-    };
-    if suffix.starts_with("zca") {
-        let reason =
-            "images with MTT's ZCA undone are not read yet: open images_best.pt, or the run's folder";
-        return Err(Error::format(&path, reason));
-    }
-    let labels_path = path.with_file_name(format!("labels_{suffix}.pt"));
-    if !labels_path.is_file() {
-        return Err(Error::format(&path, format!("its labels, {}, are missing", labels_path.display())));
-    }
-    let mut labels_file = TorchFile::open(&labels_path)?;
-    let labels = bare_tensor(&labels_file)?;
-    let labels = tensors::labels(&mut labels_file, &labels, "labels", options.classes)?;
-    let images = bare_tensor(&file)?;
-    let (normalize, mut notes) = normalization::stored(&path, "mtt", options)?;
-    if let Some(zca) = zca_sibling(&path)? {
-        notes.push(format!(
-            "{zca} lies beside the images: if the run used --zca, they are whitened as well, which is \
-             not undone"
-        ));
-    }
-    tensors::source(&mut file, &images, "images", labels, "mtt", (normalize, notes))
+/// `cifar10_IPC1`, of `cifar10_IPC1_images.pt`.
+fn images_prefix(name: &str) -> Option<&str> {
+    name.strip_suffix("_images.pt").filter(|prefix| !prefix.is_empty())
 }
 
-fn bare_tensor(file: &TorchFile) -> Result<TensorRef> {
-    let root = file.root();
+/// Opens an images file, whose labels lie beside it.
+pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> Result<Box<dyn Source>> {
+    let path = file.path().to_owned();
+    let images = Images::new(bare_tensor(&file, pickle)?, file, "images")?.of_floats()?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_unwhitened = images_suffix(name).is_some_and(|suffix| suffix.starts_with("zca_"));
+
+    let labels_path = labels_path(&path, name)?;
+    let (labels_file, labels_pickle) = torch::open(&labels_path)?;
+    let labels = bare_tensor(&labels_file, &labels_pickle)?;
+    let labels = Labels::read(&labels_file, &labels, "labels", options)?;
+
+    let whitened = if is_unwhitened { None } else { whitened(&path, &images, &labels)? };
+    let usual = match (is_unwhitened, &whitened) {
+        (true, _) => Values::Unit,
+        (false, Some(_)) => Values::Whitened,
+        (false, None) => Values::Normalized,
+    };
+    let mut space: Space = normalization::space(&path, "mtt", usual, options)?;
+    if let Some(reason) = whitened.filter(|_| options.values.is_none()) {
+        space.notes.push(reason);
+    }
+    let learning_rate = learning_rate(&path, name)?;
+    let method = method(&path, name, labels.kind);
+    images.into_source(labels, About { format: "mtt", method: Some(method), space, learning_rate }, options)
+}
+
+/// Why the images of a run are taken for whitened, if they are.
+fn whitened(path: &Path, images: &Images, labels: &Labels) -> Result<Option<String>> {
+    let how = "say what the values are if that is wrong";
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names = super::folder::names(folder)?;
+    if let Some(zca) = names.iter().find(|name| name.starts_with("images_zca_")) {
+        return Ok(Some(format!(
+            "{zca} lies beside the images, as runs with --zca write it: they are taken to be ZCA-whitened, to be \
+             trained on as they are; {zca} has pixels, which can be refined; {how}"
+        )));
+    }
+    let side = images.tensor.shape()[2];
+    if labels.kind == LabelKind::Logits
+        && path.parent().is_some_and(|p| p.ends_with(NORMAL))
+        && side <= LARGEST_OF_DATM
+    {
+        return Ok(Some(format!(
+            "logits beside images of {side} pixels are DATM's, which are ZCA-whitened by default: they are taken to \
+             be, to be trained on as they are; {how}"
+        )));
+    }
+    Ok(None)
+}
+
+/// What wrote the files, as far as their names tell.
+fn method(path: &Path, name: &str, labels: LabelKind) -> String {
+    let in_normal = path.parent().is_some_and(|folder| folder.ends_with(NORMAL));
+    let five_digits = images_suffix(name).is_some_and(|it| it.len() == 5 && it.starts_with('0'));
+    match (labels, in_normal, images_prefix(name)) {
+        (LabelKind::Logits, _, _) => "EDF or DATM, by labels that are logits",
+        (_, true, _) => "EDF or DATM, by the folder Normal",
+        (_, _, Some(_)) => "a selection of DC-BENCH's, by the names of its files",
+        _ if five_digits => "GLaD, by an iteration of five digits in the file's name",
+        _ => "MTT or GLaD, by the names of its files",
+    }
+    .to_owned()
+}
+
+/// The learning rate that EDF and DATM learn: `lr_best.pt`, a tensor without dimensions.
+fn learning_rate(images: &Path, name: &str) -> Result<Option<f32>> {
+    let Some(suffix) = images_suffix(name) else { return Ok(None) };
+    let path = images.with_file_name(format!("lr_{suffix}.pt"));
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let (file, pickle) = torch::open(&path)?;
+    let tensor = bare_tensor(&file, &pickle)?;
+    match file.read::<f32>(&tensor, "lr")?[..] {
+        [rate] if rate.is_finite() => Ok(Some(rate)),
+        _ => Err(Error::field(&path, "lr", "one finite number is expected")),
+    }
+}
+
+fn labels_path(images: &Path, name: &str) -> Result<PathBuf> {
+    let candidates = if let Some(suffix) = images_suffix(name) {
+        // Labels are not whitened, and have no file of their own for images that no longer are.
+        vec![format!("labels_{}.pt", suffix.strip_prefix("zca_").unwrap_or(suffix))]
+    } else if let Some(prefix) = images_prefix(name) {
+        let bare = prefix.strip_suffix("_normalize").unwrap_or(prefix);
+        vec![format!("{prefix}_labels.pt"), format!("{bare}_labels.pt")]
+    } else {
+        let reason = "a bare tensor: of MTT's files, open the run's folder or its images_<iteration>.pt";
+        return Err(Error::format(images, reason));
+    };
+    let paths: Vec<PathBuf> = candidates.into_iter().map(|name| images.with_file_name(name)).collect();
+    if let Some(found) = paths.iter().find(|path| path.is_file()) {
+        return Ok(found.clone());
+    }
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    Err(Error::format(images, format!("its labels, {}, are missing", names.join(" or "))))
+}
+
+fn bare_tensor(file: &TensorFile, pickle: &Pickle) -> Result<TensorRef> {
+    let root = pickle.root();
     root.as_tensor().cloned().ok_or_else(|| {
         Error::format(file.path(), format!("holds {}, where a tensor is expected", root.kind()))
     })
-}
-
-fn zca_sibling(path: &Path) -> Result<Option<String>> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(super::folder::names(folder)?.into_iter().find(|name| name.starts_with("images_zca_")))
 }

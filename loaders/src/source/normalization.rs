@@ -1,6 +1,6 @@
-//! The constants that stored values were normalised with, which no format writes down.
+//! The space of stored values, and the constants that they were normalised with: no format writes them down.
 
-use super::OpenOptions;
+use super::{OpenOptions, ValueSpace, Values};
 use crate::{Error, Normalize, Result};
 use serde::Deserialize;
 use std::path::Path;
@@ -32,7 +32,7 @@ const fn rgb(mean: [f32; 3], std: [f32; 3]) -> Normalize {
 
 /// A dataset's constants, by its name in lower case without punctuation.
 fn constants(dataset: &str, format: &str) -> Option<Normalize> {
-    if format == "mtt" && dataset == "cifar100" {
+    if matches!(format, "mtt" | "idc") && dataset == "cifar100" {
         return Some(CIFAR10);
     }
     if IMAGENET.iter().any(|subset| dataset.starts_with(subset)) {
@@ -41,11 +41,44 @@ fn constants(dataset: &str, format: &str) -> Option<Normalize> {
     DATASETS.iter().find(|(name, _)| *name == dataset).map(|(_, normalize)| *normalize)
 }
 
+/// What a set's stored values are.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Space {
+    pub(super) values: ValueSpace,
+    /// What batches are normalised with.
+    pub(super) normalize: Normalize,
+    /// What was assumed of both.
+    pub(super) notes: Vec<String>,
+}
+
+/// The space of the float values at `path`: what the options say, else `usual` for `format`.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn space(path: &Path, format: &str, usual: Values, options: &OpenOptions) -> Result<Space> {
+    Ok(match options.values.unwrap_or(usual) {
+        Values::Normalized => {
+            let (normalize, notes) = stored(path, format, options)?;
+            Space { values: ValueSpace::Normalized(normalize), normalize, notes }
+        }
+        Values::Unit => pixels(path, format, options)?,
+        Values::Whitened => Space { values: ValueSpace::Whitened, ..pixels(path, format, options)? },
+    })
+}
+
+/// The space of pixels.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn pixels(path: &Path, format: &str, options: &OpenOptions) -> Result<Space> {
+    Ok(Space { values: ValueSpace::Unit, normalize: wanted(path, format, options)?, notes: Vec::new() })
+}
+
 /// The constants of values stored normalised, and what was assumed about them.
 ///
 /// # Errors
 /// As [`find`].
-pub(super) fn stored(path: &Path, format: &str, options: &OpenOptions) -> Result<(Normalize, Vec<String>)> {
+fn stored(path: &Path, format: &str, options: &OpenOptions) -> Result<(Normalize, Vec<String>)> {
     let how = "give mean and std if they are others";
     Ok(match find(path, format, options)? {
         Found::Given(normalize) => (normalize, Vec::new()),

@@ -1,8 +1,7 @@
 //! Recognises a dataset on disk.
 
-use super::torch::{self, TorchFile};
-use super::{Source, dc, folder, mtt, parquet};
-use crate::{Error, Normalize, Result};
+use super::{Source, dc, folder, idc, mtt, parquet, plain, torch};
+use crate::{ClassMap, Error, Normalize, Result};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -33,7 +32,22 @@ pub struct OpenOptions {
     pub(super) normalization: Option<Normalize>,
     pub(super) dataset: Option<String>,
     pub(super) experiment: Option<usize>,
-    pub(super) classes: Option<usize>,
+    pub(super) num_classes: Option<usize>,
+    pub(super) classes: ClassMap,
+    pub(super) values: Option<Values>,
+    pub(super) factor: Option<usize>,
+}
+
+/// What a method stored as an image's float values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Values {
+    /// `(pixel - mean) / std`.
+    Normalized,
+    /// Pixels in [0, 1].
+    Unit,
+    /// Whitened by ZCA.
+    Whitened,
 }
 
 impl OpenOptions {
@@ -63,17 +77,52 @@ impl OpenOptions {
         self
     }
 
-    /// The number of classes, where the set may lack some of the last; one more than its largest label unless
-    /// set.
-    pub fn classes(mut self, count: usize) -> Self {
-        self.classes = Some(count);
+    /// The number of classes, where the set may lack some of the last; unless set, that of [`classes`](Self::classes)
+    /// if these are given, else one more than the largest label.
+    pub fn num_classes(mut self, count: usize) -> Self {
+        self.num_classes = Some(count);
         self
+    }
+
+    /// The classes of the set in the order of its labels, as classes of a refiner, as in
+    /// [`ClassMap::named("imagewoof")`](ClassMap::named). Folders that are named by WordNet ids are labelled by their
+    /// place in this list; unless set, in the order of the ids.
+    pub fn classes(mut self, classes: ClassMap) -> Self {
+        self.classes = classes;
+        self
+    }
+
+    /// What stored float values are; by default what is usual for the format.
+    pub fn values(mut self, values: Values) -> Self {
+        self.values = Some(values);
+        self
+    }
+
+    /// How many images lie side by side along each side of a stored one (multi-formation), 1 for a single image. Unless
+    /// set, 2 for the files of IDC and NCFM and 3 for IDC's of ImageNet, and 1 for all others.
+    pub fn factor(mut self, factor: usize) -> Self {
+        self.factor = Some(factor);
+        self
+    }
+
+    /// The option that [`class_count`](Self::class_count) comes from.
+    pub(super) fn class_count_option(&self) -> &'static str {
+        if self.num_classes.is_some() { "num_classes" } else { "classes" }
+    }
+
+    /// How many classes the caller says there are.
+    pub(super) fn class_count(&self) -> Option<usize> {
+        self.num_classes.or_else(|| self.classes.as_indices().map(<[usize]>::len))
     }
 
     /// Opens the dataset at `path`:
     ///
     /// - `dc`: the torch file of DC, DSA or DM;
-    /// - `mtt`: the run folder of MTT, GLaD, EDF or DATM, or one `images_<iteration>.pt` of it;
+    /// - `mtt`: the run folder of MTT, GLaD, EDF or DATM, or one `images_<iteration>.pt` of it; DC-BENCH's
+    ///   `<name>_images.pt`;
+    /// - `idc`: the run folder of IDC or NCFM, or its `data.pt` or `data_<iteration>.pt`, decoded;
+    /// - `kip`: the npz files of KIP that DC-BENCH has;
+    /// - `tensors`: `images` and `labels` by name, in a torch, npz or safetensors file;
     /// - `image-folder`: a folder of class folders with PNG or JPEG images;
     /// - `parquet`: a Parquet file, or a folder of them, as Hugging Face `datasets` writes images.
     ///
@@ -81,12 +130,23 @@ impl OpenOptions {
     /// If nothing known is there, if it is damaged, or if it does not fit an option.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
         let path = path.as_ref();
-        if let Some(count) = self.classes.filter(|count| !(1..=MAX_CLASSES_GIVEN).contains(count)) {
-            let reason = format!("{count} is not a number from 1 to {MAX_CLASSES_GIVEN}");
-            return Err(Error::config("classes", reason));
+        if let Some(count) = self.num_classes {
+            if !(1..=MAX_CLASSES_GIVEN).contains(&count) {
+                let reason = format!("{count} is not a number from 1 to {MAX_CLASSES_GIVEN}");
+                return Err(Error::config("num_classes", reason));
+            }
+            if let Some(listed) = self.classes.as_indices().filter(|listed| listed.len() != count) {
+                let reason = format!("{count}, where `classes` lists {}", listed.len());
+                return Err(Error::config("num_classes", reason));
+            }
         }
         let kind = std::fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
         let source = if kind.is_dir() { self.open_folder(path) } else { self.open_file(path) }?;
+        if self.factor.is_some() && source.info().format != "idc" {
+            let format = &source.info().format;
+            let reason = format!("{} is of format {format}, where each image is one", path.display());
+            return Err(Error::config("factor", reason));
+        }
         if self.experiment.is_some() && source.info().format != "dc" {
             let reason =
                 format!("{} has no experiments: it is of format {}", path.display(), source.info().format);
@@ -98,30 +158,45 @@ impl OpenOptions {
     fn open_file(&self, path: &Path) -> Result<Box<dyn Source>> {
         let mut head = Vec::new();
         let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
-        file.by_ref().take(8).read_to_end(&mut head).map_err(Error::io(path, "cannot read"))?;
+        file.by_ref().take(9).read_to_end(&mut head).map_err(Error::io(path, "cannot read"))?;
         if head.starts_with(b"PAR1") {
             return parquet::open(path, &[path.to_owned()], self);
         }
         if !torch::is_torch(&head) {
+            if plain::is_safetensors(&head) {
+                return plain::open_safetensors(path, self);
+            }
             return Err(Error::format(
                 path,
-                "not a known dataset: neither a file of torch.save (DC, DSA, DM, MTT, EDF, DATM; it would \
-                 begin with a zip header or torch's magic number) nor Parquet (it would begin with PAR1)",
+                "not a known dataset: neither a file of torch.save (it would begin with a zip header or torch's magic \
+                 number) nor Parquet (PAR1), nor numpy's npz (a zip header), nor safetensors (a length, then `{`)",
             ));
         }
-        let file = TorchFile::open(path)?;
-        let root = file.root();
-        if root.get("data").is_some() {
-            return Ok(Box::new(dc::open(file, self)?));
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
+            return plain::open_npz(path, self);
         }
+        let (file, pickle) = torch::open(path)?;
+        let root = pickle.root();
         if root.as_tensor().is_some() {
-            return Ok(Box::new(mtt::open(file, self)?));
+            return mtt::open(file, &pickle, self);
+        }
+        if let Some(tensors) = plain::in_dict(&pickle) {
+            return plain::open(file, &tensors, "tensors", self);
+        }
+        if root.get("data").is_some() {
+            return dc::open(file, &pickle, self);
+        }
+        if let Some([images, labels]) = root.pair()
+            && let (Some(images), Some(labels)) = (images.as_tensor(), labels.as_tensor())
+        {
+            return idc::open(file, [images, labels], self);
         }
         Err(Error::format(
             path,
             format!(
-                "not a known dataset: the torch file holds {}, neither a dict with `data` (DC, DSA, DM) nor \
-                 a tensor (the images_<iteration>.pt of MTT, EDF, DATM)",
+                "not a known dataset: the torch file holds {}, neither a dict with `data` (DC, DSA, DM) or with \
+                 `images` and `labels`, nor a tensor (the images_<iteration>.pt of MTT, EDF, DATM), nor the list \
+                 [images, labels] (IDC, NCFM)",
                 root.kind()
             ),
         ))
@@ -129,7 +204,11 @@ impl OpenOptions {
 
     fn open_folder(&self, path: &Path) -> Result<Box<dyn Source>> {
         if let Some(images) = mtt::find(path)? {
-            return Ok(Box::new(mtt::open(TorchFile::open(&images)?, self)?));
+            let (file, pickle) = torch::open(&images)?;
+            return mtt::open(file, &pickle, self);
+        }
+        if let Some(data) = idc::find(path)? {
+            return self.open_file(&data);
         }
         let files = parquet::files(path)?;
         if !files.is_empty() {
@@ -141,7 +220,7 @@ impl OpenOptions {
         Err(Error::format(
             path,
             "not a known dataset: there is neither images_best.pt nor images_<iteration>.pt (MTT, EDF, DATM), \
-             no *.parquet, and no class folder with PNG or JPEG images; DC, DSA and DM have a single file to open",
+             no data.pt or data_<iteration>.pt (IDC, NCFM), no *.parquet, and no class folder with PNG or JPEG images; DC, DSA and DM have a single file to open",
         ))
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
         class_names = rows.class_names.or(class_names);
     }
     let named = class_names.as_ref().map(Vec::len);
-    let classes = class_count(path, &labels, options.classes.or(named))?;
+    let classes = class_count(path, &labels, options.class_count().or(named))?;
     // Classes without a name are called by their number.
     let class_names = class_names.map(|mut names| {
         names.extend((names.len()..classes).map(|class| class.to_string()));
@@ -85,14 +85,17 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
     });
     let mut info = SourceInfo {
         format: "parquet".into(),
+        method: None,
         path: path.to_owned(),
         samples: labels.len(),
         classes,
         class_names,
+        class_map: options.classes.clone(),
         shape: [3, 0, 0],
         labels: LabelKind::Hard,
         value_space: ValueSpace::Unit,
         normalize: normalization::wanted(path, "parquet", options)?,
+        learning_rate: None,
         notes: Vec::new(),
     };
     if labels.is_empty() {

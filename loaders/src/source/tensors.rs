@@ -1,101 +1,200 @@
-//! Images and labels held as tensors in torch files: what DC's, MTT's and their kin have in common.
+//! Images held as a tensor in a file, with their labels: what the formats of DC, MTT, IDC and their kin have in common.
 
-use super::labels::{class_count, integers};
-use super::torch::{TensorRef, TorchFile};
-use super::{Label, LabelKind, MemorySource, SourceInfo, ValueSpace};
-use crate::{Error, Normalize, Result};
+use super::labels::Labels;
+use super::memory::{self, MemorySource};
+use super::normalization::Space;
+use super::tensor::{DType, TensorFile, TensorRef};
+use super::{Label, OpenOptions, Sample, Source, SourceInfo, StoredPixels};
+use crate::{Error, Result};
 
-/// Labels read from a tensor.
-pub(super) struct Labels {
-    labels: Vec<Label>,
-    classes: usize,
-    kind: LabelKind,
+/// Sets of at most this many bytes in memory are read when they are opened, so that their checksums are verified; of
+/// larger ones each image is read when it is asked for.
+const MOST_IN_MEMORY: usize = 1 << 28;
+
+/// What is known of a set beside its images and labels.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) format: &'static str,
+    pub(super) method: Option<String>,
+    pub(super) space: Space,
+    pub(super) learning_rate: Option<f32>,
 }
 
-/// Reads labels: integers `[N]`, or logits `[N, C]`. `classes` widens the class count of the former.
-///
-/// # Errors
-/// If the shape is another, or a label is not an integer from 0 below the class count.
-pub(super) fn labels(
-    file: &mut TorchFile,
-    tensor: &TensorRef,
-    field: &str,
-    classes: Option<usize>,
-) -> Result<Labels> {
-    match *tensor.shape() {
-        [_] => {
-            let labels = if tensor.dtype().is_float() {
-                let values = file.read::<f32>(tensor, field)?;
-                integers(values.into_iter().map(|v| (v.fract() == 0.0).then_some(v as i64).ok_or(v)))
+/// The images of a file.
+#[derive(Debug)]
+pub(super) struct Images {
+    pub(super) file: TensorFile,
+    /// `[N, C, H, W]`.
+    pub(super) tensor: TensorRef,
+    /// Its name in errors.
+    pub(super) field: String,
+}
+
+impl Images {
+    /// # Errors
+    /// If the tensor has another shape than `[N, C, H, W]`.
+    pub(super) fn new(tensor: TensorRef, file: TensorFile, field: impl Into<String>) -> Result<Self> {
+        let images = Self { file, tensor, field: field.into() };
+        if images.tensor.shape().len() != 4 {
+            let reason = format!("shape {:?}: images [N, C, H, W] are expected", images.tensor.shape());
+            return Err(images.refused(reason));
+        }
+        Ok(images)
+    }
+
+    /// # Errors
+    /// If the elements are no floats: whatever is normalised or whitened is.
+    pub(super) fn of_floats(self) -> Result<Self> {
+        if self.tensor.dtype().is_float() {
+            return Ok(self);
+        }
+        Err(self.refused(format!("{:?} elements: floats are expected", self.tensor.dtype())))
+    }
+
+    /// Joins images and labels to a set.
+    ///
+    /// # Errors
+    /// If their numbers differ, or images have neither one channel nor three.
+    pub(super) fn into_source(
+        self,
+        labels: Labels,
+        about: About,
+        options: &OpenOptions,
+    ) -> Result<Box<dyn Source>> {
+        let shape = [1, 2, 3].map(|dimension| self.tensor.shape()[dimension]);
+        let space = about.space;
+        let mut notes = space.notes;
+        notes.extend(labels.notes);
+        let info = SourceInfo {
+            format: about.format.into(),
+            method: about.method,
+            path: self.file.path().to_owned(),
+            samples: self.tensor.shape()[0],
+            classes: labels.classes,
+            class_names: None,
+            class_map: options.classes.clone(),
+            shape,
+            labels: labels.kind,
+            value_space: space.values,
+            normalize: space.normalize,
+            learning_rate: about.learning_rate,
+            notes,
+        };
+        self.join(info, labels.labels)
+    }
+
+    fn join(self, info: SourceInfo, labels: Vec<Label>) -> Result<Box<dyn Source>> {
+        let values = self.tensor.shape().iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+        let size = if self.is_bytes() { 1 } else { size_of::<f32>() };
+        if values.and_then(|values| values.checked_mul(size)).is_some_and(|bytes| bytes <= MOST_IN_MEMORY) {
+            let values = if self.is_bytes() {
+                StoredPixels::U8(self.file.read(&self.tensor, &self.field)?)
             } else {
-                integers(file.read::<i64>(tensor, field)?.into_iter().map(Ok::<_, i64>))
+                StoredPixels::F32(self.file.read(&self.tensor, &self.field)?)
             };
-            let labels = labels.map_err(|(index, found)| {
-                Error::sample(
-                    file.path(),
-                    index,
-                    format!("label {found} in `{field}`: integers from 0 are expected"),
-                )
-            })?;
-            let classes = class_count(file.path(), &labels, classes)?;
-            Ok(Labels {
-                labels: labels.into_iter().map(Label::Hard).collect(),
-                classes,
-                kind: LabelKind::Hard,
-            })
+            return Ok(Box::new(MemorySource::of_pixels(info, values, labels)?));
         }
-        [_, width] if tensor.dtype().is_float() && width > 0 => {
-            if let Some(classes) = classes.filter(|n| *n != width) {
-                let reason = format!("{classes}, where `{field}` holds {width} logits for each sample");
-                return Err(Error::config("classes", reason));
+        memory::check(&info, &labels)?;
+        Ok(Box::new(OnDemand { info, images: self, labels }))
+    }
+
+    fn is_bytes(&self) -> bool {
+        self.tensor.dtype() == DType::U8
+    }
+
+    fn row(&self, row: usize) -> Result<StoredPixels> {
+        Ok(if self.is_bytes() {
+            StoredPixels::U8(self.file.read_row(&self.tensor, row, &self.field)?)
+        } else {
+            StoredPixels::F32(self.file.read_row(&self.tensor, row, &self.field)?)
+        })
+    }
+
+    /// The smallest and the largest value of the first few images.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(super) fn range(&self, most: usize) -> Result<(f32, f32)> {
+        let (mut least, mut largest) = (f32::INFINITY, f32::NEG_INFINITY);
+        for row in 0..self.tensor.shape()[0].min(most) {
+            for value in self.file.read_row::<f32>(&self.tensor, row, &self.field)? {
+                (least, largest) = (least.min(value), largest.max(value));
             }
-            let values = file.read::<f32>(tensor, field)?;
-            let labels = values.chunks_exact(width).map(|logits| Label::Logits(logits.to_vec())).collect();
-            Ok(Labels { labels, classes: width, kind: LabelKind::Logits })
         }
-        _ => {
-            let reason = format!(
-                "{:?} elements of shape {:?}: integers [N] or float logits [N, C] are expected",
-                tensor.dtype(),
-                tensor.shape()
-            );
-            Err(Error::field(file.path(), field, reason))
-        }
+        Ok((least, largest))
+    }
+
+    fn refused(&self, reason: String) -> Error {
+        Error::field(self.file.path(), &self.field, reason)
     }
 }
 
-/// Reads normalised images `[N, C, H, W]` and joins them with their labels.
-///
-/// # Errors
-/// If the shape is another, or the numbers of images and labels differ.
-pub(super) fn source(
-    file: &mut TorchFile,
-    images: &TensorRef,
-    field: &str,
-    labels: Labels,
-    format: &str,
-    (normalize, notes): (Normalize, Vec<String>),
-) -> Result<MemorySource> {
-    let &[samples, channels, height, width] = images.shape() else {
-        let reason = format!("shape {:?}: images [N, C, H, W] are expected", images.shape());
-        return Err(Error::field(file.path(), field, reason));
-    };
-    if !images.dtype().is_float() {
-        let reason = format!("{:?} elements: normalised floats are expected", images.dtype());
-        return Err(Error::field(file.path(), field, reason));
+/// A set that is read image by image.
+#[derive(Debug)]
+struct OnDemand {
+    info: SourceInfo,
+    images: Images,
+    labels: Vec<Label>,
+}
+
+impl Source for OnDemand {
+    fn info(&self) -> &SourceInfo {
+        &self.info
     }
-    let values = file.read(images, field)?;
-    let info = SourceInfo {
-        format: format.into(),
-        path: file.path().to_owned(),
-        samples,
-        classes: labels.classes,
-        class_names: None,
-        shape: [channels, height, width],
-        labels: labels.kind,
-        value_space: ValueSpace::Normalized(normalize),
-        normalize,
-        notes,
-    };
-    MemorySource::new(info, values, labels.labels)
+
+    fn label(&self, index: usize) -> Result<Label> {
+        self.labels.get(index).cloned().ok_or_else(|| self.info.no_sample(index))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let label = self.label(index)?;
+        let pixels = self.images.row(index)?;
+        memory::check_finite(&self.info, index, &pixels)?;
+        Ok(Sample { pixels, shape: self.info.shape, label })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance;
+    use super::super::normalization::Space;
+    use super::super::tensor::{Place, StorageRef};
+    use super::*;
+    use crate::{Normalize, ValueSpace};
+    use std::io::Write;
+
+    #[test]
+    fn a_set_on_demand_is_the_set_in_memory() {
+        let values: Vec<f32> = (0..5 * 12).map(|i| i as f32 / 60.0).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"head").unwrap();
+        file.write_all(&bytes).unwrap();
+        let images = || {
+            let place = Place::InFile { start: 4, bytes: bytes.len() as u64, crc32: None };
+            let opened = std::fs::File::open(file.path()).unwrap();
+            let storage = StorageRef { key: "x".into(), dtype: DType::F32, numel: 60 };
+            // The same values with their samples in another order of strides.
+            let tensor = TensorRef::new(storage, 0, &[5, 3, 2, 2], &[12, 1, 6, 3]).unwrap();
+            let file = TensorFile::new(file.path(), opened, [("x".into(), place)].into());
+            Images::new(tensor, file, "images")
+        };
+        let labels = || Labels::of_classes(file.path(), vec![0, 1, 0, 1, 2], &OpenOptions::new()).unwrap();
+        let space = Space { values: ValueSpace::Unit, normalize: Normalize::IMAGENET, notes: vec![] };
+        let about = About { format: "x", method: None, space, learning_rate: None };
+        let in_memory = images().unwrap().into_source(labels(), about, &OpenOptions::new());
+        let in_memory = in_memory.unwrap();
+        let on_demand =
+            OnDemand { info: in_memory.info().clone(), images: images().unwrap(), labels: labels().labels };
+        conformance::check(&on_demand);
+        for index in 0..5 {
+            assert_eq!(on_demand.sample(index).unwrap(), in_memory.sample(index).unwrap());
+        }
+        assert_eq!(images().unwrap().range(1).unwrap(), (0.0, 11.0 / 60.0));
+
+        file.as_file().set_len(150).unwrap();
+        let error = on_demand.sample(4).unwrap_err().to_string();
+        assert!(error.contains("`images`: damaged"), "{error}");
+        assert!(on_demand.sample(0).is_ok(), "what is still there can be read");
+    }
 }

@@ -52,7 +52,7 @@ pub struct LoaderBuilder {
     source: Box<dyn Source>,
     refiner: Option<Box<dyn Refine>>,
     cache: Option<Cache>,
-    classes: ClassMap,
+    classes: Option<ClassMap>,
     mix: Option<Mix>,
     on_miss: OnMiss,
     batch_size: usize,
@@ -74,7 +74,7 @@ impl LoaderBuilder {
             source,
             refiner: None,
             cache: None,
-            classes: ClassMap::identity(),
+            classes: None,
             mix: None,
             on_miss: OnMiss::default(),
             batch_size: 64,
@@ -104,9 +104,10 @@ impl LoaderBuilder {
         self
     }
 
-    /// From the dataset's labels to the refiner's classes; the identity by default.
+    /// From the dataset's labels to the refiner's classes; by default what the source says
+    /// ([`SourceInfo::class_map`](crate::SourceInfo::class_map)).
     pub fn classes(mut self, classes: ClassMap) -> Self {
-        self.classes = classes;
+        self.classes = Some(classes);
         self
     }
 
@@ -210,7 +211,7 @@ impl LoaderBuilder {
             return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
         }
         let refiner = self.refiner.as_deref();
-        let dataset = Arc::new(Dataset::new(self.source, &self.classes, self.image_size, refiner)?);
+        let dataset = Arc::new(Dataset::new(self.source, self.classes, self.image_size, refiner)?);
         let plan = Plan {
             samples: dataset.info().samples,
             batch_size: self.batch_size,

@@ -23,10 +23,10 @@ pub(super) struct Dataset {
 }
 
 impl Dataset {
-    /// `size` is `(height, width)`, the source's own unless given.
+    /// The classes and `size`, `(height, width)`, are the source's own unless given.
     pub(super) fn new(
         source: Box<dyn Source>,
-        classes: &ClassMap,
+        classes: Option<ClassMap>,
         size: Option<(usize, usize)>,
         refiner: Option<&dyn Refine>,
     ) -> Result<Self> {
@@ -35,9 +35,13 @@ impl Dataset {
         if height == 0 || width == 0 {
             return Err(Error::config("image_size", format!("{height} x {width} has no pixels")));
         }
+        let classes = classes.unwrap_or_else(|| info.class_map.clone());
         let conditioning =
             (0..info.classes).map(|label| classes.conditioning(label)).collect::<Result<Vec<_>>>()?;
         if let Some(refiner) = refiner {
+            info.value_space
+                .check_pixels()
+                .map_err(|e| Error::field(&info.path, "images", format!("cannot be refined: {e}")))?;
             for (label, conditioning) in conditioning.iter().enumerate() {
                 refiner.check_conditioning(conditioning).map_err(|e| {
                     Error::field(&info.path, "labels", format!("label {label} cannot be refined: {e}"))
@@ -45,7 +49,7 @@ impl Dataset {
             }
         }
         if let Some(known) = refiner.and_then(Refine::num_classes)
-            && *classes == ClassMap::identity()
+            && classes == ClassMap::identity()
             && known != info.classes
         {
             tracing::warn!(

@@ -5,9 +5,7 @@ use super::stats::Counters;
 use super::store::Store;
 use crate::cache::{Generation, Row};
 use crate::refine::{NoiseKey, Progress, RawBatch};
-use crate::{
-    Cache, CancelToken, ClassMap, Conditioning, Error, Refine, Result, RgbImage, Sample, Source, Stats,
-};
+use crate::{Cache, CancelToken, Conditioning, Error, Refine, Result, RgbImage, Sample, Source, Stats};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +22,7 @@ pub(super) type Refined = Result<Arc<RgbImage>, Arc<Error>>;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let set = MemorySource::unit(2, [3, 4, 4], (0..96).map(|i| i as f32 / 96.0).collect(), vec![0, 1])?;
-/// let mut refinery = Refinery::new(set, Identity, Some(&Cache::open(folder.path())?), &Default::default())?;
+/// let mut refinery = Refinery::new(set, Identity, Some(&Cache::open(folder.path())?))?;
 /// assert_eq!(refinery.run(&CancelToken::new(), &Silent)?.refined, 2);
 /// assert_eq!(refinery.run(&CancelToken::new(), &Silent)?.cached, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -52,15 +50,14 @@ impl Refinery {
     /// A refinery of `source` through `refiner` into `cache`; without a cache, images are kept in memory.
     ///
     /// # Errors
-    /// If a class of the source has no conditioning in `classes`, or one that the refiner refuses; if the
+    /// If a class of the source has no conditioning in its class map, or one that the refiner refuses; if the
     /// cache's folder cannot be used.
     pub fn new(
         source: impl Source + 'static,
         refiner: impl Refine + 'static,
         cache: Option<&Cache>,
-        classes: &ClassMap,
     ) -> Result<Self> {
-        let dataset = Dataset::new(Box::new(source), classes, None, Some(&refiner))?;
+        let dataset = Dataset::new(Box::new(source), None, None, Some(&refiner))?;
         // Bulk refinement does not serve its images again; those without a disk to go to must stay.
         let on_disk = cache.is_some() && refiner.fingerprint().is_some();
         let memory_limit = if on_disk { 0 } else { usize::MAX };
@@ -167,7 +164,11 @@ impl Refinery {
         for (slot, index) in indices.iter().enumerate() {
             match self.find_or_read(*index) {
                 Ok(Found::Image(image)) => results[slot] = Some(Ok(image)),
-                Ok(Found::Raw(sample)) => todo.add(slot, *index, &self.dataset, sample),
+                Ok(Found::Raw(sample)) => {
+                    if let Err(error) = todo.add(slot, *index, &self.dataset, sample) {
+                        results[slot] = Some(Err(Arc::new(error)));
+                    }
+                }
                 Err(error) => results[slot] = Some(Err(Arc::new(error))),
             }
         }
@@ -254,15 +255,18 @@ struct Todo {
 }
 
 impl Todo {
-    fn add(&mut self, slot: usize, index: usize, dataset: &Dataset, sample: Sample) {
+    fn add(&mut self, slot: usize, index: usize, dataset: &Dataset, sample: Sample) -> Result<()> {
         let identity = dataset.identify(index, &sample);
-        let position = *self.positions.entry(identity.row).or_insert(self.samples.len());
-        self.slots.push((slot, position));
-        if position == self.samples.len() {
-            self.pixels.extend(sample.to_pixels(&dataset.info().value_space));
-            self.conditioning.push(dataset.conditioning(&sample).clone());
-            self.keys.push(identity.noise);
-            self.samples.push((index, sample));
+        if let Some(position) = self.positions.get(&identity.row) {
+            self.slots.push((slot, *position));
+            return Ok(());
         }
+        self.pixels.extend(sample.to_pixels(&dataset.info().value_space)?);
+        self.slots.push((slot, self.samples.len()));
+        self.positions.insert(identity.row, self.samples.len());
+        self.conditioning.push(dataset.conditioning(&sample).clone());
+        self.keys.push(identity.noise);
+        self.samples.push((index, sample));
+        Ok(())
     }
 }

@@ -89,7 +89,7 @@ class Loader:
         *,
         refiner: Adapter | None,
         cache: Cache | None,
-        classes: list[int] | None,
+        classes: list[int] | str | None,
         mix: Mix | None,
         on_miss: str,
         batch_size: int,
@@ -123,6 +123,9 @@ def open(
     std: tuple[float, float, float] | None,
     experiment: int | None,
     num_classes: int | None,
+    classes: list[int] | str | None,
+    values: str | None,
+    factor: int | None,
 ) -> Source: ...
 def check_refiner(adapter: Adapter, side: int, classes: list[int]) -> None: ...
 def join_threads() -> None: ...

@@ -99,6 +99,13 @@ def integers(name: str, values: Iterable[SupportsIndex]) -> list[int]:
     return [integer(f"{name}[{position}]", value) for position, value in enumerate(items)]
 
 
+def classes(name: str, value: str | os.PathLike[str] | Iterable[SupportsIndex]) -> list[int] | str:
+    """Indices, or the name or the file of a list."""
+    if isinstance(value, (str, os.PathLike)):
+        return path(name, value)
+    return integers(name, value)
+
+
 def _is_sequence(value: Any) -> TypeGuard[Iterable[Any]]:
     """Whether it is more than one value; arrays and tensors without dimensions are not."""
     return (

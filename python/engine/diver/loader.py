@@ -103,7 +103,8 @@ class DataLoader:
             (:mod:`diver.refiners`). Without one, samples come raw.
         cache: Where refined images are kept across runs: a :class:`diver.Cache` or its folder. Without one they are
             kept in memory, which must then be large enough for all of them (``memory_limit``).
-        classes: The refiner's class for each label of the set; labels are the refiner's classes by default.
+        classes: The refiner's class for each label of the set, as :func:`diver.open` takes it; by default what the
+            source says, else labels are the refiner's classes.
         mix: The share of refined samples in each epoch, a number in [0, 1] or a schedule of :mod:`diver.mix`. All are
             refined by default where there is a refiner.
         on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
@@ -140,7 +141,7 @@ class DataLoader:
         *,
         refiner: Callable[..., Any] | str | os.PathLike[str] | None = None,
         cache: Cache | str | os.PathLike[str] | None = None,
-        classes: Iterable[SupportsIndex] | None = None,
+        classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
         mix: mixes.Mix | SupportsFloat | None = None,
         on_miss: str = "wait",
         batch_size: SupportsIndex = 64,
@@ -163,7 +164,7 @@ class DataLoader:
                 "cache: without a refiner there is nothing to keep; give a refiner, or no cache"
             )
         options: dict[str, Any] = {
-            "classes": None if classes is None else _options.integers("classes", classes),
+            "classes": None if classes is None else _options.classes("classes", classes),
             "mix": _mix(mix),
             "on_miss": _options.choice("on_miss", on_miss, ("wait", "raw")),
             "batch_size": _options.integer("batch_size", batch_size, least=1),
@@ -180,7 +181,9 @@ class DataLoader:
         }
         self._tensor = _tensors.converter(_options.text("format", format), device)
         if not isinstance(source, Source):
-            source = open_source(_options.path("source", source))
+            source = open_source(_options.path("source", source), classes=options["classes"])
+            # The source has them now.
+            options["classes"] = None
         self._source = source
         if cache is not None and not isinstance(cache, Cache):
             cache = Cache(cache)

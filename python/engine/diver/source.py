@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import numpy
 
 
+#: What stored floats can be.
+VALUES = ("normalized", "unit", "whitened")
+
+
 class Sample(NamedTuple):
     """One sample as its method stored it."""
 
@@ -38,8 +42,20 @@ class Source:
 
     @property
     def format(self) -> str:
-        """The format family, as in ``dc``, ``mtt``, ``image-folder`` or ``parquet``."""
+        """The format family, as in ``dc``, ``mtt``, ``idc``, ``tensors``, ``image-folder`` or ``parquet``."""
         return str(self._info["format"])
+
+    @property
+    def method(self) -> str | None:
+        """The method that distilled the set, as far as the files tell, and by what."""
+        method: str | None = self._info["method"]
+        return method
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate that was learned with the images (EDF, DATM), to train on them with."""
+        rate: float | None = self._info["learning_rate"]
+        return rate
 
     @property
     def path(self) -> Path:
@@ -63,6 +79,12 @@ class Source:
         return names
 
     @property
+    def class_map(self) -> list[int] | None:
+        """The refiner's class for each class, where the files or ``classes`` say."""
+        indices: list[int] | None = self._info["class_map"]
+        return indices
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """``(C, H, W)`` of every sample."""
         channels, height, width = self._info["shape"]
@@ -75,7 +97,8 @@ class Source:
 
     @property
     def value_space(self) -> str | dict[str, Any]:
-        """``"unit"`` for pixels, or ``{"normalized": {"mean": [...], "std": [...]}}``."""
+        """``"unit"`` for pixels, ``{"normalized": {"mean": [...], "std": [...]}}``, or ``"whitened"``, which cannot be
+        refined."""
         space: str | dict[str, Any] = self._info["value_space"]
         return space
 
@@ -140,18 +163,31 @@ def open(
     std: float | Iterable[float] | None = None,
     experiment: SupportsIndex | None = None,
     num_classes: SupportsIndex | None = None,
+    classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
+    values: str | None = None,
+    factor: SupportsIndex | None = None,
 ) -> Source:
     """Opens the distilled dataset at ``path``, whichever known format it has.
 
     Args:
-        path: The torch file of DC, DSA or DM; the run folder of MTT, EDF or DATM, or one ``images_<n>.pt`` of it; a
-            folder of class folders with PNG or JPEG images; a Parquet file, or a folder of them.
+        path: The torch file of DC, DSA or DM; the run folder of MTT, GLaD, EDF or DATM, or one ``images_<n>.pt`` of it;
+            the run folder of IDC or NCFM, or its ``data.pt`` or ``data_<n>.pt``; images and labels by name in an npz,
+            safetensors or torch file; a folder of class folders with PNG or JPEG images; a Parquet file, or a folder
+            of them.
         dataset: The dataset that was distilled, as in ``"cifar10"``, for its normalisation constants.
         mean: The mean that stored values were normalised with, or that images are to be normalised with: one number,
             or one for each channel, in units of pixels in [0, 1]. Goes together with ``std``.
         std: The standard deviation, likewise.
         experiment: Which experiment of a DC, DSA or DM file, from 0; the last by default.
         num_classes: The number of classes, where the set may lack some of the last ones.
+        classes: The classes of the set in the order of its labels, as classes of a refiner: the name of a subset of
+            ImageNet (``"imagenette"``, ``"imagefruit"``, ``"imagefruit-ncfm"``, ``"imagenet-idc-100"``, ...), a file
+            with a class on each line (an index, a WordNet id or a name), or indices. Folders that are named by WordNet
+            ids are labelled by their place in it.
+        values: What stored floats are, where that is another than what is usual for the format: ``"normalized"``,
+            ``"unit"`` (pixels in [0, 1]) or ``"whitened"`` (by ZCA).
+        factor: How many images lie along each side of a stored one (multi-formation), 1 for none; by default as IDC
+            and NCFM have it.
 
     Raises:
         FileError: there is nothing at ``path``, or it cannot be read.
@@ -174,6 +210,9 @@ def open(
         "num_classes": None
         if num_classes is None
         else _options.integer("num_classes", num_classes, least=1, most=_options.CLASSES),
+        "classes": None if classes is None else _options.classes("classes", classes),
+        "values": None if values is None else _options.choice("values", values, VALUES),
+        "factor": None if factor is None else _options.integer("factor", factor, least=1),
     }
     return _reopen(_options.path("path", path), options)
 

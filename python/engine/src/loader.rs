@@ -4,8 +4,8 @@ use crate::batch::Batch;
 use crate::cache::Cache;
 use crate::mix::Mix;
 use crate::refiner::PyRefine;
-use crate::source::Source;
-use diver_loaders::{CancelToken, ClassMap, Loader as Engine, OnMiss, Uneven};
+use crate::source::{Classes, Source};
+use diver_loaders::{CancelToken, Loader as Engine, OnMiss, Uneven};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit, SLICE};
 use pyo3::prelude::*;
@@ -39,7 +39,7 @@ impl Loader {
         source: &Source,
         refiner: Option<Bound<'_, PyAny>>,
         cache: Option<&Cache>,
-        classes: Option<Vec<usize>>,
+        classes: Option<Classes>,
         mix: Option<&Mix>,
         on_miss: &str,
         batch_size: usize,
@@ -89,7 +89,7 @@ impl Loader {
             builder = builder.cache(cache.0.clone());
         }
         if let Some(classes) = classes {
-            builder = builder.classes(ClassMap::indices(classes).map_err(|error| to_python(py, &error))?);
+            builder = builder.classes(classes.try_into().map_err(|error| to_python(py, &error))?);
         }
         if let Some(mix) = mix {
             builder = builder.mix(mix.0.clone());

@@ -1,6 +1,6 @@
 //! Distilled datasets.
 
-use diver_loaders::{CancelToken, Error, Normalize, OpenOptions, StoredPixels};
+use diver_loaders::{CancelToken, ClassMap, Error, Normalize, OpenOptions, StoredPixels, Values};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit};
 use pyo3::prelude::*;
@@ -54,9 +54,29 @@ impl Source {
     }
 }
 
+/// The option `classes`: the refiner's class for each label, or where these are listed.
+#[derive(FromPyObject)]
+pub enum Classes {
+    Indices(Vec<usize>),
+    /// The name of a list, or a file.
+    List(String),
+}
+
+impl TryFrom<Classes> for ClassMap {
+    type Error = Error;
+
+    fn try_from(classes: Classes) -> Result<Self, Error> {
+        match classes {
+            Classes::Indices(indices) => ClassMap::indices(indices),
+            Classes::List(name) => ClassMap::find(&name),
+        }
+    }
+}
+
 /// Opens the dataset at `path`.
 #[pyfunction]
-#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes))]
+#[allow(clippy::too_many_arguments)] // The options of a dataset, by name.
+#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes, classes, values, factor))]
 pub fn open(
     py: Python<'_>,
     path: PathBuf,
@@ -65,6 +85,9 @@ pub fn open(
     std: Option<[f32; 3]>,
     experiment: Option<usize>,
     num_classes: Option<usize>,
+    classes: Option<Classes>,
+    values: Option<String>,
+    factor: Option<usize>,
 ) -> PyResult<Source> {
     let open = move || -> Result<Box<dyn diver_loaders::Source>, Error> {
         let mut options = OpenOptions::new();
@@ -78,7 +101,21 @@ pub fn open(
             options = options.experiment(index);
         }
         if let Some(count) = num_classes {
-            options = options.classes(count);
+            options = options.num_classes(count);
+        }
+        if let Some(classes) = classes {
+            options = options.classes(classes.try_into()?);
+        }
+        if let Some(values) = values {
+            options = options.values(match values.as_str() {
+                "normalized" => Values::Normalized,
+                "unit" => Values::Unit,
+                "whitened" => Values::Whitened,
+                other => return Err(Error::config("values", format!("`{other}` is unknown"))),
+            });
+        }
+        if let Some(factor) = factor {
+            options = options.factor(factor);
         }
         options.open(&path)
     };

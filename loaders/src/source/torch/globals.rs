@@ -2,8 +2,8 @@
 //!
 //! Each is carried out here, in Rust; there is no way from a pickle to any other code.
 
+use super::super::tensor::{DType, StorageRef, TensorRef};
 use super::object::{Id, Object};
-use super::tensor::{DType, StorageRef, TensorRef};
 
 /// Longest storage key, and most dimensions (torch's own bound): each tensor copies them, so they must not be
 /// large.

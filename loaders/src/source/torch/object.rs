@@ -1,7 +1,7 @@
 //! What a pickle holds: a flat arena of objects that name each other by index, and a view to walk it.
 
+use super::super::tensor::{StorageRef, TensorRef};
 use super::globals::Global;
-use super::tensor::{StorageRef, TensorRef};
 
 /// Index of an object in its arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub(super) enum Object {
 /// The objects of one pickle. Sharing and cycles are kept as they are, so walking it must not recurse without
 /// a bound.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub(in super::super) struct Pickle {
     pub(super) objects: Vec<Object>,
     pub(super) root: Id,
 }
 
 impl Pickle {
-    pub(super) fn root(&self) -> Value<'_> {
+    pub(in super::super) fn root(&self) -> Value<'_> {
         Value { objects: &self.objects, id: self.root }
     }
 

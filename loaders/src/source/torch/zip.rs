@@ -1,17 +1,28 @@
 //! The zip container of `torch.save` (torch 1.6 and later).
 
+use super::super::tensor::{Place, StorageRef};
 use super::object::Pickle;
 use super::pickle;
-use super::tensor::StorageRef;
 use crate::{Error, Result};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive, ZipReadOptions, read::ZipFile};
 
-/// The entries of a torch file beside `data.pkl`; unknown ones are ignored.
-#[derive(Debug)]
-pub(super) struct Zip {
+/// torch.serialization.set_crc32_options(False) writes this for every checksum.
+const UNKNOWN: u32 = 0;
+
+/// Where each storage lies, and the object.
+pub(super) fn open(path: &Path, file: BufReader<File>) -> Result<(HashMap<String, Place>, Pickle)> {
+    let (mut zip, pickle) = Zip::open(path, file)?;
+    let place = |storage: &StorageRef| (storage.key.clone(), zip.place(path, storage));
+    let places = pickle.storages().map(place).collect();
+    Ok((places, pickle))
+}
+
+/// The entries of a torch file; unknown ones are ignored.
+struct Zip {
     archive: ZipArchive<BufReader<File>>,
     /// Of the file, in bytes.
     length: u64,
@@ -20,7 +31,7 @@ pub(super) struct Zip {
 }
 
 impl Zip {
-    pub(super) fn open(path: &Path, file: BufReader<File>) -> Result<(Self, Pickle)> {
+    fn open(path: &Path, file: BufReader<File>) -> Result<(Self, Pickle)> {
         let length = file.get_ref().metadata().map_err(Error::io(path, "cannot read"))?.len();
         let archive =
             ZipArchive::new(file).map_err(|e| Error::format(path, format!("damaged zip file: {e}")))?;
@@ -55,18 +66,21 @@ impl Zip {
         Ok((zip, pickle))
     }
 
-    /// The bytes of a storage.
-    pub(super) fn storage(&mut self, path: &Path, storage: &StorageRef) -> Result<impl Read + '_> {
+    /// Where a storage lies. Damage matters to whoever reads that storage.
+    fn place(&mut self, path: &Path, storage: &StorageRef) -> Place {
         let name = format!("data/{}", storage.key);
-        let Some(entry) = self.entry(path, &name)? else {
-            return Err(Error::field(path, name, "the storage is missing: the file is damaged"));
-        };
-        if Some(entry.size()) != storage.bytes() {
-            let reason =
-                format!("{} bytes stored for {} {:?} elements", entry.size(), storage.numel, storage.dtype);
-            return Err(Error::field(path, name, reason));
+        match self.entry(path, &name) {
+            Ok(Some(entry)) => match entry.data_start() {
+                Some(start) => Place::InFile {
+                    start,
+                    bytes: entry.size(),
+                    crc32: Some(entry.crc32()).filter(|sum| *sum != UNKNOWN),
+                },
+                None => Place::Missing(format!("`{name}` cannot be found: the file is damaged")),
+            },
+            Ok(None) => Place::Missing(format!("`{name}` is missing: the file is damaged")),
+            Err(error) => Place::Missing(error.to_string()),
         }
-        Ok(entry)
     }
 
     /// An entry, checked to be stored uncompressed within the file.
@@ -84,8 +98,7 @@ impl Zip {
             let reason = format!("{} bytes in a file of {}: the file is damaged", data.size(), self.length);
             return Err(Error::field(path, name, reason));
         }
-        // torch.serialization.set_crc32_options(False) writes 0 for every checksum.
-        let options = ZipReadOptions::new().ignore_crc32(data.crc32() == 0);
+        let options = ZipReadOptions::new().ignore_crc32(data.crc32() == UNKNOWN);
         self.archive.by_index_with_options(index, options).map(Some).map_err(damaged)
     }
 }

@@ -9,7 +9,7 @@ const BLOCK: usize = 1 << 16;
 
 /// The element type of a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DType {
+pub(in super::super) enum DType {
     F64,
     F32,
     F16,
@@ -24,7 +24,7 @@ pub(crate) enum DType {
 
 impl DType {
     /// From the class that torch pickles, as in `FloatStorage`.
-    pub(super) fn from_storage_class(class: &str) -> Option<Self> {
+    pub(in super::super) fn from_storage_class(class: &str) -> Option<Self> {
         Some(match class {
             "DoubleStorage" => Self::F64,
             "FloatStorage" => Self::F32,
@@ -41,7 +41,7 @@ impl DType {
     }
 
     /// Bytes of one element.
-    pub(super) fn size(self) -> u64 {
+    pub(in super::super) fn size(self) -> u64 {
         match self {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
@@ -50,30 +50,30 @@ impl DType {
         }
     }
 
-    pub(crate) fn is_float(self) -> bool {
+    pub(in super::super) fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
 }
 
 /// A storage, as a tensor names it: `numel` elements under `key` in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StorageRef {
-    pub(super) key: String,
-    pub(super) dtype: DType,
-    pub(super) numel: u64,
+pub(in super::super) struct StorageRef {
+    pub(in super::super) key: String,
+    pub(in super::super) dtype: DType,
+    pub(in super::super) numel: u64,
 }
 
 impl StorageRef {
     /// Its size in bytes, if that is a number.
-    pub(super) fn bytes(&self) -> Option<u64> {
+    pub(in super::super) fn bytes(&self) -> Option<u64> {
         self.numel.checked_mul(self.dtype.size())
     }
 }
 
 /// A tensor that has not been read: a strided view into a storage, checked to lie inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TensorRef {
-    pub(super) storage: StorageRef,
+pub(in super::super) struct TensorRef {
+    storage: StorageRef,
     shape: Vec<usize>,
     /// In elements; 0 where the dimension has fewer than two entries, which makes it irrelevant.
     stride: Vec<usize>,
@@ -85,7 +85,7 @@ pub(crate) struct TensorRef {
 
 impl TensorRef {
     /// A view of `shape` and `stride` that begins `offset` elements into `storage`.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         storage: StorageRef,
         offset: u64,
         shape: &[u64],
@@ -130,11 +130,16 @@ impl TensorRef {
         })
     }
 
-    pub(crate) fn shape(&self) -> &[usize] {
+    /// The storage that it views.
+    pub(super) fn storage(&self) -> &StorageRef {
+        &self.storage
+    }
+
+    pub(in super::super) fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    pub(crate) fn dtype(&self) -> DType {
+    pub(in super::super) fn dtype(&self) -> DType {
         self.storage.dtype
     }
 
@@ -150,11 +155,62 @@ impl TensorRef {
         })
     }
 
+    /// A tensor that fills its storage from the start, in row-major order; `None` if it does not fit.
+    pub(in super::super) fn contiguous(storage: StorageRef, shape: &[u64]) -> Option<Self> {
+        let mut stride = vec![1_u64; shape.len()];
+        for dimension in (1..shape.len()).rev() {
+            stride[dimension - 1] = stride[dimension].checked_mul(shape[dimension].max(1))?;
+        }
+        Self::new(storage, 0, shape, &stride).ok()
+    }
+
+    /// The same elements with their dimensions in reverse.
+    pub(in super::super) fn transposed(mut self) -> Self {
+        self.shape.reverse();
+        self.stride.reverse();
+        self
+    }
+
+    /// Entry `row` along the first dimension.
+    ///
+    /// # Panics
+    /// If there is no such entry.
+    pub(super) fn row(&self, row: usize) -> Self {
+        assert!(row < self.shape[0], "row {row} of {}", self.shape[0]);
+        let (shape, stride) = (self.shape[1..].to_vec(), self.stride[1..].to_vec());
+        let elements = self.elements / self.shape[0];
+        // Inside the storage, as the whole is.
+        let reach: usize = shape.iter().zip(&stride).map(|(size, step)| size.saturating_sub(1) * step).sum();
+        let offset = self.offset + (row * self.stride[0]) as u64;
+        let span = if elements > 0 { reach + 1 } else { 0 };
+        Self { storage: self.storage.clone(), shape, stride, offset, span, elements }
+    }
+
+    /// The same elements with their dimensions in another order: dimension `i` is the former `order[i]`.
+    pub(in super::super) fn permuted<const N: usize>(&self, order: [usize; N]) -> Self {
+        let shape = order.map(|from| self.shape[from]).to_vec();
+        let stride = order.map(|from| self.stride[from]).to_vec();
+        Self { shape, stride, ..self.clone() }
+    }
+
+    /// Where its first element begins in the storage.
+    pub(super) fn first_byte(&self) -> u64 {
+        self.offset * self.dtype().size()
+    }
+
     /// Reads the elements in row-major order. `storage` yields the storage's bytes from its start; it is read
-    /// to its end, so that a checksum over it is verified.
+    /// to its end.
     pub(super) fn read<T: Element>(&self, mut storage: impl Read) -> io::Result<Vec<T>> {
+        skip(&mut storage, self.first_byte())?;
+        let values = self.read_span(&mut storage)?;
+        io::copy(&mut storage, &mut io::sink())?;
+        Ok(values)
+    }
+
+    /// As [`read`](Self::read), where `storage` yields bytes from the first element on, and no more are read than
+    /// lie between it and the last.
+    pub(super) fn read_span<T: Element>(&self, mut storage: impl Read) -> io::Result<Vec<T>> {
         let size = self.dtype().size();
-        skip(&mut storage, self.offset * size)?;
         let mut values = Vec::with_capacity(self.span);
         let mut block = vec![0; BLOCK];
         let mut left = self.span * size as usize;
@@ -164,7 +220,6 @@ impl TensorRef {
             T::decode(self.dtype(), bytes, &mut values);
             left -= bytes.len();
         }
-        io::copy(&mut storage, &mut io::sink())?;
         Ok(if self.is_contiguous() { values } else { self.gather(&values) })
     }
 
@@ -194,7 +249,7 @@ fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<()> {
 }
 
 /// A type that tensors can be read as.
-pub(crate) trait Element: Copy {
+pub(in super::super) trait Element: Copy {
     /// Appends the little-endian elements of `bytes`.
     fn decode(dtype: DType, bytes: &[u8], out: &mut Vec<Self>);
 }
@@ -216,6 +271,19 @@ impl Element for f32 {
             DType::I8 => extend(out, bytes, |b| i8::from_le_bytes(b).into()),
             DType::U8 => extend(out, bytes, |[b]: [u8; 1]| b.into()),
             DType::Bool => extend(out, bytes, |[b]: [u8; 1]| f32::from(b != 0)),
+        }
+    }
+}
+
+/// For byte tensors: other elements are truncated to 0 to 255.
+impl Element for u8 {
+    fn decode(dtype: DType, bytes: &[u8], out: &mut Vec<Self>) {
+        if dtype == DType::U8 {
+            out.extend_from_slice(bytes);
+        } else {
+            let mut values: Vec<f32> = Vec::new();
+            f32::decode(dtype, bytes, &mut values);
+            out.extend(values.into_iter().map(|value| value as u8));
         }
     }
 }
@@ -258,6 +326,30 @@ mod tests {
         assert_eq!(read(5, &[2, 1], &[6, u64::MAX]), [5, 11]);
         assert_eq!(read(11, &[], &[]), [11]);
         assert_eq!(read(12, &[0, 4], &[4, 1]), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn rows_are_what_the_whole_has() {
+        let bytes: Vec<u8> = (0..24).collect();
+        for (offset, shape, stride) in [
+            (0, &[4, 3, 2][..], &[6, 2, 1][..]),
+            (0, &[2, 3, 4], &[1, 2, 6]),
+            (3, &[3, 5], &[7, 1]),
+            (2, &[5], &[3]),
+            (1, &[4, 0], &[2, 1]),
+        ] {
+            let whole = TensorRef::new(storage(24), offset, shape, stride).unwrap();
+            let mut rows = Vec::new();
+            for row in (0..whole.shape()[0]).map(|row| whole.row(row)) {
+                rows.extend(row.read_span::<i64>(&bytes[row.first_byte() as usize..]).unwrap());
+            }
+            assert_eq!(rows, whole.read::<i64>(&bytes[..]).unwrap(), "{shape:?} {stride:?}");
+        }
+        let nhwc = TensorRef::new(storage(24), 0, &[2, 2, 2, 3], &[12, 6, 3, 1]).unwrap();
+        let nchw = nhwc.permuted([0, 3, 1, 2]);
+        assert_eq!(nchw.shape(), [2, 3, 2, 2]);
+        let first = nchw.row(0).read_span::<i64>(&bytes[..]).unwrap();
+        assert_eq!(first, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
     }
 
     #[test]

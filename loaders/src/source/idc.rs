@@ -1,0 +1,49 @@
+//! IDC and NCFM: `[images, labels]` in one torch file, pixels, several images in each.
+
+use super::formations::Formations;
+use super::labels::Labels;
+use super::tensor::{TensorFile, TensorRef};
+use super::tensors::{About, Images};
+use super::{OpenOptions, Source, Values, normalization};
+use crate::Result;
+use std::path::{Path, PathBuf};
+
+/// From this side on, images of IDC are ImageNet's.
+const SIDE_OF_IMAGENET: usize = 160;
+
+/// The data file of a run: IDC's `data.pt`, or NCFM's `data_<iteration>.pt` of the highest iteration, or what NCFM
+/// starts from, `data_init.pt`.
+pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
+    let names = super::folder::names(folder)?;
+    let iteration = |name: &str| name.strip_prefix("data_")?.strip_suffix(".pt")?.parse::<u64>().ok();
+    let latest = names.iter().filter_map(|name| Some((iteration(name)?, name))).max();
+    let has = |wanted: &&str| names.iter().any(|name| name == wanted);
+    let name = ["data.pt"].into_iter().find(has).or(latest.map(|(_, name)| name.as_str()));
+    Ok(name.or(["data_init.pt"].into_iter().find(has)).map(|name| folder.join(name)))
+}
+
+/// Opens `[images, labels]`.
+pub(super) fn open(
+    file: TensorFile,
+    [images, labels]: [&TensorRef; 2],
+    options: &OpenOptions,
+) -> Result<Box<dyn Source>> {
+    let path = file.path().to_owned();
+    let labels = Labels::read(&file, labels, "[1]", options)?;
+    let images = Images::new(images.clone(), file, "[0]")?.of_floats()?;
+    let is_idc = path.file_name().is_some_and(|name| name == "data.pt");
+    let side = images.tensor.shape()[2];
+    let factor = options.factor.unwrap_or(if is_idc && side >= SIDE_OF_IMAGENET { 3 } else { 2 });
+    let mut space = normalization::space(&path, "idc", Values::Unit, options)?;
+    if options.factor.is_none() {
+        space.notes.push(format!(
+            "each stored image is taken to hold {factor} x {factor} images, as methods with multi-formation do by \
+             default: give `factor` if it is another (1: none)"
+        ));
+    }
+    let method = if is_idc { "IDC" } else { "NCFM or IDC" };
+    let method = Some(format!("{method}, by the file's name and layout"));
+    let about = About { format: "idc", method, space, learning_rate: None };
+    let source = images.into_source(labels, about, options)?;
+    if factor == 1 { Ok(source) } else { Formations::new(source, factor).map(|source| Box::new(source) as _) }
+}

@@ -1,0 +1,175 @@
+//! Tensors of one's own by name, `images` and `labels`, in safetensors, npz or torch files; and KIP's npz.
+
+use super::labels::Labels;
+use super::npz;
+use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
+use super::tensors::{About, Images};
+use super::torch::Pickle;
+use super::{OpenOptions, Source, Values, normalization};
+use crate::{Error, Result};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Names that images and labels go by, the first in order of preference.
+const IMAGES: [&str; 5] = ["images", "image", "x", "data", "X"];
+const LABELS: [&str; 6] = ["labels", "label", "y", "targets", "target", "Y"];
+
+/// Images that are looked at to tell pixels from normalised values.
+const LOOKED_AT: usize = 64;
+/// How far pixels may leave [0, 1].
+const SLACK: f32 = 0.05;
+
+/// The longest header of a safetensors file that is read, in bytes; sets have a handful of tensors.
+const LONGEST_HEADER: u64 = 1 << 20;
+
+type Tensors = BTreeMap<String, TensorRef>;
+
+/// Whether a file that begins with `head` may be one of safetensors: a length, and JSON.
+pub(super) fn is_safetensors(head: &[u8]) -> bool {
+    head.len() > 8 && head[8] == b'{'
+}
+
+/// Opens a safetensors file.
+pub(super) fn open_safetensors(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
+    let (file, tensors) = read_safetensors(path)?;
+    open(file, &tensors, "tensors", options)
+}
+
+/// Opens an npz file: KIP's, as DC-BENCH has them, or one of one's own.
+pub(super) fn open_npz(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
+    let (file, tensors) = npz::open(path)?;
+    let is_kip =
+        path.iter().filter_map(|part| part.to_str()).any(|part| part.to_ascii_lowercase().starts_with("kip"));
+    open(file, &tensors, if is_kip { "kip" } else { "tensors" }, options)
+}
+
+/// The named tensors of a torch file's dict, if there are images among them.
+pub(super) fn in_dict(pickle: &Pickle) -> Option<Tensors> {
+    let names = IMAGES.iter().chain(&LABELS);
+    let tensors: Tensors = names
+        .filter_map(|name| Some(((*name).to_owned(), pickle.root().get(name)?.as_tensor()?.clone())))
+        .collect();
+    find(&tensors, &IMAGES).is_some().then_some(tensors)
+}
+
+fn find<'a>(tensors: &'a Tensors, names: &[&'static str]) -> Option<(&'static str, &'a TensorRef)> {
+    names.iter().find_map(|name| Some((*name, tensors.get(*name)?)))
+}
+
+/// Joins the images and labels among `tensors`.
+pub(super) fn open(
+    file: TensorFile,
+    tensors: &Tensors,
+    format: &'static str,
+    options: &OpenOptions,
+) -> Result<Box<dyn Source>> {
+    let path = file.path().to_owned();
+    let missing = |what: &str, names: &[&str]| {
+        let have: Vec<&str> = tensors.keys().map(String::as_str).take(16).collect();
+        let reason = format!("no {what} by the name of {}; there are {}", names.join(", "), have.join(", "));
+        Error::format(&path, reason)
+    };
+    let (images_field, images) = find(tensors, &IMAGES).ok_or_else(|| missing("images", &IMAGES))?;
+    let (labels_field, labels) = find(tensors, &LABELS).ok_or_else(|| missing("labels", &LABELS))?;
+    let mut labels = Labels::read(&file, labels, labels_field, options)?;
+    let images = Images::new(planar(images), file, images_field)?;
+    let (usual, note) = if format == "kip" {
+        labels = labels.hardened();
+        let note = "KIP's images are in its own ZCA space, to be trained on as they are; its labels are taken by \
+                    their largest entry, as DC-BENCH does";
+        (Values::Whitened, Some(note))
+    } else {
+        match images.tensor.dtype() {
+            DType::U8 => (Values::Unit, None),
+            dtype if dtype.is_float() => {
+                let (least, largest) = images.range(LOOKED_AT)?;
+                if least >= -SLACK && largest <= 1.0 + SLACK {
+                    (Values::Unit, Some("the images are taken for pixels, as their values lie in [0, 1]"))
+                } else {
+                    (
+                        Values::Normalized,
+                        Some("the images are taken to be normalised, as values leave [0, 1]"),
+                    )
+                }
+            }
+            other => {
+                let reason = format!("{other:?} elements: bytes, 0 to 255, or floats are expected");
+                return Err(Error::field(&path, images_field, reason));
+            }
+        }
+    };
+    if images.tensor.dtype() == DType::U8 && options.values.is_some_and(|values| values != Values::Unit) {
+        return Err(Error::config("values", "bytes are pixels, 0 to 255"));
+    }
+    let mut space = normalization::space(&path, format, usual, options)?;
+    if options.values.is_none() {
+        space.notes.extend(note.map(str::to_owned));
+    }
+    let method = (format == "kip").then(|| "KIP, by the file's name".to_owned());
+    images.into_source(labels, About { format, method, space, learning_rate: None }, options)
+}
+
+/// Images `[N, H, W, C]` with their channels first; others as they are.
+fn planar(images: &TensorRef) -> TensorRef {
+    let is_channels = |size: usize| size == 1 || size == 3;
+    match *images.shape() {
+        [_, first, _, last] if is_channels(last) && !is_channels(first) => images.permuted([0, 3, 1, 2]),
+        _ => images.clone(),
+    }
+}
+
+fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors)> {
+    let damaged =
+        |reason: String| Error::format(path, format!("not a safetensors file that can be read: {reason}"));
+    let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    let length = file.metadata().map_err(Error::io(path, "cannot read"))?.len();
+    let mut size = [0; 8];
+    file.read_exact(&mut size).map_err(Error::io(path, "cannot read"))?;
+    let size = u64::from_le_bytes(size);
+    if size > LONGEST_HEADER.min(length.saturating_sub(8)) {
+        return Err(damaged(format!("a header of {size} bytes in a file of {length}")));
+    }
+    let mut header = vec![0; usize::try_from(size).unwrap_or_default()];
+    file.read_exact(&mut header).map_err(Error::io(path, "cannot read"))?;
+    let metadata: safetensors::tensor::Metadata =
+        serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
+
+    let (mut places, mut tensors) = (HashMap::new(), Tensors::new());
+    for (name, info) in metadata.tensors() {
+        // Tensors of other kinds may lie beside images and labels.
+        let Some(dtype) = dtype(info.dtype) else { continue };
+        let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+        let bytes = end.checked_sub(start).filter(|_| end <= length - 8 - size);
+        let shape: Vec<u64> = info.shape.iter().map(|size| *size as u64).collect();
+        let tensor = bytes.and_then(|bytes| {
+            let storage = StorageRef { key: name.clone(), dtype, numel: bytes / dtype.size() };
+            TensorRef::contiguous(storage, &shape)
+        });
+        let (Some(bytes), Some(tensor)) = (bytes, tensor) else {
+            let reason = format!("{dtype:?} {shape:?} at bytes {start} to {end} of {}", length - 8 - size);
+            return Err(Error::field(path, name, format!("{reason}: the file is damaged")));
+        };
+        places.insert(name.clone(), Place::InFile { start: 8 + size + start, bytes, crc32: None });
+        tensors.insert(name, tensor);
+    }
+    Ok((TensorFile::new(path, file, places), tensors))
+}
+
+fn dtype(dtype: safetensors::Dtype) -> Option<DType> {
+    use safetensors::Dtype;
+    Some(match dtype {
+        Dtype::F64 => DType::F64,
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        Dtype::I64 => DType::I64,
+        Dtype::I32 => DType::I32,
+        Dtype::I16 => DType::I16,
+        Dtype::I8 => DType::I8,
+        Dtype::U8 => DType::U8,
+        Dtype::BOOL => DType::Bool,
+        _ => return None,
+    })
+}

@@ -1,0 +1,173 @@
+//! Tensors in files, read where they lie: torch's, numpy's and safetensors' containers differ in how they are found.
+
+mod view;
+
+pub(super) use view::{DType, Element, StorageRef, TensorRef};
+
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Where the bytes of a storage are.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// In the file, from `start`; with their checksum, where the container has one.
+    InFile { start: u64, bytes: u64, crc32: Option<u32> },
+    /// Unpacked.
+    InMemory(Vec<u8>),
+    /// Nowhere, for this reason.
+    Missing(String),
+}
+
+impl Place {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::InFile { bytes, .. } => *bytes,
+            Self::InMemory(unpacked) => unpacked.len() as u64,
+            Self::Missing(_) => 0,
+        }
+    }
+}
+
+/// An open file with tensors. It is read by position, and so from several threads at once.
+///
+/// Not mapped into memory: a mapped file that is shortened meanwhile ends the process with a signal, where reading
+/// it is an error like any other; and both touch nothing that is not asked for.
+#[derive(Debug)]
+pub(super) struct TensorFile {
+    path: PathBuf,
+    file: File,
+    places: HashMap<String, Place>,
+}
+
+impl TensorFile {
+    pub(super) fn new(path: &Path, file: File, places: HashMap<String, Place>) -> Self {
+        Self { path: path.to_owned(), file, places }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The elements of a tensor, in row-major order; `field` is its name in errors. Its whole storage is read, so that
+    /// a checksum over it is verified.
+    ///
+    /// # Errors
+    /// If its storage is missing, damaged or of another size.
+    pub(super) fn read<T: Element>(&self, tensor: &TensorRef, field: &str) -> Result<Vec<T>> {
+        let (window, crc32) = self.window(tensor, field)?;
+        let mut storage = Summing { window, summed: crc32.map(|_| crc32fast::Hasher::new()) };
+        let values = tensor.read(&mut storage).map_err(|e| self.damaged(field, &e))?;
+        let sum = storage.summed.map(crc32fast::Hasher::finalize);
+        if sum == crc32 { Ok(values) } else { Err(self.damaged(field, &"invalid checksum")) }
+    }
+
+    /// The elements of one entry along a tensor's first dimension, in row-major order. Nothing else is read, and no
+    /// checksum compared.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    /// If there is no such entry.
+    pub(super) fn read_row<T: Element>(&self, tensor: &TensorRef, row: usize, field: &str) -> Result<Vec<T>> {
+        let (mut window, _) = self.window(tensor, field)?;
+        let row = tensor.row(row);
+        window.skip(row.first_byte());
+        row.read_span(&mut window).map_err(|e| self.damaged(field, &e))
+    }
+
+    fn damaged(&self, field: &str, reason: &dyn std::fmt::Display) -> Error {
+        Error::field(&self.path, field, format!("damaged: {reason}"))
+    }
+
+    /// The bytes of a tensor's storage.
+    fn window(&self, tensor: &TensorRef, field: &str) -> Result<(Window<'_>, Option<u32>)> {
+        let storage = tensor.storage();
+        let refused = |reason: String| Err(Error::field(&self.path, field, reason));
+        let Some(place) = self.places.get(&storage.key) else {
+            return refused(format!("its storage {} is missing: the file is damaged", storage.key));
+        };
+        if let Place::Missing(reason) = place {
+            return refused(reason.clone());
+        }
+        // References to one key may disagree on its size.
+        if Some(place.bytes()) != storage.bytes() {
+            let reason = format!(
+                "{} bytes stored for {} {:?} elements: the file is damaged",
+                place.bytes(),
+                storage.numel,
+                storage.dtype
+            );
+            return refused(reason);
+        }
+        Ok(match place {
+            Place::InFile { start, bytes, crc32 } => {
+                (Window::File { file: &self.file, at: *start, end: start + bytes }, *crc32)
+            }
+            Place::InMemory(bytes) => (Window::Memory(bytes), None),
+            Place::Missing(_) => (Window::Memory(&[]), None),
+        })
+    }
+}
+
+/// Bytes that are read from front to back.
+enum Window<'a> {
+    File { file: &'a File, at: u64, end: u64 },
+    Memory(&'a [u8]),
+}
+
+impl Window<'_> {
+    fn skip(&mut self, bytes: u64) {
+        match self {
+            Self::File { at, end, .. } => *at = at.saturating_add(bytes).min(*end),
+            Self::Memory(slice) => {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(slice.len());
+                *slice = &slice[bytes..];
+            }
+        }
+    }
+}
+
+impl Read for Window<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File { file, at, end } => {
+                let left = usize::try_from(*end - *at).unwrap_or(usize::MAX);
+                let wanted = buffer.len().min(left);
+                let read = read_at(file, &mut buffer[..wanted], *at)?;
+                *at += read as u64;
+                Ok(read)
+            }
+            Self::Memory(slice) => slice.read(buffer),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, at)
+}
+
+/// Sums up what is read from a window.
+struct Summing<'a> {
+    window: Window<'a>,
+    summed: Option<crc32fast::Hasher>,
+}
+
+impl Read for Summing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.window.read(buffer)?;
+        if let Some(hasher) = &mut self.summed {
+            hasher.update(&buffer[..read]);
+        }
+        Ok(read)
+    }
+}
