@@ -1,9 +1,10 @@
 //! Image folders: a folder for each class, a PNG or JPEG file for each sample.
 
+use super::folder_names::Named;
 use super::labels::MAX_CLASSES;
 use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use super::{encoded, normalization};
-use crate::{ClassMap, Error, Result, imagenet};
+use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
@@ -18,13 +19,7 @@ struct Folder {
 
 /// Opens a folder of class folders, or gives `None` if no folder in it holds images.
 ///
-/// Names decide the classes:
-///
-/// - Numbers are classes: `7` and `new007` are class 7, whichever others there are. (D4M names folders `0`, `1`, `10`,
-///   ..., whose order as text is another.)
-/// - WordNet ids are in the order of the class list that the options give, as Minimax, MGD3 and IGD label them;
-///   without one in their own order.
-/// - Others are in the order of their text.
+/// The folders' names decide the classes ([`Named`]).
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn Source>>> {
     let mut folders = Vec::new();
     for name in names(path)? {
@@ -41,28 +36,10 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
         return Err(Error::format(&path.join(empty), reason));
     }
 
+    let folder_names: Vec<&str> = folders.iter().map(|(_, name)| name.as_str()).collect();
+    let named = Named::new(path, &folder_names, options)?;
     let mut classes = BTreeMap::new();
-    let mut class_map = options.classes.clone();
-    let mut notes = Vec::new();
-    let numbers: Option<Vec<usize>> = folders.iter().map(|(_, name)| number(name)).collect();
-    let wnids: Option<Vec<usize>> = folders.iter().map(|(_, name)| imagenet::index(name)).collect();
-    let labels = match (numbers, wnids) {
-        (Some(numbers), _) => numbers,
-        (None, Some(wnids)) => match options.classes.as_indices() {
-            Some(list) => places(path, &wnids, list)?,
-            None => {
-                notes.push(
-                    "the classes are in the order of their WordNet ids; methods that write such folders (Minimax, \
-                     MGD3, IGD) label by their own class lists: give `classes` if labels must agree with theirs"
-                        .into(),
-                );
-                class_map = ClassMap::indices(wnids)?;
-                (0..folders.len()).collect()
-            }
-        },
-        (None, None) => (0..folders.len()).collect(),
-    };
-    for ((images, name), class) in folders.into_iter().zip(labels) {
+    for ((images, name), class) in folders.into_iter().zip(named.labels) {
         if class >= MAX_CLASSES {
             let reason = format!("class {class}, by its name: numbers below {MAX_CLASSES} are expected");
             return Err(Error::format(&path.join(name), reason));
@@ -96,18 +73,18 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
     }
     let info = SourceInfo {
         format: "image-folder".into(),
-        method: None,
+        method: named.method.map(str::to_owned),
         path: path.to_owned(),
         samples: files.len(),
         classes: count,
         class_names: Some(class_names),
-        class_map,
+        class_map: named.class_map,
         shape: [3, height, width],
         labels: LabelKind::Hard,
         value_space: ValueSpace::Unit,
         normalize: normalization::wanted(path, "image-folder", options)?,
         learning_rate: None,
-        notes,
+        notes: named.notes,
     };
     Ok(Some(Box::new(Folder { info, files })))
 }
@@ -128,17 +105,6 @@ impl Source for Folder {
         let pixels = encoded::planar(read(file)?, [height, width]).map_err(|e| refused(file, index, e))?;
         Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label: Label::Hard(*class) })
     }
-}
-
-/// The place of each of ImageNet's `classes` in a list.
-fn places(path: &Path, classes: &[usize], list: &[usize]) -> Result<Vec<usize>> {
-    let place = |class: &usize| list.iter().position(|listed| listed == class);
-    let missing = |class: &usize| {
-        let wnid = imagenet::wnid(*class).unwrap_or_default();
-        let reason = format!("lacks class {class} ({wnid}), of which {} has a folder", path.display());
-        Error::config("classes", reason)
-    };
-    classes.iter().map(|class| place(class).ok_or_else(|| missing(class))).collect()
 }
 
 /// The names in a folder, sorted, without hidden ones and those that are not Unicode.
@@ -164,13 +130,6 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(names(folder)?.into_iter().filter(is_image).map(|name| folder.join(name)).collect())
 }
 
-/// The class that a folder's name states: `12` (D4M, RDED) or `new012` (SRe2L, CDA, G-VBSM).
-fn number(name: &str) -> Option<usize> {
-    let digits = name.strip_prefix("new").unwrap_or(name);
-    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    if all_digits { Some(digits.parse().unwrap_or(usize::MAX)) } else { None }
-}
-
 fn read(file: &Path) -> Result<BufReader<File>> {
     File::open(file).map(BufReader::new).map_err(Error::io(file, "cannot open"))
 }
@@ -182,6 +141,7 @@ fn refused(file: &Path, index: usize, reason: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ClassMap;
 
     fn class_folders(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Recognises a dataset on disk.
 
-use super::{Source, dc, folder, idc, mtt, parquet, plain, torch};
+use super::{Source, dc, folder, idc, mtt, parquet, plain, shards, torch, webdataset};
 use crate::{ClassMap, Error, Normalize, Result};
 use std::fs::File;
 use std::io::Read;
@@ -124,7 +124,9 @@ impl OpenOptions {
     /// - `kip`: the npz files of KIP that DC-BENCH has;
     /// - `tensors`: `images` and `labels` by name, in a torch, npz or safetensors file;
     /// - `image-folder`: a folder of class folders with PNG or JPEG images;
-    /// - `parquet`: a Parquet file, or a folder of them, as Hugging Face `datasets` writes images.
+    /// - `parquet`: a Parquet file, or a folder of them, as Hugging Face `datasets` writes images;
+    /// - `webdataset`: a tar file, or a folder of them, with `<key>.png` or `.jpg` and `<key>.cls`, or `.json` with
+    ///   `label`.
     ///
     /// # Errors
     /// If nothing known is there, if it is damaged, or if it does not fit an option.
@@ -158,18 +160,24 @@ impl OpenOptions {
     fn open_file(&self, path: &Path) -> Result<Box<dyn Source>> {
         let mut head = Vec::new();
         let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
-        file.by_ref().take(9).read_to_end(&mut head).map_err(Error::io(path, "cannot read"))?;
+        file.by_ref()
+            .take(webdataset::HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(Error::io(path, "cannot read"))?;
         if head.starts_with(b"PAR1") {
             return parquet::open(path, &[path.to_owned()], self);
         }
         if !torch::is_torch(&head) {
+            if webdataset::is_tar(&head) {
+                return webdataset::open(path, &[path.to_owned()], self);
+            }
             if plain::is_safetensors(&head) {
                 return plain::open_safetensors(path, self);
             }
             return Err(Error::format(
                 path,
                 "not a known dataset: neither a file of torch.save (it would begin with a zip header or torch's magic \
-                 number) nor Parquet (PAR1), nor numpy's npz (a zip header), nor safetensors (a length, then `{`)",
+                 number) nor Parquet (PAR1), nor numpy's npz (a zip header), nor safetensors (a length, then `{`), nor a tar file of WebDataset (ustar)",
             ));
         }
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
@@ -210,9 +218,13 @@ impl OpenOptions {
         if let Some(data) = idc::find(path)? {
             return self.open_file(&data);
         }
-        let files = parquet::files(path)?;
+        let files = shards::files(path, "parquet")?;
         if !files.is_empty() {
             return parquet::open(path, &files, self);
+        }
+        let files = shards::files(path, "tar")?;
+        if !files.is_empty() {
+            return webdataset::open(path, &files, self);
         }
         if let Some(source) = folder::open(path, self)? {
             return Ok(source);
@@ -220,7 +232,7 @@ impl OpenOptions {
         Err(Error::format(
             path,
             "not a known dataset: there is neither images_best.pt nor images_<iteration>.pt (MTT, EDF, DATM), \
-             no data.pt or data_<iteration>.pt (IDC, NCFM), no *.parquet, and no class folder with PNG or JPEG images; DC, DSA and DM have a single file to open",
+             no data.pt or data_<iteration>.pt (IDC, NCFM), no *.parquet, no *.tar (WebDataset), and no class folder with PNG or JPEG images; DC, DSA and DM have a single file to open",
         ))
     }
 }

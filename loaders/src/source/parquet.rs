@@ -9,7 +9,6 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -30,32 +29,6 @@ struct Chunk {
     /// Index of its first sample in the set.
     first: usize,
     images: BinaryArray,
-}
-
-/// The Parquet files of a folder, in the order of their names.
-///
-/// # Errors
-/// If they belong to several splits, which are sets apart.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut names = super::folder::names(folder)?;
-    names.retain(|name| name.ends_with(".parquet"));
-    let splits: BTreeSet<&str> = names.iter().map(|name| split(name)).collect();
-    if splits.len() > 1 {
-        let splits: Vec<&str> = splits.into_iter().collect();
-        let reason = format!("Parquet files of several splits ({}): open one file", splits.join(", "));
-        return Err(Error::format(folder, reason));
-    }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
-}
-
-/// `train`, of `train-00000-of-00002.parquet`, `train-00000.parquet` and `train.parquet`; nothing of `0000.parquet`.
-fn split(name: &str) -> &str {
-    let stem = name.strip_suffix(".parquet").unwrap_or(name);
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let stem = stem.rsplit_once("-of-").filter(|(_, count)| is_number(count)).map_or(stem, |(rest, _)| rest);
-    let split =
-        stem.rsplit_once('-').filter(|(_, number)| is_number(number)).map_or(stem, |(split, _)| split);
-    if is_number(split) { "" } else { split }
 }
 
 /// Opens the files as one set; `path` is what the user named.
@@ -217,19 +190,5 @@ impl Source for Table {
         let pixels = encoded::planar(Cursor::new(self.encoded(index)), [height, width])
             .map_err(|reason| Error::sample(&self.info.path, index, reason))?;
         Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split;
-
-    #[test]
-    fn splits_are_found_in_names() {
-        for name in ["train-00000-of-00002", "train-00001", "train"] {
-            assert_eq!(split(&format!("{name}.parquet")), "train");
-        }
-        assert_eq!((split("0000.parquet"), split("part-00000012.parquet")), ("", "part"));
-        assert_eq!(split("out-of-memory.parquet"), "out-of-memory");
     }
 }

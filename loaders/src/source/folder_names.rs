@@ -1,0 +1,110 @@
+//! What the names of class folders say: which class each is, and what wrote them.
+
+use super::OpenOptions;
+use crate::{ClassMap, Error, Result, imagenet};
+use std::path::Path;
+
+/// What the names of a set's class folders say.
+///
+/// - Numbers are classes: `7` and `new007` are class 7, whichever others there are. (D4M names folders `0`, `1`, `10`,
+///   ..., whose order as text is another.)
+/// - WordNet ids are in the order of the class list that the options give, as Minimax, MGD3 and IGD label them;
+///   without one in their own order.
+/// - Others are in the order of their text.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// The class of each folder.
+    pub(super) labels: Vec<usize>,
+    pub(super) class_map: ClassMap,
+    pub(super) method: Option<&'static str>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Named {
+    /// From the names of the folders in `path`, sorted.
+    ///
+    /// # Errors
+    /// If the class list in the options lacks one.
+    pub(super) fn new(path: &Path, names: &[&str], options: &OpenOptions) -> Result<Self> {
+        let mut named = Self {
+            labels: (0..names.len()).collect(),
+            class_map: options.classes.clone(),
+            method: method(names),
+            notes: Vec::new(),
+        };
+        let numbers: Option<Vec<usize>> = names.iter().map(|name| number(name)).collect();
+        let wnids: Option<Vec<usize>> = names.iter().map(|name| imagenet::index(name)).collect();
+        match (numbers, wnids, options.classes.as_indices()) {
+            (Some(numbers), _, _) => named.labels = numbers,
+            (None, Some(wnids), Some(list)) => named.labels = places(path, &wnids, list)?,
+            (None, Some(wnids), None) => {
+                named.class_map = ClassMap::indices(wnids)?;
+                named.notes.push(
+                    "the classes are in the order of their WordNet ids; methods that write such folders (Minimax, \
+                     MGD3, IGD) label by their own class lists: give `classes` if labels must agree with theirs"
+                        .into(),
+                );
+            }
+            (None, None, _) => {}
+        }
+        Ok(named)
+    }
+}
+
+/// The class that a folder's name states: `12` (D4M, RDED) or `new012` (SRe2L, CDA, G-VBSM).
+fn number(name: &str) -> Option<usize> {
+    let digits = name.strip_prefix("new").unwrap_or(name);
+    if is_number(digits) { Some(digits.parse().unwrap_or(usize::MAX)) } else { None }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What names its folders like this.
+fn method(names: &[&str]) -> Option<&'static str> {
+    let all = |is: fn(&str) -> bool| names.iter().all(|name| is(name));
+    if all(|name| name.strip_prefix("new").is_some_and(is_number)) {
+        Some("SRe2L, CDA or G_VBSM, by the names of the folders, new<class>")
+    } else if all(|name| is_number(name) && name.len() == 5) {
+        Some("RDED, by the names of the folders, of five digits")
+    } else if all(|name| is_number(name) && (name.len() == 1 || !name.starts_with('0'))) {
+        Some("D4M, by the names of the folders, numbers")
+    } else if all(imagenet::is_wnid) {
+        Some("Minimax, MGD3 or IGD, by the names of the folders, WordNet ids")
+    } else {
+        None
+    }
+}
+
+/// The place of each of ImageNet's `classes` in a list.
+fn places(path: &Path, classes: &[usize], list: &[usize]) -> Result<Vec<usize>> {
+    let place = |class: &usize| list.iter().position(|listed| listed == class);
+    let missing = |class: &usize| {
+        let wnid = imagenet::wnid(*class).unwrap_or_default();
+        let reason = format!("lacks class {class} ({wnid}), of which {} has a folder", path.display());
+        Error::config("classes", reason)
+    };
+    classes.iter().map(|class| place(class).ok_or_else(|| missing(class))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_known_by_their_names() {
+        for (names, expected) in [
+            (&["new000", "new012"][..], "SRe2L"),
+            (&["new00000", "new10449"], "SRe2L"),
+            (&["00000", "00009"], "RDED"),
+            (&["0", "1", "10", "999"], "D4M"),
+            (&["n01440764", "n99999999"], "Minimax"),
+        ] {
+            assert!(method(names).unwrap().starts_with(expected), "{names:?}");
+        }
+        for names in [&["cat", "dog"][..], &["new000", "0"], &["01", "2"], &["n01440764", "cat"]] {
+            assert_eq!(method(names), None, "{names:?}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! WebDataset: tar files in which the entries of a sample follow each other, `<key>.jpg` and `<key>.cls`.
+
+use super::labels::{Labels, integers};
+use super::tensor::read_exactly_at;
+use super::{Label, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use super::{encoded, normalization};
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{BufReader, Cursor, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tar::Archive;
+
+/// The longest entry with a label that is read, in bytes.
+const LONGEST_LABEL: u64 = 1 << 16;
+
+/// Where a tar file's first header says so.
+const MAGIC: Range<usize> = 257..262;
+
+/// How much of a file [`is_tar`] looks at.
+pub(super) const HEAD: usize = MAGIC.end;
+
+/// Whether a file that begins with `head` may be a tar file.
+pub(super) fn is_tar(head: &[u8]) -> bool {
+    head.get(MAGIC).is_some_and(|magic| magic == b"ustar")
+}
+
+/// Samples in tar files; images are read and decoded when they are asked for.
+#[derive(Debug)]
+struct Shards {
+    info: SourceInfo,
+    files: Vec<(PathBuf, File)>,
+    images: Vec<Image>,
+    labels: Vec<Label>,
+}
+
+/// Where an encoded image lies.
+#[derive(Clone, Copy, Debug)]
+struct Image {
+    file: usize,
+    start: u64,
+    bytes: usize,
+}
+
+/// Opens the tar files as one set; `path` is what the user named.
+///
+/// # Errors
+/// If one is damaged, a sample lacks its image or its class, or images are of several sizes.
+pub(super) fn open(path: &Path, tars: &[PathBuf], options: &OpenOptions) -> Result<Box<dyn Source>> {
+    let (mut files, mut images, mut classes) = (Vec::new(), Vec::new(), Vec::new());
+    for tar in tars {
+        let file = File::open(tar).map_err(Error::io(tar, "cannot open"))?;
+        index(tar, &file, |image, class| {
+            images.push(Image { file: files.len(), ..image });
+            classes.push(class);
+        })?;
+        files.push((tar.clone(), file));
+    }
+    if images.is_empty() {
+        return Err(Error::format(
+            path,
+            "no sample: entries <key>.png or <key>.jpg and <key>.cls are expected",
+        ));
+    }
+    let classes = integers(classes.into_iter().map(Ok::<_, i64>)).map_err(|(index, class)| {
+        Error::sample(path, index, format!("class {class}: integers from 0 are expected"))
+    })?;
+    let labels = Labels::of_classes(path, classes, options)?;
+    let info = SourceInfo {
+        format: "webdataset".into(),
+        method: None,
+        path: path.to_owned(),
+        samples: images.len(),
+        classes: labels.classes,
+        class_names: None,
+        class_map: options.classes.clone(),
+        shape: [3, 0, 0],
+        labels: labels.kind,
+        value_space: ValueSpace::Unit,
+        normalize: normalization::wanted(path, "webdataset", options)?,
+        learning_rate: None,
+        notes: Vec::new(),
+    };
+    let mut shards = Shards { info, files, images, labels: labels.labels };
+    let size = |shards: &Shards, index| {
+        let encoded = shards.encoded(index)?;
+        encoded::size(Cursor::new(encoded)).map_err(|e| shards.refused(index, e))
+    };
+    let [height, width] = size(&shards, 0)?;
+    if shards.images.len() <= encoded::CHECKED_AT_OPEN {
+        for index in 1..shards.images.len() {
+            encoded::check(size(&shards, index)?, [height, width]).map_err(|e| shards.refused(index, e))?;
+        }
+    }
+    shards.info.shape = [3, height, width];
+    Ok(Box::new(shards))
+}
+
+/// A sample whose entries are being read.
+struct Entries {
+    key: PathBuf,
+    image: Option<Image>,
+    class: Option<i64>,
+}
+
+/// Finds the image and the class of each sample in a tar file, from its headers and the entries with classes.
+fn index(path: &Path, file: &File, mut found: impl FnMut(Image, i64)) -> Result<()> {
+    let io = |e| Error::io(path, "cannot read")(e);
+    let length = file.metadata().map_err(io)?.len();
+    let mut reader = BufReader::new(file.try_clone().map_err(io)?);
+    reader.seek(SeekFrom::Start(0)).map_err(io)?;
+    let mut archive = Archive::new(reader);
+    let damaged = |e: std::io::Error| Error::format(path, format!("damaged tar file: {e}"));
+    let mut current: Option<Entries> = None;
+    for entry in archive.entries_with_seek().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let name = entry.path().map_err(damaged)?.into_owned();
+        let Some((key, extension)) = key_and_extension(&name) else { continue };
+        let (start, bytes) = (entry.raw_file_position(), entry.size());
+        if start.checked_add(bytes).is_none_or(|end| end > length) {
+            return Err(Error::field(path, name.display().to_string(), "cut off: the file is damaged"));
+        }
+        if current.as_ref().is_none_or(|current| current.key != key) {
+            if let Some(finished) = current.take() {
+                emit(path, finished, &mut found)?;
+            }
+            current = Some(Entries { key, image: None, class: None });
+        }
+        let Some(current) = &mut current else { continue };
+        match extension.as_str() {
+            "png" | "jpg" | "jpeg" => {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                current.image = Some(Image { file: 0, start, bytes });
+            }
+            "cls" | "json" if bytes <= LONGEST_LABEL => {
+                let text = std::io::read_to_string(&mut entry).map_err(damaged)?;
+                let class = class(&extension, &text)
+                    .map_err(|reason| Error::field(path, name.display().to_string(), reason))?;
+                current.class = class.or(current.class);
+            }
+            _ => {}
+        }
+    }
+    current.map_or(Ok(()), |finished| emit(path, finished, &mut found))
+}
+
+fn emit(path: &Path, sample: Entries, found: &mut impl FnMut(Image, i64)) -> Result<()> {
+    let missing = |what: &str| Err(Error::field(path, sample.key.display().to_string(), what));
+    match (sample.image, sample.class) {
+        (Some(image), Some(class)) => {
+            found(image, class);
+            Ok(())
+        }
+        (Some(_), None) => {
+            missing("an image without a class: an entry .cls, or .json with `label`, is expected")
+        }
+        (None, Some(_)) => missing("a class without an image: an entry .png or .jpg is expected"),
+        // Other data of the archive.
+        (None, None) => Ok(()),
+    }
+}
+
+/// `a/b` and `seg.png`'s last part, of `a/b.seg.png`: WebDataset splits a name at its first dot.
+fn key_and_extension(name: &Path) -> Option<(PathBuf, String)> {
+    let file = name.file_name()?.to_str()?;
+    if file.starts_with('.') {
+        return None;
+    }
+    let (key, extension) = file.split_once('.')?;
+    Some((name.with_file_name(key), extension.to_ascii_lowercase()))
+}
+
+/// The class that an entry states: a number, or a JSON object's `label`, if it has one.
+fn class(extension: &str, text: &str) -> Result<Option<i64>, String> {
+    let refused = || format!("`{}` is no class index", text.trim().chars().take(40).collect::<String>());
+    if extension == "cls" {
+        return text.trim().parse().map(Some).map_err(|_| refused());
+    }
+    let json: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
+    match json.get("label") {
+        None => Ok(None),
+        Some(label) => label.as_i64().map(Some).ok_or_else(refused),
+    }
+}
+
+impl Shards {
+    /// The bytes of image `index`, which exists.
+    fn encoded(&self, index: usize) -> Result<Vec<u8>> {
+        let image = self.images[index];
+        let (path, file) = &self.files[image.file];
+        let mut bytes = vec![0; image.bytes];
+        read_exactly_at(file, &mut bytes, image.start).map_err(Error::io(path, "cannot read"))?;
+        Ok(bytes)
+    }
+
+    fn refused(&self, index: usize, reason: String) -> Error {
+        Error::sample(&self.files[self.images[index].file].0, index, reason)
+    }
+}
+
+impl Source for Shards {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        self.labels.get(index).cloned().ok_or_else(|| self.info.no_sample(index))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let label = self.label(index)?;
+        let [_, height, width] = self.info.shape;
+        let pixels = encoded::planar(Cursor::new(self.encoded(index)?), [height, width])
+            .map_err(|reason| self.refused(index, reason))?;
+        Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{conformance, open};
+    use super::*;
+    use std::io::Write;
+
+    fn png(value: u8, side: u32) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        let image = image::RgbImage::from_pixel(side, side, image::Rgb([value, 0, 0]));
+        image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    fn tar(path: &Path, entries: &[(&str, &[u8])]) {
+        let mut builder = tar::Builder::new(File::create(path).unwrap());
+        for (name, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            builder.append_data(&mut header, name, *content).unwrap();
+        }
+        builder.finish().unwrap();
+    }
+
+    #[test]
+    fn shards_are_one_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = format!("{}/0001.json", "deep/".repeat(40));
+        let long_image = long.replace("json", "PNG");
+        tar(
+            &folder.path().join("train-000000.tar"),
+            &[
+                ("a/0000.cls", b"2\n"),
+                ("a/0000.png", &png(10, 2)),
+                ("a/0000.txt", b"a caption"),
+                (&long, br#"{"label": 0, "source": "x"}"#),
+                (&long_image, &png(11, 2)),
+            ],
+        );
+        tar(&folder.path().join("train-000001.tar"), &[("0002.png", &png(12, 2)), ("0002.cls", b"1")]);
+        let set = open(folder.path()).unwrap();
+        conformance::check(&set);
+        let info = set.info();
+        assert_eq!(
+            (info.format.as_str(), info.samples, info.classes, info.shape),
+            ("webdataset", 3, 3, [3, 2, 2])
+        );
+        for (index, (value, class)) in [(10, 2), (11, 0), (12, 1)].into_iter().enumerate() {
+            let sample = set.sample(index).unwrap();
+            let StoredPixels::U8(pixels) = sample.pixels else { panic!("bytes are expected") };
+            assert_eq!((pixels[0], sample.label), (value, Label::Hard(class)));
+        }
+        let one = open(folder.path().join("train-000001.tar")).unwrap();
+        assert_eq!(one.info().samples, 1);
+        tar(&folder.path().join("val-000000.tar"), &[("0.png", &png(1, 2)), ("0.cls", b"0")]);
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("several splits (train, val)"), "{error}");
+    }
+
+    #[test]
+    fn bad_shards_are_refused_with_their_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.tar");
+        let message = |entries: &[(&str, &[u8])]| {
+            tar(&path, entries);
+            open(&path).unwrap_err().to_string()
+        };
+        let image = png(1, 2);
+        for (entries, reason) in [
+            (&[("0.png", &image[..])][..], "`0`: an image without a class"),
+            (&[("0.cls", b"0")], "`0`: a class without an image"),
+            (&[("0.cls", b"cat"), ("0.png", &image)], "`0.cls`: `cat` is no class index"),
+            (&[("0.json", b"{"), ("0.png", &image)], "`0.json`: not JSON"),
+            (&[("0.cls", b"-1"), ("0.png", &image)], "sample 0: class -1"),
+            (&[("0.txt", b"text")], "no sample"),
+            (&[("0.cls", b"0"), ("0.png", b"text")], "sample 0: not a PNG or JPEG image"),
+            (
+                &[("0.cls", b"0"), ("0.png", &image), ("1.cls", b"0"), ("1.png", &png(1, 3))],
+                "sample 1: 3 x 3 pixels where the first image has 2 x 2",
+            ),
+        ] {
+            let error = message(entries);
+            assert!(error.contains(reason) && error.contains("x.tar"), "{error}");
+        }
+        tar(&path, &[("0.cls", b"0"), ("0.png", &image)]);
+        let whole = std::fs::read(&path).unwrap();
+        for length in [1030, 1500, 1540] {
+            File::create(&path).unwrap().write_all(&whole[..length]).unwrap();
+            assert!(open(&path).is_err(), "the first {length} bytes");
+        }
+    }
+}
