@@ -161,11 +161,45 @@ fn multi_formation_is_decoded() {
         check_within(&source, name, 1e-5);
         assert_eq!(source.info().notes, [""; 0]);
     }
+    let phases = open(fixture("phases")).unwrap();
+    check_within(&phases, "phases", 1e-5);
+    assert_eq!((phases.info().format.as_str(), phases.info().classes), ("idc", 4));
+    assert_eq!(phases.info().notes.len(), 1, "{:?}", phases.info().notes);
     let ncfm = open(fixture("ncfm/distilled_data")).unwrap();
     check_within(&ncfm, "ncfm", 1e-5);
     assert!(ncfm.info().path.ends_with("data_2000.pt"));
     let error = OpenOptions::new().factor(2).open(fixture("small.pt")).unwrap_err().to_string();
     assert!(error.starts_with("factor: "), "{error}");
+}
+
+#[test]
+fn large_files_are_read_sample_by_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
+    let (samples, each) = (180_000_u64, 3 * 32 * 32 * 4_u64);
+    let (images, labels) = (samples * each, samples * 8);
+    let header = serde_json::json!({
+        "images": {"dtype": "F32", "shape": [samples, 3, 32, 32], "data_offsets": [0, images]},
+        "labels": {"dtype": "I64", "shape": [samples], "data_offsets": [images, images + labels]},
+    })
+    .to_string();
+    // 2.2 GB of zeros that take no space, and a last image that has a value.
+    let file = fs::File::create(&path).unwrap();
+    let data = 8 + header.len() as u64;
+    std::os::unix::fs::FileExt::write_all_at(&file, &(header.len() as u64).to_le_bytes(), 0).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, header.as_bytes(), 8).unwrap();
+    file.set_len(data + images + labels).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &0.25_f32.to_le_bytes(), data + images - 4).unwrap();
+    let started = std::time::Instant::now();
+    let source = open(&path).unwrap();
+    let seconds = started.elapsed().as_secs_f32();
+    assert!(seconds < 5.0, "opened in {seconds} s, as if all of it was read");
+    assert_eq!(source.info().samples as u64, samples);
+    let StoredPixels::F32(pixels) = source.sample(source.info().samples - 1).unwrap().pixels else {
+        panic!("floats are expected")
+    };
+    assert_eq!((pixels.last(), pixels.len()), (Some(&0.25), 3072));
+    assert_eq!(source.sample(0).unwrap().pixels, StoredPixels::F32(vec![0.0; 3072]));
 }
 
 #[test]

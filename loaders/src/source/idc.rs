@@ -5,7 +5,8 @@ use super::labels::Labels;
 use super::tensor::{TensorFile, TensorRef};
 use super::tensors::{About, Images};
 use super::{OpenOptions, Source, Values, normalization};
-use crate::Result;
+use crate::{Error, Result};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// From this side on, images of IDC are ImageNet's.
@@ -20,6 +21,33 @@ pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
     let has = |wanted: &&str| names.iter().any(|name| name == wanted);
     let name = ["data.pt"].into_iter().find(has).or(latest.map(|(_, name)| name.as_str()));
     Ok(name.or(["data_init.pt"].into_iter().find(has)).map(|name| folder.join(name)))
+}
+
+/// The data files of the phases in which IDC distils ImageNet-100, `<run>_phase0/data.pt` and so on, if there are
+/// any in a folder. Each has a part of the classes, by their labels in the whole.
+///
+/// # Errors
+/// If a phase is missing between others.
+pub(super) fn phases(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut phases = BTreeMap::new();
+    for name in super::folder::names(folder)? {
+        let phase = name.rsplit_once("_phase").and_then(|(_, phase)| phase.parse::<usize>().ok());
+        let data = folder.join(&name).join("data.pt");
+        if let Some(phase) = phase.filter(|_| data.is_file())
+            && let Some(other) = phases.insert(phase, data)
+        {
+            let reason =
+                format!("a second phase {phase} beside {}: open the folder of one run", other.display());
+            return Err(Error::format(&folder.join(name), reason));
+        }
+    }
+    if let Some((missing, _)) = phases.keys().enumerate().find(|(place, phase)| place != *phase) {
+        return Err(Error::format(
+            folder,
+            format!("phase {missing} is missing, whose folder ends in _phase{missing}"),
+        ));
+    }
+    Ok(phases.into_values().collect())
 }
 
 /// Opens `[images, labels]`.

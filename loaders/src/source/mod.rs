@@ -11,6 +11,7 @@ mod folder;
 mod folder_names;
 mod formations;
 mod idc;
+mod joined;
 mod labels;
 mod memory;
 mod mtt;

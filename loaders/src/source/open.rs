@@ -1,5 +1,6 @@
 //! Recognises a dataset on disk.
 
+use super::joined::Joined;
 use super::{Source, dc, folder, idc, mtt, parquet, plain, shards, torch, webdataset};
 use crate::{ClassMap, Error, Normalize, Result};
 use std::fs::File;
@@ -120,7 +121,8 @@ impl OpenOptions {
     /// - `dc`: the torch file of DC, DSA or DM;
     /// - `mtt`: the run folder of MTT, GLaD, EDF or DATM, or one `images_<iteration>.pt` of it; DC-BENCH's
     ///   `<name>_images.pt`;
-    /// - `idc`: the run folder of IDC or NCFM, or its `data.pt` or `data_<iteration>.pt`, decoded;
+    /// - `idc`: the run folder of IDC or NCFM, or its `data.pt` or `data_<iteration>.pt`, decoded; or the folder with
+    ///   all phases of an ImageNet-100 run of IDC;
     /// - `kip`: the npz files of KIP that DC-BENCH has;
     /// - `tensors`: `images` and `labels` by name, in a torch, npz or safetensors file;
     /// - `image-folder`: a folder of class folders with PNG or JPEG images;
@@ -217,6 +219,11 @@ impl OpenOptions {
         }
         if let Some(data) = idc::find(path)? {
             return self.open_file(&data);
+        }
+        let phases = idc::phases(path)?;
+        if !phases.is_empty() {
+            let parts = phases.iter().map(|phase| self.open_file(phase)).collect::<Result<_>>()?;
+            return Ok(Box::new(Joined::new(path, parts)?));
         }
         let files = shards::files(path, "parquet")?;
         if !files.is_empty() {

@@ -1,0 +1,103 @@
+//! Several sources as one, one after another.
+
+use super::{Label, Sample, Source, SourceInfo};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Sources of the same kind, whose labels are of the same classes.
+#[derive(Debug)]
+pub(super) struct Joined {
+    info: SourceInfo,
+    parts: Vec<Box<dyn Source>>,
+    /// Where each part ends.
+    ends: Vec<usize>,
+}
+
+impl Joined {
+    /// Joins `parts`, of which there is at least one, as the set at `path`.
+    ///
+    /// # Errors
+    /// If one has images or labels of another kind than the first.
+    pub(super) fn new(path: &Path, parts: Vec<Box<dyn Source>>) -> Result<Self> {
+        let Some(first) = parts.first() else { return Err(Error::format(path, "no parts of a set")) };
+        let mut info = SourceInfo { path: path.to_owned(), samples: 0, ..first.info().clone() };
+        let mut ends = Vec::with_capacity(parts.len());
+        for part in &parts {
+            let other = part.info();
+            if (other.shape, other.labels) != (info.shape, info.labels)
+                || (other.value_space, other.normalize) != (info.value_space, info.normalize)
+            {
+                let reason = format!(
+                    "images of {:?} ({:?}) with {:?} labels, where {} has others: open it alone",
+                    other.shape,
+                    other.value_space,
+                    other.labels,
+                    first.info().path.display()
+                );
+                return Err(Error::format(&other.path, reason));
+            }
+            info.classes = info.classes.max(other.classes);
+            info.samples += other.samples;
+            ends.push(info.samples);
+            for note in &other.notes {
+                if !info.notes.contains(note) {
+                    info.notes.push(note.clone());
+                }
+            }
+        }
+        Ok(Self { info, parts, ends })
+    }
+
+    /// The part with sample `index`, and its index there.
+    fn find(&self, index: usize) -> Result<(&dyn Source, usize)> {
+        let part = self.ends.partition_point(|end| *end <= index);
+        let source = self.parts.get(part).ok_or_else(|| self.info.no_sample(index))?;
+        let first = part.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Ok((&**source, index - first))
+    }
+}
+
+impl Source for Joined {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        let (source, index) = self.find(index)?;
+        source.label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let (source, index) = self.find(index)?;
+        source.sample(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{MemorySource, conformance};
+    use super::*;
+
+    fn part(value: f32, labels: &[usize]) -> Box<dyn Source> {
+        let values = (0..labels.len() * 3).map(|i| value + i as f32 / 100.0).collect();
+        Box::new(MemorySource::unit(labels.len(), [3, 1, 1], values, labels.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn parts_follow_each_other() {
+        let joined =
+            Joined::new(Path::new("x"), vec![part(0.1, &[0, 1]), part(0.2, &[3]), part(0.3, &[2])]).unwrap();
+        conformance::check(&joined);
+        assert_eq!((joined.info().samples, joined.info().classes), (4, 4));
+        let labels: Vec<usize> = (0..4).map(|i| joined.label(i).unwrap().class()).collect();
+        assert_eq!(labels, [0, 1, 3, 2]);
+        assert_eq!(joined.sample(2).unwrap(), part(0.2, &[3]).sample(0).unwrap());
+    }
+
+    #[test]
+    fn parts_of_another_kind_are_refused() {
+        let other = MemorySource::unit(1, [3, 1, 2], vec![0.0; 6], vec![0]).unwrap();
+        assert!(Joined::new(Path::new("x"), vec![part(0.1, &[0]), Box::new(other)]).is_err());
+        assert!(Joined::new(Path::new("x"), vec![]).is_err());
+    }
+}
