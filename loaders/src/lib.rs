@@ -31,6 +31,7 @@ mod classes;
 pub mod cli;
 mod digest;
 mod error;
+pub mod export;
 mod pixels;
 pub mod refine;
 mod sheet;
@@ -45,6 +46,7 @@ pub use pixels::{Normalize, RgbImage};
 pub use refine::{CancelToken, Conditioning, Identity, Refine};
 pub use sheet::Sheet;
 pub use source::{
-    Label, MemorySource, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace, Values, open,
+    Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace,
+    Values, open,
 };
 pub use stream::{Batch, Loader, LoaderBuilder, LoaderState, Mix, OnMiss, Refinery, Stats, Uneven};

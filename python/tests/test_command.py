@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support import DIGITS, ROOT, run
 
 import diver
@@ -212,3 +215,54 @@ def test_the_demo_compares_refined_with_every_baseline(tmp_path: Path) -> None:
 def test_the_demo_ends_soon_after_an_interrupt(tmp_path: Path) -> None:
     arguments = ["demo", "--set", "shapes", "--output", str(tmp_path)]
     assert interrupted(arguments, lambda: list(tmp_path.glob("cache/*/fingerprint.json"))) < 5
+
+
+def test_exported_files_are_what_the_methods_save(tmp_path: Path) -> None:
+    source = diver.open(DIGITS)
+    values = torch.stack([torch.from_numpy(sample.values) for sample in source])
+    labels = torch.tensor([sample.label for sample in source])
+    for kind in ("mtt", "dc", "safetensors", "webdataset", "parquet"):
+        code, out, err = command("export", DIGITS, "--raw", "--to", kind, "-o", tmp_path / kind, "--json")
+        assert (code, json.loads(out)["samples"]) == (0, 10), err
+    for name, expected in ("images", values), ("labels", labels):
+        tensor = torch.load(tmp_path / "mtt" / f"{name}_best.pt", weights_only=True)
+        assert tensor.dtype == expected.dtype and torch.equal(tensor, expected)
+    ((images, classes),) = torch.load(tmp_path / "dc" / "res_DIVER.pt", weights_only=True)["data"]
+    assert torch.equal(images, values) and torch.equal(classes, labels)
+    tensors = load_file(tmp_path / "safetensors" / "data.safetensors")
+    assert torch.equal(tensors["images"], values) and torch.equal(tensors["labels"], labels)
+    with tarfile.open(tmp_path / "webdataset" / "data-000000.tar") as tar:
+        assert tar.getnames()[:3] == ["00000000.png", "00000000.cls", "00000001.png"]
+    for opened in ("mtt", "dc/res_DIVER.pt", "safetensors/data.safetensors", "webdataset", "parquet"):
+        again = diver.open(tmp_path / opened)
+        assert [sample.label for sample in again] == labels.tolist() and again.mean == source.mean
+
+
+def test_refined_images_are_exported_at_the_sets_size(tmp_path: Path) -> None:
+    refining = ["--backbone", BACKBONE, "--cache", tmp_path / "cache", "--steps", "4"]
+    arguments = ["export", DIGITS, *refining, "--to", "image-folder"]
+    code, _, err = command(*arguments, "-o", tmp_path / "images")
+    assert code == 0, err
+    images = diver.open(tmp_path / "images")
+    assert (images.method or "").startswith("RDED") and images.shape == (3, 32, 32)
+    code, _, err = command("refine", DIGITS, *refining)
+    assert code == 0, err
+    with diver.DataLoader(
+        DIGITS,
+        refiner=diver.Refiner.from_pretrained(BACKBONE, steps=4, device="cpu"),
+        cache=tmp_path / "cache",
+        batch_size=10,
+    ) as loader:
+        batch = next(iter(loader))
+        assert loader.stats()["misses"] == 0
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (images.mean, images.std))
+    for image, label, sample in zip(batch.images, batch.labels.tolist(), images, strict=True):
+        assert label == sample.label
+        assert torch.equal(
+            ((image * std + mean) * 255).round().to(torch.uint8), torch.from_numpy(sample.values)
+        )
+
+    code, _, err = command(*arguments, "-o", tmp_path / "images")
+    assert code == 1 and "is not empty" in err
+    code, _, err = command("export", DIGITS, "--to", "mtt", "-o", tmp_path / "mtt")
+    assert code == 2 and "--backbone" in err

@@ -5,6 +5,7 @@
 
 mod bench;
 mod demo;
+mod export;
 mod inspect;
 mod output;
 mod preview;
@@ -17,7 +18,7 @@ pub use demo::{DemoArgs, DemoReport};
 pub use refiner_args::RefinerArgs;
 
 use crate::{CancelToken, Error, Refine, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use output::Output;
 use std::ffi::OsString;
 
@@ -62,6 +63,8 @@ enum Command {
     Refine(refine::RefineArgs),
     /// Say what a distilled dataset is: format, size, classes, value space
     Inspect(inspect::InspectArgs),
+    /// Write a set, refined or raw, in the format of a method or a tool
+    Export(export::ExportArgs),
     /// Write a contact sheet of raw images with their refinements below
     Preview(preview::PreviewArgs),
     /// Time the refiner and the loader on this machine
@@ -97,7 +100,9 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
-    let cli = match Cli::try_parse_from(args) {
+    let command = Cli::command().mut_subcommand("export", export::command);
+    let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" of clap that belong on standard output, with success.
@@ -109,6 +114,7 @@ where
     let result = match cli.command {
         Command::Refine(args) => refine::run(&args, host, cancel, output),
         Command::Inspect(args) => inspect::run(&args, output),
+        Command::Export(args) => export::run(&args, host, cancel, output),
         Command::Preview(args) => preview::run(&args, host, cancel, output),
         Command::Bench(args) => bench::run(&args, host, cancel, output),
         Command::Demo(args) => demo::run(&args, host, cancel, output),

@@ -6,6 +6,7 @@ use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
 use super::tensors::{About, Images};
 use super::torch::Pickle;
 use super::{OpenOptions, Source, Values, normalization};
+use crate::export::VALUES;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -33,8 +34,9 @@ pub(super) fn is_safetensors(head: &[u8]) -> bool {
 
 /// Opens a safetensors file.
 pub(super) fn open_safetensors(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
-    let (file, tensors) = read_safetensors(path)?;
-    open(file, &tensors, "tensors", options)
+    let (file, tensors, values) = read_safetensors(path)?;
+    let values = options.values.or(values);
+    open(file, &tensors, "tensors", &OpenOptions { values, ..options.clone() })
 }
 
 /// Opens an npz file: KIP's, as DC-BENCH has them, or one of one's own.
@@ -120,7 +122,8 @@ fn planar(images: &TensorRef) -> TensorRef {
     }
 }
 
-fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors)> {
+/// Its tensors, and what their metadata says of floats, where diver wrote it.
+fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors, Option<Values>)> {
     let damaged =
         |reason: String| Error::format(path, format!("not a safetensors file that can be read: {reason}"));
     let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
@@ -136,6 +139,12 @@ fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors)> {
     let metadata: safetensors::tensor::Metadata =
         serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
 
+    let values = metadata.metadata().as_ref().and_then(|own| match own.get(VALUES)?.as_str() {
+        "normalized" => Some(Values::Normalized),
+        "unit" => Some(Values::Unit),
+        "whitened" => Some(Values::Whitened),
+        _ => None,
+    });
     let (mut places, mut tensors) = (HashMap::new(), Tensors::new());
     for (name, info) in metadata.tensors() {
         // Tensors of other kinds may lie beside images and labels.
@@ -154,7 +163,7 @@ fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors)> {
         places.insert(name.clone(), Place::InFile { start: 8 + size + start, bytes, crc32: None });
         tensors.insert(name, tensor);
     }
-    Ok((TensorFile::new(path, file, places), tensors))
+    Ok((TensorFile::new(path, file, places), tensors, values))
 }
 
 fn dtype(dtype: safetensors::Dtype) -> Option<DType> {

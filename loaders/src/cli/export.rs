@@ -1,0 +1,107 @@
+//! `diver export`.
+
+use super::output::Output;
+use super::progress::Bar;
+use super::source_args::SourceArgs;
+use super::{Host, RefinerArgs};
+use crate::export::{ExportFormat, export};
+use crate::refine::Silent;
+use crate::{
+    Cache, CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels,
+    ValueSpace,
+};
+use clap::Args;
+use clap::builder::ArgPredicate;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Images that are in memory at a time.
+const CHUNK: usize = 64;
+
+#[derive(Args, Debug)]
+#[command(after_help = "What the cache lacks is refined first. Images leave at the size of the set.
+
+Example:
+  diver export examples/digits/dm_ipc1 --backbone examples/digits/backbone --cache out/cache \\
+    --to image-folder --output out/digits")]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// What to write
+    #[arg(long, value_name = "FORMAT")]
+    to: ExportFormat,
+
+    /// The folder to write, which is not there yet
+    #[arg(long, short, value_name = "FOLDER")]
+    output: PathBuf,
+
+    /// Export the images as they are stored, without a backbone
+    #[arg(long)]
+    raw: bool,
+
+    /// Folder that keeps refined images
+    #[arg(long, value_name = "FOLDER", default_value = "~/.cache/diver")]
+    cache: PathBuf,
+
+    #[command(flatten)]
+    refiner: RefinerArgs,
+}
+
+/// The command with a backbone that is needed for refined images alone.
+pub(super) fn command(command: clap::Command) -> clap::Command {
+    command.mut_arg("backbone", |backbone| {
+        let raw = backbone.required(false).required_unless_present("raw");
+        raw.default_value_if("raw", ArgPredicate::Equals("true".into()), "")
+    })
+}
+
+pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
+    let source = args.source.open()?;
+    let info = source.info().clone();
+    let exported = if args.raw {
+        let samples = (0..info.samples).map(|index| source.sample(index));
+        export(&info, samples, args.to, &args.output, cancel)?
+    } else {
+        let labels = (0..info.samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
+        let cache = Cache::open(&args.cache)?;
+        let mut refinery = Refinery::new(source, host.refiner(&args.refiner)?, Some(&cache))?;
+        refinery.run(cancel, &Bar::new())?;
+        let [_, height, width] = info.shape;
+        let refined = SourceInfo { shape: [3, height, width], value_space: ValueSpace::Unit, ..info.clone() };
+        let indices: Vec<usize> = (0..info.samples).collect();
+        let mut labels = labels.into_iter();
+        let samples = indices.chunks(CHUNK).flat_map(|chunk| {
+            let images = match refinery.images(chunk, cancel, &Silent) {
+                Ok(images) => images.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            };
+            let labels = &mut labels;
+            let joined: Vec<Result<Sample>> = images
+                .into_iter()
+                .map(|image: Result<Arc<RgbImage>>| {
+                    let label =
+                        labels.next().ok_or_else(|| Error::format(&info.path, "more images than labels"))?;
+                    Ok(Sample { pixels: StoredPixels::U8(planar(&*image?)), shape: refined.shape, label })
+                })
+                .collect();
+            joined
+        });
+        export(&refined, samples, args.to, &args.output, cancel)?
+    };
+
+    let mut text = format!("{} samples: {}", exported.samples, args.output.display());
+    for note in &exported.notes {
+        // Writing to a string does not fail.
+        let _ = write!(text, "\nnote: {note}");
+    }
+    let json =
+        serde_json::json!({ "samples": exported.samples, "output": args.output, "notes": exported.notes });
+    output.result(&text, &json)
+}
+
+/// `[3, H, W]`.
+fn planar(image: &RgbImage) -> Vec<u8> {
+    (0..3).flat_map(|channel| image.as_bytes().iter().skip(channel).step_by(3).copied()).collect()
+}

@@ -1,0 +1,113 @@
+//! Images as PNG files: in class folders, or in tar files.
+
+use super::{Writer, files};
+use crate::classes::imagenet;
+use crate::{Error, Result, RgbImage, Sample, SourceInfo, ValueSpace};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Samples of a tar file.
+const SHARD: usize = 1000;
+
+/// The image of a sample, as a PNG file.
+pub(super) fn png(sample: &Sample, space: &ValueSpace) -> Result<Vec<u8>> {
+    let [_, height, width] = sample.shape;
+    RgbImage::from_planar(width, height, &sample.to_pixels(space)?)?.to_png()
+}
+
+/// A folder for each class.
+pub(super) struct Folder {
+    folder: PathBuf,
+    space: ValueSpace,
+    /// The WordNet id of each class, where these are its name.
+    wnids: Option<Vec<String>>,
+    /// How many images each class has so far.
+    counts: Vec<usize>,
+}
+
+impl Folder {
+    pub(super) fn new(info: &SourceInfo, folder: &Path) -> Self {
+        let names = info.class_names.clone();
+        Self {
+            folder: folder.to_owned(),
+            space: info.value_space,
+            wnids: names.filter(|names| names.iter().all(|name| imagenet::is_wnid(name))),
+            counts: vec![0; info.classes],
+        }
+    }
+}
+
+impl Writer for Folder {
+    fn add(&mut self, _index: usize, sample: Sample) -> Result<()> {
+        let class = sample.label.class();
+        let count = self.counts[class];
+        let folder = match &self.wnids {
+            Some(wnids) => self.folder.join(&wnids[class]),
+            None => self.folder.join(format!("{class:05}")),
+        };
+        if count == 0 {
+            fs::create_dir_all(&folder).map_err(Error::io(&folder, "cannot create"))?;
+        }
+        let name = match &self.wnids {
+            Some(_) => format!("{count}.png"),
+            None => format!("class{class:05}_id{count:05}.png"),
+        };
+        self.counts[class] += 1;
+        let path = folder.join(name);
+        fs::write(&path, png(&sample, &self.space)?).map_err(Error::io(&path, "cannot write"))
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Tar files of WebDataset.
+pub(super) struct WebDataset {
+    folder: PathBuf,
+    space: ValueSpace,
+    shard: Option<(PathBuf, tar::Builder<BufWriter<File>>)>,
+}
+
+impl WebDataset {
+    pub(super) fn new(info: &SourceInfo, folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), space: info.value_space, shard: None }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some((path, builder)) = self.shard.take() else { return Ok(()) };
+        let file = builder.into_inner().map_err(Error::io(&path, "cannot write"))?;
+        files::close(&path, file)
+    }
+}
+
+impl Writer for WebDataset {
+    fn add(&mut self, index: usize, sample: Sample) -> Result<()> {
+        if index.is_multiple_of(SHARD) {
+            self.close()?;
+            let path = self.folder.join(format!("data-{:06}.tar", index / SHARD));
+            let builder = tar::Builder::new(files::create(&path)?);
+            self.shard = Some((path, builder));
+        }
+        let Some((path, builder)) = &mut self.shard else { return Ok(()) };
+        let entries =
+            [("png", png(&sample, &self.space)?), ("cls", sample.label.class().to_string().into_bytes())];
+        for (extension, content) in entries {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            builder
+                .append_data(&mut header, format!("{index:08}.{extension}"), content.as_slice())
+                .map_err(Error::io(path, "cannot write"))?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        if let Some((path, builder)) = &mut self.shard {
+            builder.get_mut().flush().map_err(Error::io(path, "cannot write"))?;
+        }
+        self.close()
+    }
+}

@@ -1,0 +1,188 @@
+//! Sets written in the formats of methods and tools, so that raw or refined images drop into their scripts.
+
+mod files;
+mod images;
+mod parquet;
+mod safetensors;
+mod torch;
+
+pub(crate) use safetensors::VALUES;
+
+use crate::{CancelToken, Error, Label, LabelKind, Normalize, Result, Sample, SourceInfo, ValueSpace};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A format to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
+pub enum ExportFormat {
+    /// `res_DIVER.pt`, as DC, DSA and DM save their results: one experiment, normalised images, class indices.
+    Dc,
+    /// `images_best.pt` and `labels_best.pt`, as MTT and EDF save them: normalised images; class indices or logits.
+    Mtt,
+    /// `<class>/class<class>_id<n>.png`, classes of five digits as RDED has them; `<wnid>/<n>.png` where classes are
+    /// named by WordNet ids. Labels are class indices.
+    ImageFolder,
+    /// `data-<n>.tar` with `<key>.png` and `<key>.cls`, a thousand samples each. Labels are class indices.
+    #[cfg_attr(feature = "cli", value(name = "webdataset"))]
+    WebDataset,
+    /// `data-<n>.parquet`, as Hugging Face `datasets` writes images: `image` and `label`, and `soft_label` where
+    /// the set has logits.
+    Parquet,
+    /// `data.safetensors` with `images`, as they are stored, and `labels`.
+    Safetensors,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Exported {
+    /// Number of samples.
+    pub samples: usize,
+    /// What the format does not hold, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Writes the samples of a set, in their order, to the new folder `folder`, with the constants of their normalisation
+/// in `norm.json`. The folder appears when all is written.
+///
+/// ```
+/// use diver_loaders::export::{ExportFormat, export};
+/// use diver_loaders::{CancelToken, MemorySource, Source, open};
+///
+/// let set = MemorySource::unit(2, [3, 1, 1], vec![0.0, 0.5, 1.0, 1.0, 0.5, 0.0], vec![1, 0])?;
+/// let folder = tempfile::tempdir()?.path().join("mtt");
+/// let samples = (0..2).map(|index| set.sample(index));
+/// export(set.info(), samples, ExportFormat::Mtt, &folder, &CancelToken::new())?;
+/// assert_eq!(open(&folder)?.info().format, "mtt");
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// If `folder` exists and is not empty; if a sample cannot be read or a file not be written; if the format is of
+/// pixels and the values are whitened; [`Error::Cancelled`].
+pub fn export(
+    info: &SourceInfo,
+    samples: impl IntoIterator<Item = Result<Sample>>,
+    format: ExportFormat,
+    folder: &Path,
+    cancel: &CancelToken,
+) -> Result<Exported> {
+    let target = Target::new(folder)?;
+    let mut writer = writer(info, format, target.path())?;
+    let mut written = 0;
+    for sample in samples {
+        cancel.check()?;
+        writer.add(written, sample?)?;
+        written += 1;
+    }
+    writer.finish()?;
+    if written != info.samples {
+        let reason = format!("{written} samples came, where there are {}", info.samples);
+        return Err(Error::format(&info.path, reason));
+    }
+    write_constants(&target.path().join("norm.json"), &info.normalize)?;
+    target.commit()?;
+    Ok(Exported { samples: written, notes: notes(info, format) })
+}
+
+/// Takes samples one by one.
+trait Writer {
+    fn add(&mut self, index: usize, sample: Sample) -> Result<()>;
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+fn writer(info: &SourceInfo, format: ExportFormat, folder: &Path) -> Result<Box<dyn Writer>> {
+    Ok(match format {
+        ExportFormat::Dc => Box::new(torch::Dc::new(info, folder)?),
+        ExportFormat::Mtt => Box::new(torch::Mtt::new(info, folder)?),
+        ExportFormat::ImageFolder => Box::new(images::Folder::new(info, folder)),
+        ExportFormat::WebDataset => Box::new(images::WebDataset::new(info, folder)),
+        ExportFormat::Parquet => Box::new(parquet::Parquet::new(info, folder)),
+        ExportFormat::Safetensors => Box::new(safetensors::Safetensors::new(info, folder)?),
+    })
+}
+
+fn notes(info: &SourceInfo, format: ExportFormat) -> Vec<String> {
+    let mut notes = Vec::new();
+    let has_logits = matches!(format, ExportFormat::Mtt | ExportFormat::Parquet | ExportFormat::Safetensors);
+    if info.labels == LabelKind::Logits && !has_logits {
+        notes.push("the format holds no logits: labels are the classes of the largest ones".into());
+    }
+    let of_pixels =
+        matches!(format, ExportFormat::ImageFolder | ExportFormat::WebDataset | ExportFormat::Parquet);
+    if matches!(info.value_space, ValueSpace::Normalized(_)) && of_pixels {
+        notes.push(
+            "the format holds pixels: values beyond their range are clamped, all are rounded to 8 bits"
+                .into(),
+        );
+    }
+    notes
+}
+
+/// A folder in the making, beside its place.
+struct Target {
+    making: tempfile::TempDir,
+    folder: PathBuf,
+}
+
+impl Target {
+    fn new(folder: &Path) -> Result<Self> {
+        let taken = match fs::read_dir(folder) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+            Err(e) => return Err(Error::io(folder, "cannot write to")(e)),
+        };
+        if taken {
+            return Err(Error::format(folder, "is not empty: name a folder that is not there yet"));
+        }
+        let parent =
+            folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(Error::io(parent, "cannot create"))?;
+        let making = tempfile::Builder::new()
+            .prefix(".export-")
+            .tempdir_in(parent)
+            .map_err(Error::io(parent, "cannot create a folder in"))?;
+        Ok(Self { making, folder: folder.to_owned() })
+    }
+
+    fn path(&self) -> &Path {
+        self.making.path()
+    }
+
+    fn commit(self) -> Result<()> {
+        files::make_listable(self.making.path())?;
+        // An empty folder is replaced, as a rename does on Unix.
+        fs::rename(self.making.path(), &self.folder).map_err(Error::io(&self.folder, "cannot write to"))?;
+        // Under its old name there is nothing left to remove.
+        let _ = self.making.keep();
+        Ok(())
+    }
+}
+
+fn write_constants(path: &Path, normalize: &Normalize) -> Result<()> {
+    let json = serde_json::json!({ "mean": normalize.mean, "std": normalize.std });
+    fs::write(path, format!("{json}\n")).map_err(Error::io(path, "cannot write"))
+}
+
+/// The labels of a set as the bytes of a tensor: `[N]` int64, or `[N, C]` float32 where `logits`.
+struct LabelBytes {
+    logits: bool,
+    bytes: Vec<u8>,
+}
+
+impl LabelBytes {
+    fn new(logits: bool) -> Self {
+        Self { logits, bytes: Vec::new() }
+    }
+
+    fn add(&mut self, label: &Label) {
+        match label {
+            Label::Logits(logits) if self.logits => {
+                self.bytes.extend(logits.iter().flat_map(|logit| logit.to_le_bytes()));
+            }
+            label => self.bytes.extend((label.class() as i64).to_le_bytes()),
+        }
+    }
+}
