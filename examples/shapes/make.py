@@ -33,7 +33,7 @@ RECIPE = Recipe(
     augment=mirrored,
     augmented_copies=0,
     autoencoder_steps=4000,
-    transformer_steps=6500,
+    transformer_steps=16000,
     size=Size(width=96, heads=3, patch=1),
     sets=(Distilled("dm", 1, 150), Distilled("dm", 10, 500), Distilled("dc", 1, 200)),
     judge_steps=4000,

@@ -1,4 +1,5 @@
-//! Image datasets in Hugging Face's Parquet layout: encoded images in `image`, class indices in `label`.
+//! Image datasets in Hugging Face's Parquet layout: encoded images in `image`, class indices in `label`; and, as diver
+//! writes them, logits in `soft_label`.
 
 use super::labels::{class_count, integers};
 use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
@@ -6,7 +7,7 @@ use super::{encoded, normalization};
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Float32Type, Int64Type};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use std::fs::File;
@@ -16,12 +17,14 @@ use std::path::{Path, PathBuf};
 /// Rows read at a time: few enough for the 32-bit offsets of the images in one array.
 const ROWS: usize = 256;
 
+const SOFT_LABEL: &str = "soft_label";
+
 /// Encoded images in memory, decoded when they are read.
 #[derive(Debug)]
 struct Table {
     info: SourceInfo,
     chunks: Vec<Chunk>,
-    labels: Vec<usize>,
+    labels: Vec<Label>,
 }
 
 #[derive(Debug)]
@@ -33,7 +36,7 @@ struct Chunk {
 
 /// Opens the files as one set; `path` is what the user named.
 pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Result<Box<dyn Source>> {
-    let (mut chunks, mut labels, mut class_names) = (Vec::new(), Vec::new(), None);
+    let (mut chunks, mut labels, mut logits, mut class_names) = (Vec::new(), Vec::new(), Vec::new(), None);
     for file in files {
         // The crate `parquet` (60.1) panics at some kinds of damage, as at a dictionary page that is missing.
         let rows = std::panic::catch_unwind(|| read(file))
@@ -43,6 +46,7 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
             chunks.push(Chunk { first, images });
         }
         labels.extend(rows.labels);
+        logits.extend(rows.logits);
         if class_names.is_some() && rows.class_names.is_some() && class_names != rows.class_names {
             return Err(Error::field(file, "label", "class names differ from those of the files before it"));
         }
@@ -56,6 +60,7 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
         names.truncate(classes);
         names
     });
+    let (kind, labels) = join_labels(path, labels, logits, classes)?;
     let mut info = SourceInfo {
         format: "parquet".into(),
         method: None,
@@ -65,7 +70,7 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
         class_names,
         class_map: options.classes.clone(),
         shape: [3, 0, 0],
-        labels: LabelKind::Hard,
+        labels: kind,
         value_space: ValueSpace::Unit,
         normalize: normalization::wanted(path, "parquet", options)?,
         learning_rate: None,
@@ -92,7 +97,34 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
 struct Rows {
     images: Vec<BinaryArray>,
     labels: Vec<usize>,
+    /// Of each row, if it has them.
+    logits: Vec<Option<Vec<f32>>>,
     class_names: Option<Vec<String>>,
+}
+
+/// Logits where all rows have them, class indices where none has.
+fn join_labels(
+    path: &Path,
+    labels: Vec<usize>,
+    logits: Vec<Option<Vec<f32>>>,
+    classes: usize,
+) -> Result<(LabelKind, Vec<Label>)> {
+    if logits.iter().all(Option::is_none) {
+        return Ok((LabelKind::Hard, labels.into_iter().map(Label::Hard).collect()));
+    }
+    let label = |(index, logits): (usize, Option<Vec<f32>>)| match logits {
+        Some(logits) if logits.len() == classes && logits.iter().all(|logit| logit.is_finite()) => {
+            Ok(Label::Logits(logits))
+        }
+        Some(logits) => {
+            let reason =
+                format!("{} logits in `soft_label`, {classes} finite ones are expected", logits.len());
+            Err(Error::sample(path, index, reason))
+        }
+        None => Err(Error::sample(path, index, "no `soft_label`, which other rows have")),
+    };
+    let labels = logits.into_iter().enumerate().map(label).collect::<Result<_>>()?;
+    Ok((LabelKind::Logits, labels))
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
@@ -105,7 +137,7 @@ fn read(path: &Path) -> Result<Rows> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder =
         ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(path, e))?;
-    let mut columns = Vec::new();
+    let mut columns: Vec<usize> = builder.schema().index_of(SOFT_LABEL).into_iter().collect();
     for name in ["image", "label"] {
         let index = builder.schema().index_of(name).map_err(|_| {
             let have: Vec<&str> = builder.schema().fields().iter().map(|f| f.name().as_str()).collect();
@@ -120,7 +152,7 @@ fn read(path: &Path) -> Result<Rows> {
 
     let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
     let reader = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(|e| damaged(path, e))?;
-    let mut rows = Rows { images: Vec::new(), labels: Vec::new(), class_names };
+    let mut rows = Rows { images: Vec::new(), labels: Vec::new(), logits: Vec::new(), class_names };
     for batch in reader {
         let batch = batch.map_err(|e| damaged(path, e))?;
         let first = rows.labels.len();
@@ -132,6 +164,7 @@ fn read(path: &Path) -> Result<Rows> {
         let labels =
             class_indices(&batch).map_err(|(row, reason)| Error::sample(path, first + row, reason))?;
         rows.labels.extend(labels);
+        rows.logits.extend(logits(&batch).map_err(|reason| Error::field(path, SOFT_LABEL, reason))?);
         rows.images.push(images);
     }
     Ok(rows)
@@ -161,6 +194,21 @@ fn class_indices(batch: &RecordBatch) -> Result<Vec<usize>, (usize, String)> {
         .map_err(|(row, label)| (row, format!("label {label}: integers from 0 are expected")))
 }
 
+/// The column `soft_label`, where there is one.
+fn logits(batch: &RecordBatch) -> Result<Vec<Option<Vec<f32>>>, String> {
+    let Some(column) = batch.column_by_name(SOFT_LABEL) else { return Ok(vec![None; batch.num_rows()]) };
+    let expected = || format!("{}: a list of floats is expected", column.data_type());
+    let rows = column.as_list_opt::<i32>().ok_or_else(expected)?;
+    rows.iter()
+        .map(|row| {
+            let Some(row) = row else { return Ok(None) };
+            let row = cast(&row, &DataType::Float32).map_err(|_| expected())?;
+            let values = row.as_primitive::<Float32Type>().iter().map(|value| value.unwrap_or(f32::NAN));
+            Ok(Some(values.collect()))
+        })
+        .collect()
+}
+
 /// `info.features.label.names`, of the JSON that `datasets` puts into the schema.
 fn class_names(huggingface: &str) -> Option<Vec<String>> {
     let mut json: serde_json::Value = serde_json::from_str(huggingface).ok()?;
@@ -181,7 +229,7 @@ impl Source for Table {
     }
 
     fn label(&self, index: usize) -> Result<Label> {
-        self.labels.get(index).copied().map(Label::Hard).ok_or_else(|| self.info.no_sample(index))
+        self.labels.get(index).cloned().ok_or_else(|| self.info.no_sample(index))
     }
 
     fn sample(&self, index: usize) -> Result<Sample> {
