@@ -305,7 +305,7 @@ fn hostile_files_are_refused_with_a_reason() {
         ("label_negative.pt", "sample 1: label -1 in `data[0][1]`"),
         ("label_huge.pt", "sample 1: label 1099511627776 is out of range"),
         ("label_fraction.pt", "sample 1: label 0.5 in `data[0][1]`"),
-        ("label_missing.pt", "`labels`: 1 labels for 2 images"),
+        ("label_missing.pt", "`data[0][1]`: 1 labels for 2 images"),
         ("nan_logit.pt", "sample 1: "),
         ("two_channels.pt", "2 channels"),
         ("no_batch.pt", "`data[0][0]`: shape [3, 4, 5]: images [N, C, H, W] are expected"),
@@ -320,6 +320,10 @@ fn hostile_files_are_refused_with_a_reason() {
         ("header_too_long.safetensors", "a header of 1099511627776 bytes"),
         ("too_short.safetensors", "`images`: F32 [2, 3, 1, 99] at bytes 0 to 2376 of 48"),
         ("objects.npz", "`images`: an array of a kind that is not read"),
+        ("bomb.npz", "F32 [1, 3, 1, 1] in "),
+        ("too_long.npz", "bytes in a file of"),
+        ("no_pixels.safetensors", "images [N, C, H, W] are expected"),
+        ("one_logit.pt", "two classes or more"),
         ("images_zca_5.pt", "labels_5.pt"),
         ("images_7.pt", "labels_7.pt"),
         ("tensor.pt", "images_<iteration>.pt"),
@@ -359,7 +363,13 @@ fn no_changed_byte_panics() {
     let parquet = folder.path().join("two.parquet");
     let png = image(image::ImageFormat::Png, 2, 2, 1);
     parquet_file(&parquet, &[Some(png.clone()), Some(png)], &[0, 1], true, true);
-    let files = ["small.pt", "small_legacy.pt", "named/probabilities.safetensors", "named/compressed.npz"];
+    let files = [
+        "small.pt",
+        "small_legacy.pt",
+        "named/probabilities.safetensors",
+        "named/compressed.npz",
+        "named/stored.npz",
+    ];
     for original in files.into_iter().map(fixture).chain([parquet]) {
         let whole = fs::read(&original).unwrap();
         let path = folder.path().join("changed").with_extension(original.extension().unwrap());

@@ -130,6 +130,13 @@ def test_folders_of_wordnet_ids_follow_the_list(tmp_path: Path) -> None:
     assert [sample.label for sample in woof] == [0, 4] and woof.classes == 10
     with diver.DataLoader(tmp_path, classes="imagewoof") as loader:
         assert next(iter(loader)).labels.tolist() == [0, 4]
+    with pytest.raises(OptionError, match="another order of these classes: give the list when it is opened"):
+        diver.DataLoader(diver.open(tmp_path), classes="imagewoof")
+    (tmp_path / "previews").mkdir()
+    (tmp_path / "previews" / "0.png").write_bytes(png())
+    assert any("previews is no class" in note for note in diver.open(tmp_path).notes)
+    with pytest.raises(DataError, match="previews: no class of ImageNet-1K"):
+        diver.open(tmp_path, classes="imagewoof")
 
 
 def test_what_was_assumed_is_noted(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ const LAYOUT: &str = "a list with one [images, labels] pair for each experiment 
 /// takes it, unless the options name another.
 pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> Result<Box<dyn Source>> {
     let (index, images, labels) = experiment(file.path(), pickle, options.experiment)?;
-    let labels = Labels::read(&file, &labels, &format!("data[{index}][1]"), options)?;
     let space = normalization::space(file.path(), "dc", Values::Normalized, options)?;
     let method = method(file.path());
     let images = Images::new(images, file, format!("data[{index}][0]"))?.of_floats()?;
+    let labels = Labels::read(&images.file, &labels, &format!("data[{index}][1]"), images.len(), options)?;
     let about = About { format: "dc", method: Some(method), space, learning_rate: None };
     images.into_source(labels, about, options)
 }

@@ -45,7 +45,19 @@ impl Named {
                         .into(),
                 );
             }
-            (None, None, _) => {}
+            (None, None, list) => {
+                let unknown = names.iter().find(|name| imagenet::index(name).is_none());
+                let has_known = names.iter().any(|name| imagenet::index(name).is_some());
+                if let Some(unknown) = unknown.filter(|_| has_known) {
+                    let reason = "no class of ImageNet-1K by its name, as others beside it are";
+                    if list.is_some() {
+                        return Err(Error::format(&path.join(unknown), format!("{reason}: remove it")));
+                    }
+                    named
+                        .notes
+                        .push(format!("{unknown} is {reason}: classes are in the order of their names"));
+                }
+            }
         }
         Ok(named)
     }

@@ -4,7 +4,7 @@ use super::formations::Formations;
 use super::labels::Labels;
 use super::tensor::{TensorFile, TensorRef};
 use super::tensors::{About, Images};
-use super::{OpenOptions, Source, Values, normalization};
+use super::{OpenOptions, Source, ValueSpace, Values, normalization};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,15 +30,17 @@ pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
 /// If a phase is missing between others.
 pub(super) fn phases(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut phases = BTreeMap::new();
+    let mut run: Option<String> = None;
     for name in super::folder::names(folder)? {
-        let phase = name.rsplit_once("_phase").and_then(|(_, phase)| phase.parse::<usize>().ok());
+        let parsed =
+            name.rsplit_once("_phase").and_then(|(run, phase)| Some((run, phase.parse::<usize>().ok()?)));
         let data = folder.join(&name).join("data.pt");
-        if let Some(phase) = phase.filter(|_| data.is_file())
-            && let Some(other) = phases.insert(phase, data)
-        {
-            let reason =
-                format!("a second phase {phase} beside {}: open the folder of one run", other.display());
-            return Err(Error::format(&folder.join(name), reason));
+        let Some((prefix, phase)) = parsed.filter(|_| data.is_file()) else { continue };
+        if run.get_or_insert_with(|| prefix.to_owned()) != prefix || phases.insert(phase, data).is_some() {
+            return Err(Error::format(
+                folder,
+                format!("phases of several runs, {name} among them: leave those of one"),
+            ));
         }
     }
     if let Some((missing, _)) = phases.keys().enumerate().find(|(place, phase)| place != *phase) {
@@ -57,13 +59,17 @@ pub(super) fn open(
     options: &OpenOptions,
 ) -> Result<Box<dyn Source>> {
     let path = file.path().to_owned();
-    let labels = Labels::read(&file, labels, "[1]", options)?;
     let images = Images::new(images.clone(), file, "[0]")?.of_floats()?;
+    let labels = Labels::read(&images.file, labels, "[1]", images.len(), options)?;
     let is_idc = path.file_name().is_some_and(|name| name == "data.pt");
     let side = images.tensor.shape()[2];
-    let factor = options.factor.unwrap_or(if is_idc && side >= SIDE_OF_IMAGENET { 3 } else { 2 });
     let mut space = normalization::space(&path, "idc", Values::Unit, options)?;
-    if options.factor.is_none() {
+    let factor = options.factor.unwrap_or(match space.values {
+        ValueSpace::Unit if is_idc && side >= SIDE_OF_IMAGENET => 3,
+        ValueSpace::Unit => 2,
+        _ => 1,
+    });
+    if options.factor.is_none() && factor > 1 {
         space.notes.push(format!(
             "each stored image is taken to hold {factor} x {factor} images, as methods with multi-formation do by \
              default: give `factor` if it is another (1: none)"

@@ -1,6 +1,6 @@
 //! Several sources as one, one after another.
 
-use super::{Label, Sample, Source, SourceInfo};
+use super::{Label, LabelKind, Sample, Source, SourceInfo};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -24,7 +24,8 @@ impl Joined {
         let mut ends = Vec::with_capacity(parts.len());
         for part in &parts {
             let other = part.info();
-            if (other.shape, other.labels) != (info.shape, info.labels)
+            let widths = |info: &SourceInfo| (info.labels == LabelKind::Logits).then_some(info.classes);
+            if (other.shape, other.labels, widths(other)) != (info.shape, info.labels, widths(&info))
                 || (other.value_space, other.normalize) != (info.value_space, info.normalize)
             {
                 let reason = format!(

@@ -26,8 +26,8 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Reads labels: class indices `[N]`, or logits or probabilities `[N, C]`. The options may widen the class count
-    /// of the former.
+    /// Reads the labels of `samples` images: class indices `[N]`, or logits or probabilities `[N, C]`. The options may
+    /// widen the class count of the former.
     ///
     /// # Errors
     /// If the shape is another, or a label is not an integer from 0 below the class count.
@@ -35,16 +35,21 @@ impl Labels {
         file: &TensorFile,
         tensor: &TensorRef,
         field: &str,
+        samples: usize,
         options: &OpenOptions,
     ) -> Result<Self> {
+        // Before they are read, as each takes more memory than in the file.
+        if let Some(labels) = tensor.shape().first().filter(|labels| **labels != samples) {
+            return Err(Error::field(file.path(), field, format!("{labels} labels for {samples} images")));
+        }
         match *tensor.shape() {
             [_] => Self::hard(file, tensor, field, options),
-            [_, width] if tensor.dtype().is_float() && width > 0 => {
+            [_, width] if tensor.dtype().is_float() && width > 1 => {
                 Self::soft(file, tensor, field, width, options)
             }
             _ => {
                 let reason = format!(
-                    "{:?} elements of shape {:?}: integers [N] or float logits [N, C] are expected",
+                    "{:?} elements of shape {:?}: integers [N], or float logits [N, C] of two classes or more, are expected",
                     tensor.dtype(),
                     tensor.shape()
                 );
@@ -101,9 +106,19 @@ impl Labels {
     }
 
     /// The same samples with their largest logit's class as a label.
-    pub(super) fn hardened(self) -> Self {
+    ///
+    /// # Errors
+    /// If a logit is not finite.
+    pub(super) fn hardened(self, path: &Path) -> Result<Self> {
+        let is_finite = |label: &Label| match label {
+            Label::Logits(logits) => logits.iter().all(|logit| logit.is_finite()),
+            Label::Hard(_) => true,
+        };
+        if let Some(index) = self.labels.iter().position(|label| !is_finite(label)) {
+            return Err(Error::sample(path, index, "a label that is not finite"));
+        }
         let labels = self.labels.iter().map(|label| Label::Hard(label.class())).collect();
-        Self { labels, kind: LabelKind::Hard, ..self }
+        Ok(Self { labels, kind: LabelKind::Hard, ..self })
     }
 }
 

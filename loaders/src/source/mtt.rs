@@ -12,8 +12,13 @@ use std::path::{Path, PathBuf};
 /// The folder in which EDF and DATM put what others put into the run's own.
 const NORMAL: &str = "Normal";
 
-/// EDF distils ImageNet at 128 pixels, DATM CIFAR and Tiny ImageNet at 32 and 64, whitened.
+/// DATM distils CIFAR and Tiny ImageNet, whitened: at most so many pixels and classes. EDF's smallest images, at 64
+/// pixels, are ImageNet's, of a thousand classes.
 const LARGEST_OF_DATM: usize = 64;
+const MOST_CLASSES_OF_DATM: usize = 200;
+
+const GLAD_CONSTANTS: &str = "if GLaD made the images with space=wp, the constants are mean 0.4377, 0.4438, 0.4728 and \
+                              std 0.229, 0.224, 0.225 (of CIFAR-100 0.5 and 0.5): give mean and std then";
 
 /// The images file of a run: `images_best.pt`, else the one of the highest iteration, in the folder itself or
 /// where EDF and DATM put it, in `Normal/`; else the one `<name>_images.pt` of DC-BENCH.
@@ -54,15 +59,16 @@ fn images_prefix(name: &str) -> Option<&str> {
 pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> Result<Box<dyn Source>> {
     let path = file.path().to_owned();
     let images = Images::new(bare_tensor(&file, pickle)?, file, "images")?.of_floats()?;
+    let folder = folder_of(&path);
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_unwhitened = images_suffix(name).is_some_and(|suffix| suffix.starts_with("zca_"));
 
     let labels_path = labels_path(&path, name)?;
     let (labels_file, labels_pickle) = torch::open(&labels_path)?;
     let labels = bare_tensor(&labels_file, &labels_pickle)?;
-    let labels = Labels::read(&labels_file, &labels, "labels", options)?;
+    let labels = Labels::read(&labels_file, &labels, "labels", images.len(), options)?;
 
-    let whitened = if is_unwhitened { None } else { whitened(&path, &images, &labels)? };
+    let whitened = if is_unwhitened { None } else { whitened(&folder, &images, &labels)? };
     let usual = match (is_unwhitened, &whitened) {
         (true, _) => Values::Unit,
         (false, Some(_)) => Values::Whitened,
@@ -73,14 +79,16 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
         space.notes.push(reason);
     }
     let learning_rate = learning_rate(&path, name)?;
-    let method = method(&path, name, labels.kind);
+    let method = method(&folder, name, labels.kind);
+    if method.contains("GLaD") && usual == Values::Normalized && !space.notes.is_empty() {
+        space.notes.push(GLAD_CONSTANTS.into());
+    }
     images.into_source(labels, About { format: "mtt", method: Some(method), space, learning_rate }, options)
 }
 
 /// Why the images of a run are taken for whitened, if they are.
-fn whitened(path: &Path, images: &Images, labels: &Labels) -> Result<Option<String>> {
+fn whitened(folder: &Path, images: &Images, labels: &Labels) -> Result<Option<String>> {
     let how = "say what the values are if that is wrong";
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names = super::folder::names(folder)?;
     if let Some(zca) = names.iter().find(|name| name.starts_with("images_zca_")) {
         return Ok(Some(format!(
@@ -89,10 +97,8 @@ fn whitened(path: &Path, images: &Images, labels: &Labels) -> Result<Option<Stri
         )));
     }
     let side = images.tensor.shape()[2];
-    if labels.kind == LabelKind::Logits
-        && path.parent().is_some_and(|p| p.ends_with(NORMAL))
-        && side <= LARGEST_OF_DATM
-    {
+    let is_small = side <= LARGEST_OF_DATM && labels.classes <= MOST_CLASSES_OF_DATM;
+    if labels.kind == LabelKind::Logits && folder.ends_with(NORMAL) && is_small {
         return Ok(Some(format!(
             "logits beside images of {side} pixels are DATM's, which are ZCA-whitened by default: they are taken to \
              be, to be trained on as they are; {how}"
@@ -101,9 +107,15 @@ fn whitened(path: &Path, images: &Images, labels: &Labels) -> Result<Option<Stri
     Ok(None)
 }
 
+/// The folder of a file, by its whole name: a relative one may hide that it is `Normal`.
+fn folder_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+}
+
 /// What wrote the files, as far as their names tell.
-fn method(path: &Path, name: &str, labels: LabelKind) -> String {
-    let in_normal = path.parent().is_some_and(|folder| folder.ends_with(NORMAL));
+fn method(folder: &Path, name: &str, labels: LabelKind) -> String {
+    let in_normal = folder.ends_with(NORMAL);
     let five_digits = images_suffix(name).is_some_and(|it| it.len() == 5 && it.starts_with('0'));
     match (labels, in_normal, images_prefix(name)) {
         (LabelKind::Logits, _, _) => "EDF or DATM, by labels that are logits",
@@ -118,6 +130,7 @@ fn method(path: &Path, name: &str, labels: LabelKind) -> String {
 /// The learning rate that EDF and DATM learn: `lr_best.pt`, a tensor without dimensions.
 fn learning_rate(images: &Path, name: &str) -> Result<Option<f32>> {
     let Some(suffix) = images_suffix(name) else { return Ok(None) };
+    let suffix = suffix.strip_prefix("zca_").unwrap_or(suffix);
     let path = images.with_file_name(format!("lr_{suffix}.pt"));
     if !path.is_file() {
         return Ok(None);

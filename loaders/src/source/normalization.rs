@@ -183,7 +183,8 @@ impl From<OneOrThree> for [f32; 3] {
 /// Reads the sidecar of a folder, or of a file's folder (or, from `Normal/`, the one above).
 fn sidecar(path: &Path) -> Result<Option<Normalize>> {
     let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    let above = folder.filter(|f| f.ends_with("Normal")).and_then(Path::parent);
+    let whole = folder.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
+    let above = whole.as_deref().filter(|f| f.ends_with("Normal")).and_then(Path::parent);
     for file in [folder, above].into_iter().flatten().map(|folder| folder.join(SIDECAR)) {
         let text = match std::fs::read(&file) {
             Ok(text) => text,

@@ -4,72 +4,90 @@
 //! deep as a header nests.
 
 use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
+use super::tensors::MOST_IN_MEMORY;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
+use zip::read::ZipFile;
 use zip::{CompressionMethod, ZipArchive};
 
-/// The most arrays that are looked at.
-const MOST_ARRAYS: usize = 64;
 /// The longest header that is read; numpy's are of 128 bytes.
 const LONGEST_HEADER: usize = 1 << 12;
-/// The largest array that is unpacked from `savez_compressed`, in bytes.
-const LARGEST_UNPACKED: u64 = 1 << 31;
+/// The most that is unpacked of one file, from `savez_compressed`, in bytes.
+const MOST_UNPACKED: u64 = 1 << 30;
 
-/// Opens an npz file.
+/// Opens an npz file, and finds the arrays of these names in it.
 ///
 /// # Errors
-/// If it is no zip file, or an array in it is damaged or of a kind that is not read.
-pub(super) fn open(path: &Path) -> Result<(TensorFile, BTreeMap<String, TensorRef>)> {
+/// If it is no zip file, or one of the arrays is damaged or of a kind that is not read.
+pub(super) fn open(path: &Path, names: &[&str]) -> Result<(TensorFile, BTreeMap<String, TensorRef>)> {
     let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    let length = file.metadata().map_err(Error::io(path, "cannot read"))?.len();
     let reader = BufReader::new(file.try_clone().map_err(Error::io(path, "cannot read"))?);
     let damaged = |e: &dyn std::fmt::Display| Error::format(path, format!("damaged zip file: {e}"));
     let mut archive = ZipArchive::new(reader).map_err(|e| damaged(&e))?;
     let (mut places, mut arrays) = (HashMap::new(), BTreeMap::new());
-    for index in 0..archive.len().min(MOST_ARRAYS) {
-        let mut entry = archive.by_index(index).map_err(|e| damaged(&e))?;
-        let Some(name) = entry.name().ok().and_then(|name| Some(name.strip_suffix(".npy")?.to_owned()))
-        else {
-            continue;
-        };
-        let refused = |reason: String| Error::field(path, &name, reason);
-        let (header, length) = Header::read(&mut entry).map_err(&refused)?;
-        let bytes = entry.size().saturating_sub(length);
-        let storage =
-            StorageRef { key: name.clone(), dtype: header.dtype, numel: bytes / header.dtype.size() };
-        let tensor = if header.fortran_order {
-            let reversed: Vec<u64> = header.shape.iter().rev().copied().collect();
-            TensorRef::contiguous(storage, &reversed).map(|tensor| tensor.transposed())
-        } else {
-            TensorRef::contiguous(storage, &header.shape)
-        };
-        let tensor = tensor.ok_or_else(|| {
-            refused(format!("{:?} {:?} in {bytes} bytes: the file is damaged", header.dtype, header.shape))
-        })?;
-        let place = match entry.data_start() {
-            Some(start) if entry.compression() == CompressionMethod::Stored => {
-                // The checksum covers the header, too; the archive is not needed to notice a short file.
-                Place::InFile { start: start + length, bytes, crc32: None }
-            }
-            _ if bytes > LARGEST_UNPACKED => {
-                return Err(refused(format!("{bytes} bytes, compressed: save it with numpy.savez")));
-            }
-            _ => {
-                let mut unpacked = Vec::new();
-                entry
-                    .by_ref()
-                    .take(bytes)
-                    .read_to_end(&mut unpacked)
-                    .map_err(|e| refused(format!("damaged: {e}")))?;
-                Place::InMemory(unpacked)
-            }
-        };
-        places.insert(name.clone(), place);
-        arrays.insert(name, tensor);
+    let mut budget = MOST_UNPACKED;
+    for name in names {
+        let Some(index) = archive.index_for_name(&format!("{name}.npy")) else { continue };
+        let entry = archive.by_index(index).map_err(|e| damaged(&e))?;
+        let (tensor, place) =
+            array(name, entry, length, &mut budget).map_err(|reason| Error::field(path, *name, reason))?;
+        places.insert((*name).to_owned(), place);
+        arrays.insert((*name).to_owned(), tensor);
     }
     Ok((TensorFile::new(path, file, places), arrays))
+}
+
+/// One array of a file of `length` bytes. What is unpacked counts toward the `budget`.
+fn array(
+    name: &str,
+    mut entry: ZipFile<'_, BufReader<File>>,
+    length: u64,
+    budget: &mut u64,
+) -> Result<(TensorRef, Place), String> {
+    let is_stored = entry.compression() == CompressionMethod::Stored;
+    let start = entry.data_start().ok_or("it cannot be found: the file is damaged")?;
+    let end = start.checked_add(entry.compressed_size());
+    if end.is_none_or(|end| end > length) || (is_stored && entry.size() != entry.compressed_size()) {
+        return Err(format!("{} bytes in a file of {length}: the file is damaged", entry.size()));
+    }
+    let (header, head) = Header::read(&mut entry)?;
+    let bytes = entry.size().saturating_sub(head);
+    let elements = header.shape.iter().try_fold(1_u64, |product, size| product.checked_mul(*size));
+    if elements.and_then(|elements| elements.checked_mul(header.dtype.size())) != Some(bytes) {
+        return Err(format!("{:?} {:?} in {bytes} bytes: the file is damaged", header.dtype, header.shape));
+    }
+    let storage =
+        StorageRef { key: name.to_owned(), dtype: header.dtype, numel: bytes / header.dtype.size() };
+    let mut shape = header.shape.clone();
+    if header.fortran_order {
+        shape.reverse();
+    }
+    let tensor = TensorRef::contiguous(storage, &shape).ok_or("its shape is too large")?;
+    let tensor = if header.fortran_order { tensor.transposed() } else { tensor };
+    let damaged = |e: std::io::Error| format!("damaged: {e}");
+    if is_stored {
+        if bytes <= MOST_IN_MEMORY as u64 {
+            // To the end, where the checksum is compared.
+            std::io::copy(&mut entry, &mut std::io::sink()).map_err(damaged)?;
+        }
+        return Ok((tensor, Place::InFile { start: start + head, bytes, crc32: None }));
+    }
+    *budget = budget.checked_sub(bytes).ok_or_else(|| {
+        format!(
+            "{bytes} bytes, compressed: more than {MOST_UNPACKED} in a file are not unpacked; use numpy.savez"
+        )
+    })?;
+    let mut unpacked = Vec::new();
+    // One byte more than there should be, so that the end is seen, and the checksum compared.
+    entry.take(bytes + 1).read_to_end(&mut unpacked).map_err(damaged)?;
+    if unpacked.len() as u64 != bytes {
+        return Err(format!("{} bytes where {bytes} are expected: the file is damaged", unpacked.len()));
+    }
+    Ok((tensor, Place::InMemory(unpacked)))
 }
 
 /// What an array's header says.

@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
         names.truncate(classes);
         names
     });
-    let (kind, labels) = join_labels(path, labels, logits, classes)?;
+    let (kind, labels, notes) = join_labels(path, labels, logits, classes)?;
     let mut info = SourceInfo {
         format: "parquet".into(),
         method: None,
@@ -74,7 +74,7 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
         value_space: ValueSpace::Unit,
         normalize: normalization::wanted(path, "parquet", options)?,
         learning_rate: None,
-        notes: Vec::new(),
+        notes,
     };
     if labels.is_empty() {
         return Err(Error::field(path, "image", "no rows"));
@@ -102,29 +102,32 @@ struct Rows {
     class_names: Option<Vec<String>>,
 }
 
-/// Logits where all rows have them, class indices where none has.
+/// Logits where all rows have them, else class indices; with a note where only some have them, as in a cache that
+/// several sets share.
 fn join_labels(
     path: &Path,
     labels: Vec<usize>,
     logits: Vec<Option<Vec<f32>>>,
     classes: usize,
-) -> Result<(LabelKind, Vec<Label>)> {
-    if logits.iter().all(Option::is_none) {
-        return Ok((LabelKind::Hard, labels.into_iter().map(Label::Hard).collect()));
+) -> Result<(LabelKind, Vec<Label>, Vec<String>)> {
+    let rows = logits.len();
+    let soft: Vec<Vec<f32>> = logits.into_iter().flatten().collect();
+    if soft.is_empty() || soft.len() < rows {
+        let notes = (!soft.is_empty()).then(|| {
+            format!("{} of {rows} rows have soft labels: class indices are taken of all", soft.len())
+        });
+        let labels = labels.into_iter().map(Label::Hard).collect();
+        return Ok((LabelKind::Hard, labels, notes.into_iter().collect()));
     }
-    let label = |(index, logits): (usize, Option<Vec<f32>>)| match logits {
-        Some(logits) if logits.len() == classes && logits.iter().all(|logit| logit.is_finite()) => {
-            Ok(Label::Logits(logits))
+    let label = |(index, logits): (usize, Vec<f32>)| {
+        if logits.len() == classes && logits.iter().all(|logit| logit.is_finite()) {
+            return Ok(Label::Logits(logits));
         }
-        Some(logits) => {
-            let reason =
-                format!("{} logits in `soft_label`, {classes} finite ones are expected", logits.len());
-            Err(Error::sample(path, index, reason))
-        }
-        None => Err(Error::sample(path, index, "no `soft_label`, which other rows have")),
+        let reason = format!("{} logits in `soft_label`, {classes} finite ones are expected", logits.len());
+        Err(Error::sample(path, index, reason))
     };
-    let labels = logits.into_iter().enumerate().map(label).collect::<Result<_>>()?;
-    Ok((LabelKind::Logits, labels))
+    let labels = soft.into_iter().enumerate().map(label).collect::<Result<_>>()?;
+    Ok((LabelKind::Logits, labels, Vec::new()))
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {

@@ -41,9 +41,10 @@ pub(super) fn open_safetensors(path: &Path, options: &OpenOptions) -> Result<Box
 
 /// Opens an npz file: KIP's, as DC-BENCH has them, or one of one's own.
 pub(super) fn open_npz(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
-    let (file, tensors) = npz::open(path)?;
-    let is_kip =
-        path.iter().filter_map(|part| part.to_str()).any(|part| part.to_ascii_lowercase().starts_with("kip"));
+    let names: Vec<&str> = IMAGES.into_iter().chain(LABELS).collect();
+    let (file, tensors) = npz::open(path, &names)?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_kip = name.starts_with("kip_");
     open(file, &tensors, if is_kip { "kip" } else { "tensors" }, options)
 }
 
@@ -75,10 +76,11 @@ pub(super) fn open(
     };
     let (images_field, images) = find(tensors, &IMAGES).ok_or_else(|| missing("images", &IMAGES))?;
     let (labels_field, labels) = find(tensors, &LABELS).ok_or_else(|| missing("labels", &LABELS))?;
-    let mut labels = Labels::read(&file, labels, labels_field, options)?;
-    let images = Images::new(planar(images), file, images_field)?;
+    let mut images = Images::new(planar(images), file, images_field)?;
+    let mut labels = Labels::read(&images.file, labels, labels_field, images.len(), options)?;
     let (usual, note) = if format == "kip" {
-        labels = labels.hardened();
+        labels = labels.hardened(&path)?;
+        images = images.of_floats()?;
         let note = "KIP's images are in its own ZCA space, to be trained on as they are; its labels are taken by \
                     their largest entry, as DC-BENCH does";
         (Values::Whitened, Some(note))

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// Sets of at most this many bytes in memory are read when they are opened, so that their checksums are verified; of
 /// larger ones each image is read when it is asked for.
-const MOST_IN_MEMORY: usize = 1 << 28;
+pub(super) const MOST_IN_MEMORY: usize = 1 << 28;
 
 /// What is known of a set beside its images and labels.
 #[derive(Debug)]
@@ -32,10 +32,10 @@ pub(super) struct Images {
 
 impl Images {
     /// # Errors
-    /// If the tensor has another shape than `[N, C, H, W]`.
+    /// If the tensor has another shape than `[N, C, H, W]`, or no elements.
     pub(super) fn new(tensor: TensorRef, file: TensorFile, field: impl Into<String>) -> Result<Self> {
         let images = Self { file, tensor, field: field.into() };
-        if images.tensor.shape().len() != 4 {
+        if images.tensor.shape().len() != 4 || images.tensor.shape().contains(&0) {
             let reason = format!("shape {:?}: images [N, C, H, W] are expected", images.tensor.shape());
             return Err(images.refused(reason));
         }
@@ -122,6 +122,11 @@ impl Images {
             }
         }
         Ok((least, largest))
+    }
+
+    /// Number of images.
+    pub(super) fn len(&self) -> usize {
+        self.tensor.shape()[0]
     }
 
     fn refused(&self, reason: String) -> Error {

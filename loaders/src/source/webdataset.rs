@@ -14,6 +14,9 @@ use tar::Archive;
 /// The longest entry with a label that is read, in bytes.
 const LONGEST_LABEL: u64 = 1 << 16;
 
+/// Headers and data of a tar file fill whole blocks of this many bytes; an empty one ends it.
+const BLOCK: usize = 512;
+
 /// Where a tar file's first header says so.
 const MAGIC: Range<usize> = 257..262;
 
@@ -100,7 +103,10 @@ pub(super) fn open(path: &Path, tars: &[PathBuf], options: &OpenOptions) -> Resu
 struct Entries {
     key: PathBuf,
     image: Option<Image>,
+    /// From the entry `.cls`.
     class: Option<i64>,
+    /// From the entry `.json`, which may hold other things, and counts where there is no `.cls`.
+    json: Option<Result<Option<i64>, String>>,
 }
 
 /// Finds the image and the class of each sample in a tar file, from its headers and the entries with classes.
@@ -112,22 +118,25 @@ fn index(path: &Path, file: &File, mut found: impl FnMut(Image, i64)) -> Result<
     let mut archive = Archive::new(reader);
     let damaged = |e: std::io::Error| Error::format(path, format!("damaged tar file: {e}"));
     let mut current: Option<Entries> = None;
+    let mut end = 0;
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
+        let (start, bytes) = (entry.raw_file_position(), entry.size());
+        let after = start.checked_add(bytes).and_then(|after| after.checked_next_multiple_of(BLOCK as u64));
+        end = after.unwrap_or(u64::MAX);
         if !entry.header().entry_type().is_file() {
             continue;
         }
         let name = entry.path().map_err(damaged)?.into_owned();
         let Some((key, extension)) = key_and_extension(&name) else { continue };
-        let (start, bytes) = (entry.raw_file_position(), entry.size());
-        if start.checked_add(bytes).is_none_or(|end| end > length) {
+        if end > length {
             return Err(Error::field(path, name.display().to_string(), "cut off: the file is damaged"));
         }
         if current.as_ref().is_none_or(|current| current.key != key) {
             if let Some(finished) = current.take() {
                 emit(path, finished, &mut found)?;
             }
-            current = Some(Entries { key, image: None, class: None });
+            current = Some(Entries { key, image: None, class: None, json: None });
         }
         let Some(current) = &mut current else { continue };
         match extension.as_str() {
@@ -135,19 +144,35 @@ fn index(path: &Path, file: &File, mut found: impl FnMut(Image, i64)) -> Result<
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
                 current.image = Some(Image { file: 0, start, bytes });
             }
-            "cls" | "json" if bytes <= LONGEST_LABEL => {
+            "cls" if bytes <= LONGEST_LABEL => {
                 let text = std::io::read_to_string(&mut entry).map_err(damaged)?;
-                let class = class(&extension, &text)
-                    .map_err(|reason| Error::field(path, name.display().to_string(), reason))?;
-                current.class = class.or(current.class);
+                let class = text.trim().parse().map_err(|_| not_an_index(&text));
+                let refused = |reason| Error::field(path, name.display().to_string(), reason);
+                current.class = Some(class.map_err(refused)?);
+            }
+            "json" if bytes <= LONGEST_LABEL => {
+                let text = std::io::read_to_string(&mut entry).map_err(damaged)?;
+                current.json = Some(label_of(&text));
             }
             _ => {}
         }
     }
-    current.map_or(Ok(()), |finished| emit(path, finished, &mut found))
+    if let Some(finished) = current {
+        emit(path, finished, &mut found)?;
+    }
+    // A file that was cut between two entries lacks it.
+    let mut mark = [1; BLOCK];
+    if read_exactly_at(file, &mut mark, end).is_err() || mark != [0; BLOCK] {
+        return Err(Error::format(path, "ends without tar's end mark: the file is cut off"));
+    }
+    Ok(())
 }
 
-fn emit(path: &Path, sample: Entries, found: &mut impl FnMut(Image, i64)) -> Result<()> {
+fn emit(path: &Path, mut sample: Entries, found: &mut impl FnMut(Image, i64)) -> Result<()> {
+    if let (Some(_), None, Some(json)) = (sample.image, sample.class, sample.json.take()) {
+        let name = format!("{}.json", sample.key.display());
+        sample.class = json.map_err(|reason| Error::field(path, name, reason))?;
+    }
     let missing = |what: &str| Err(Error::field(path, sample.key.display().to_string(), what));
     match (sample.image, sample.class) {
         (Some(image), Some(class)) => {
@@ -173,17 +198,17 @@ fn key_and_extension(name: &Path) -> Option<(PathBuf, String)> {
     Some((name.with_file_name(key), extension.to_ascii_lowercase()))
 }
 
-/// The class that an entry states: a number, or a JSON object's `label`, if it has one.
-fn class(extension: &str, text: &str) -> Result<Option<i64>, String> {
-    let refused = || format!("`{}` is no class index", text.trim().chars().take(40).collect::<String>());
-    if extension == "cls" {
-        return text.trim().parse().map(Some).map_err(|_| refused());
-    }
+/// The `label` of a JSON object, if it has one.
+fn label_of(text: &str) -> Result<Option<i64>, String> {
     let json: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
     match json.get("label") {
         None => Ok(None),
-        Some(label) => label.as_i64().map(Some).ok_or_else(refused),
+        Some(label) => label.as_i64().map(Some).ok_or_else(|| not_an_index(&label.to_string())),
     }
+}
+
+fn not_an_index(text: &str) -> String {
+    format!("`{}` is no class index", text.trim().chars().take(40).collect::<String>())
 }
 
 impl Shards {
@@ -252,6 +277,7 @@ mod tests {
             &[
                 ("a/0000.cls", b"2\n"),
                 ("a/0000.png", &png(10, 2)),
+                ("a/0000.json", br#"{"label": "cat", "id": 7}"#),
                 ("a/0000.txt", b"a caption"),
                 (&long, br#"{"label": 0, "source": "x"}"#),
                 (&long_image, &png(11, 2)),
@@ -304,7 +330,8 @@ mod tests {
         }
         tar(&path, &[("0.cls", b"0"), ("0.png", &image)]);
         let whole = std::fs::read(&path).unwrap();
-        for length in [1030, 1500, 1540] {
+        // In the first entry's data, in its padding, between entries, and before the end mark.
+        for length in [513, 600, 1024, 1030, 1540, whole.len() - 1024] {
             File::create(&path).unwrap().write_all(&whole[..length]).unwrap();
             assert!(open(&path).is_err(), "the first {length} bytes");
         }

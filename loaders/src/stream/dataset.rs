@@ -35,6 +35,17 @@ impl Dataset {
         if height == 0 || width == 0 {
             return Err(Error::config("image_size", format!("{height} x {width} has no pixels")));
         }
+        if let (Some(given), Some(own)) =
+            (classes.as_ref().and_then(ClassMap::as_indices), info.class_map.as_indices())
+            && given != own
+            && own.iter().all(|class| given.contains(class))
+        {
+            let reason = format!(
+                "{} is labelled by another order of these classes: give the list when it is opened",
+                info.path.display()
+            );
+            return Err(Error::config("classes", reason));
+        }
         let classes = classes.unwrap_or_else(|| info.class_map.clone());
         let conditioning =
             (0..info.classes).map(|label| classes.conditioning(label)).collect::<Result<Vec<_>>>()?;

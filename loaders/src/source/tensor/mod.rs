@@ -105,7 +105,7 @@ impl TensorFile {
         }
         Ok(match place {
             Place::InFile { start, bytes, crc32 } => {
-                (Window::File { file: &self.file, at: *start, end: start + bytes }, *crc32)
+                (Window::File { file: &self.file, at: *start, end: start.saturating_add(*bytes) }, *crc32)
             }
             Place::InMemory(bytes) => (Window::Memory(bytes), None),
             Place::Missing(_) => (Window::Memory(&[]), None),
