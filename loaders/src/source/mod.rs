@@ -7,6 +7,7 @@
 pub mod conformance;
 mod dc;
 mod encoded;
+pub mod fkd;
 mod folder;
 mod folder_names;
 mod formations;

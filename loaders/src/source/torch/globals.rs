@@ -9,6 +9,9 @@ use super::object::{Id, Object};
 /// large.
 const MAX_COPIED: usize = 64;
 
+/// Longest code of a numpy type that is kept.
+const MAX_CODE: usize = 8;
+
 /// An allowed `GLOBAL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Global {
@@ -20,7 +23,7 @@ pub(super) enum Global {
     Storage(DType),
     /// `collections.OrderedDict()`
     OrderedDict,
-    /// `numpy.core.multiarray.scalar(dtype, bytes)`; no format keeps more than accuracies in them.
+    /// `numpy.core.multiarray.scalar(dtype, bytes)`: integers and floats are read.
     Scalar,
     /// `numpy.dtype(code, align, copy)`
     Dtype,
@@ -70,9 +73,19 @@ pub(super) fn call(objects: &[Object], function: Global, args: &[Id]) -> Result<
             return Ok(Outcome::Same(args[0]));
         }
         (Global::OrderedDict, 0) => Object::Dict(Vec::new()),
-        (Global::Dtype, 3) => Object::Opaque("a dtype"),
-        (Global::Encode, 2) => Object::Opaque("bytes"),
-        (Global::Scalar, 2) => Object::Opaque("a numpy scalar"),
+        (Global::Dtype, 3) => match object(0) {
+            Some(Object::Str(code)) if code.len() <= MAX_CODE => Object::Dtype(code.clone()),
+            _ => Object::Opaque("a dtype"),
+        },
+        // Other texts than latin-1's bytes come from no numpy.
+        (Global::Encode, 2) => match object(0) {
+            Some(Object::Str(text)) if text.len() <= MAX_COPIED => {
+                let bytes: Result<Vec<u8>, _> = text.chars().map(|c| u8::try_from(u32::from(c))).collect();
+                bytes.map_or(Object::Opaque("bytes"), Object::Bytes)
+            }
+            _ => Object::Opaque("bytes"),
+        },
+        (Global::Scalar, 2) => scalar(object(0), object(1)),
         (_, count) => {
             return Err(format!("a call of {function:?} with {count} arguments that it does not take"));
         }
@@ -80,11 +93,25 @@ pub(super) fn call(objects: &[Object], function: Global, args: &[Id]) -> Result<
     Ok(Outcome::New(new))
 }
 
+/// A numpy scalar of a kind that is read, in the little-endian order of every machine that torch runs on.
+fn scalar(dtype: Option<&Object>, bytes: Option<&Object>) -> Object {
+    if let (Some(Object::Dtype(code)), Some(Object::Bytes(bytes))) = (dtype, bytes)
+        && let Ok(eight) = <[u8; 8]>::try_from(bytes.as_slice())
+    {
+        match code.as_str() {
+            "i8" => return Object::Int(i64::from_le_bytes(eight)),
+            "f8" => return Object::Float(f64::from_le_bytes(eight)),
+            _ => {}
+        }
+    }
+    Object::Opaque("a numpy scalar")
+}
+
 /// `object.__setstate__(state)`: that of a numpy dtype, and the attributes that torch gives an `OrderedDict`,
 /// mean nothing here.
 pub(super) fn build(target: &Object) -> Result<(), String> {
     match target {
-        Object::Dict(_) | Object::Opaque(_) => Ok(()),
+        Object::Dict(_) | Object::Dtype(_) | Object::Opaque(_) => Ok(()),
         _ => Err("a state set on an object that takes none".into()),
     }
 }

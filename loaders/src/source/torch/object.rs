@@ -13,11 +13,15 @@ pub(super) enum Object {
     None,
     Bool(bool),
     Int(i64),
+    Float(f64),
     Str(String),
+    Bytes(Vec<u8>),
     List(Vec<Id>),
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Tensor(Box<TensorRef>),
+    /// numpy's type of this code, as in `i8`.
+    Dtype(String),
     /// Of this kind (with an article), and of no use to any format.
     Opaque(&'static str),
     Global(Global),
@@ -68,7 +72,10 @@ impl<'a> Value<'a> {
             Object::None => "None",
             Object::Bool(_) => "a bool",
             Object::Int(_) => "an int",
+            Object::Float(_) => "a float",
             Object::Str(_) => "a string",
+            Object::Bytes(_) => "bytes",
+            Object::Dtype(_) => "a dtype",
             Object::List(_) => "a list",
             Object::Tuple(_) => "a tuple",
             Object::Dict(_) => "a dict",
@@ -110,6 +117,24 @@ impl<'a> Value<'a> {
     pub(super) fn as_str(self) -> Option<&'a str> {
         match self.object() {
             Object::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_none(self) -> bool {
+        matches!(self.object(), Object::None)
+    }
+
+    pub(crate) fn as_int(self) -> Option<i64> {
+        match self.object() {
+            Object::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_float(self) -> Option<f64> {
+        match self.object() {
+            Object::Float(value) => Some(*value),
             _ => None,
         }
     }

@@ -76,8 +76,8 @@ impl<R: Read> Machine<R> {
                 }
                 0x8a => self.long()?,
                 b'G' => {
-                    self.array::<8>()?;
-                    self.push(Object::Opaque("a float"))?;
+                    let value = f64::from_be_bytes(self.array()?);
+                    self.push(Object::Float(value))?;
                 }
                 b'X' => self.string(4)?,
                 0x8c => self.string(1)?,
@@ -185,8 +185,8 @@ impl<R: Read> Machine<R> {
     }
 
     fn bytes(&mut self, width: usize) -> Result<(), String> {
-        self.counted(width)?;
-        self.push(Object::Opaque("bytes"))
+        let bytes = self.counted(width)?;
+        self.push(Object::Bytes(bytes))
     }
 
     /// LONG1: a little-endian two's complement number.

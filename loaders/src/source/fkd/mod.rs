@@ -1,0 +1,323 @@
+//! FKD's soft-label trees (SRe2L, D4M, G-VBSM): for every batch of every epoch, how its images were cropped, flipped and
+//! mixed, and what a teacher said of them.
+//!
+//! `<tree>/epoch_<e>/batch_<b>.tar`, each a file of `torch.save` in spite of its name:
+//! `[coords, flip, mix_index, mix_lam, mix_bbox, soft_label]`, and in G-VBSM's also the images' indices.
+
+mod order;
+mod views;
+
+pub use views::{Mixed, Views};
+
+use super::tensor::TensorFile;
+use super::torch::{self, Pickle, Value};
+use super::{Source, SourceInfo};
+use crate::{Error, Result};
+use order::{Draws, Order};
+use std::path::{Path, PathBuf};
+
+/// The seed of the sampler in the methods' relabelling scripts.
+const SEED: u32 = 42;
+
+/// Batches that are looked at to tell orders apart.
+const LOOKED_AT: usize = 4;
+
+/// By how much the teacher must agree with the folders' classes more often than chance would.
+const ABOVE_CHANCE: f64 = 4.0;
+
+/// A tree of soft labels of an image folder's images.
+///
+/// ```no_run
+/// use diver_loaders::source::fkd::SoftLabels;
+///
+/// let images = diver_loaders::open("syn_data")?;
+/// let labels = SoftLabels::open("FKD_cutmix_fp16", &images)?;
+/// let views = labels.views(0, 0)?;
+/// let pixels = views.pixels(&images, 224, &images.info().normalize)?; // [B, 3, 224, 224]
+/// println!("{} views of {} classes, {} values", views.len(), views.classes(), pixels.len());
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct SoftLabels {
+    root: PathBuf,
+    epochs: usize,
+    batches: usize,
+    batch_size: usize,
+    samples: usize,
+    /// Of each place in torchvision's order of the images, the index in the source.
+    places: Vec<usize>,
+    order: Order,
+}
+
+impl SoftLabels {
+    /// Opens the tree at `root`, whose labels are of the image folder `images`, and finds out which image each row is
+    /// of: by the indices that G-VBSM stores, else by the seeded order of torch's sampler, of which there are two
+    /// (torch 1.12 and later draw two permutations an epoch and use the first).
+    ///
+    /// # Errors
+    /// If there is no such tree, `images` is no image folder, their numbers differ, or the teacher agrees with the
+    /// classes of the images in neither order.
+    pub fn open(root: impl AsRef<Path>, images: &dyn Source) -> Result<Self> {
+        let root = root.as_ref();
+        let epochs = count(|epoch| root.join(format!("epoch_{epoch}")));
+        let batches = count(|batch| batch_path(root, 0, batch));
+        let places = torchvision_order(images)?;
+        let mut tree = Self {
+            root: root.to_owned(),
+            epochs,
+            batches,
+            batch_size: 0,
+            samples: images.info().samples,
+            places,
+            order: Order::Stored,
+        };
+        if batches == 0 {
+            return Err(Error::format(root, "no soft labels: epoch_0/batch_0.tar is expected"));
+        }
+        let first = tree.record(0, 0)?;
+        tree.batch_size = first.rows();
+        let last = if batches == 1 { first.rows() } else { tree.record(0, batches - 1)?.rows() };
+        let rows = tree.batch_size.saturating_mul(batches - 1).saturating_add(last);
+        if rows != tree.samples {
+            let reason = format!(
+                "epoch 0 labels {rows} images, where {} has {}",
+                images.info().path.display(),
+                tree.samples
+            );
+            return Err(Error::format(root, reason));
+        }
+        if !first.has_indices() {
+            tree.order = tree.find_order(images)?;
+        }
+        Ok(tree)
+    }
+
+    /// Number of epochs.
+    pub fn epochs(&self) -> usize {
+        self.epochs
+    }
+
+    /// Number of batches of each epoch.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Batch `batch` of epoch `epoch`.
+    ///
+    /// # Errors
+    /// If there is no such batch, or its file is damaged.
+    pub fn views(&self, epoch: usize, batch: usize) -> Result<Views> {
+        let record = self.record(epoch, batch)?;
+        let places = match &self.order {
+            Order::Stored => record.indices()?,
+            Order::Drawn(draws) => self.drawn(*draws, epoch, batch, record.rows())?,
+        };
+        record.views(&self.indices(places)?)
+    }
+
+    fn drawn(&self, draws: Draws, epoch: usize, batch: usize, rows: usize) -> Result<Vec<usize>> {
+        let first = batch.saturating_mul(self.batch_size);
+        let permutation = draws.permutation(SEED, self.samples, epoch);
+        let places = permutation.get(first..first.saturating_add(rows));
+        places.map(<[usize]>::to_vec).ok_or_else(|| {
+            let reason = format!("{rows} rows from {first} on, of {} images", self.samples);
+            Error::format(&batch_path(&self.root, epoch, batch), reason)
+        })
+    }
+
+    fn indices(&self, places: Vec<usize>) -> Result<Vec<usize>> {
+        places
+            .into_iter()
+            .map(|place| {
+                self.places.get(place).copied().ok_or_else(|| {
+                    Error::format(&self.root, format!("index {place}, of {} images", self.samples))
+                })
+            })
+            .collect()
+    }
+
+    /// The order in which the teacher agrees with the images' classes. The two differ from the second epoch on.
+    fn find_order(&self, images: &dyn Source) -> Result<Order> {
+        let epoch = usize::from(self.epochs > 1);
+        let mut found = [Draws::Two, Draws::One].map(|draws| (draws, 0, 0));
+        let mut classes = 0;
+        for batch in 0..self.batches.min(LOOKED_AT) {
+            let record = self.record(epoch, batch)?;
+            for (draws, agreed, looked_at) in &mut found {
+                let indices = self.indices(self.drawn(*draws, epoch, batch, record.rows())?)?;
+                let views = record.views(&indices)?;
+                classes = views.classes();
+                if views.own_share() > 0.5 {
+                    for (row, index) in indices.into_iter().enumerate() {
+                        *agreed += usize::from(views.label(row).class() == images.label(index)?.class());
+                        *looked_at += 1;
+                    }
+                }
+            }
+        }
+        let share = |(_, agreed, looked_at): (Draws, usize, usize)| agreed as f64 / (looked_at.max(1)) as f64;
+        let best = if share(found[1]) > share(found[0]) { found[1] } else { found[0] };
+        let least = (ABOVE_CHANCE / classes.max(1) as f64).min(0.5);
+        if share(best) <= least {
+            let reason = format!(
+                "the soft labels agree with the classes of {} in {:.1} and {:.1} % of {} rows: they are of other \
+                 images, or of another order than that of torch's sampler with seed {SEED}",
+                images.info().path.display(),
+                100.0 * share(found[0]),
+                100.0 * share(found[1]),
+                best.2
+            );
+            return Err(Error::format(&self.root, reason));
+        }
+        Ok(Order::Drawn(best.0))
+    }
+
+    fn record(&self, epoch: usize, batch: usize) -> Result<Record> {
+        if epoch >= self.epochs || batch >= self.batches {
+            let reason = format!(
+                "no batch {batch} of epoch {epoch}: there are {} epochs of {} batches",
+                self.epochs, self.batches
+            );
+            return Err(Error::format(&self.root, reason));
+        }
+        Record::open(&batch_path(&self.root, epoch, batch))
+    }
+}
+
+fn batch_path(root: &Path, epoch: usize, batch: usize) -> PathBuf {
+    root.join(format!("epoch_{epoch}")).join(format!("batch_{batch}.tar"))
+}
+
+/// How many of the numbered paths exist, from 0 on.
+fn count(path: impl Fn(usize) -> PathBuf) -> usize {
+    (0..).take_while(|number| path(*number).exists()).count()
+}
+
+/// The source's index of each image in the order of torchvision's `ImageFolder`: folders by name as text, then files.
+fn torchvision_order(images: &dyn Source) -> Result<Vec<usize>> {
+    let info: &SourceInfo = images.info();
+    let names = info.class_names.as_ref().filter(|_| info.format == "image-folder").ok_or_else(|| {
+        Error::format(&info.path, format!("FKD labels image folders, and this is of format {}", info.format))
+    })?;
+    let mut order = Vec::with_capacity(info.samples);
+    for index in 0..info.samples {
+        order.push((names[images.label(index)?.class()].as_str(), index));
+    }
+    order.sort();
+    Ok(order.into_iter().map(|(_, index)| index).collect())
+}
+
+/// One file of a tree, opened.
+#[derive(Debug)]
+struct Record {
+    file: TensorFile,
+    pickle: Pickle,
+}
+
+impl Record {
+    fn open(path: &Path) -> Result<Self> {
+        let (file, pickle) = torch::open(path)?;
+        let record = Self { file, pickle };
+        let items = record.pickle.root().items().map(|items| items.len());
+        if !matches!(items, Some(6 | 7)) || record.rows() == 0 {
+            let reason = "not FKD's: [coords, flip, mix_index, mix_lam, mix_bbox, soft_label] is expected";
+            return Err(Error::format(path, reason));
+        }
+        Ok(record)
+    }
+
+    fn item(&self, index: usize) -> Option<Value<'_>> {
+        self.pickle.root().items()?.nth(index)
+    }
+
+    /// Number of views, by its soft labels.
+    fn rows(&self) -> usize {
+        let tensor = self.item(5).and_then(Value::as_tensor);
+        tensor.and_then(|tensor| tensor.shape().first().copied()).unwrap_or(0)
+    }
+
+    fn has_indices(&self) -> bool {
+        self.item(6).and_then(Value::as_tensor).is_some()
+    }
+
+    /// G-VBSM's places in torchvision's order.
+    fn indices(&self) -> Result<Vec<usize>> {
+        self.integers(6, "index", usize::MAX)
+    }
+
+    fn refused(&self, field: &str, reason: impl Into<String>) -> Error {
+        Error::field(self.file.path(), field, reason)
+    }
+
+    /// A tensor `[rows]` of integers from 0, below `limit`.
+    fn integers(&self, item: usize, field: &str, limit: usize) -> Result<Vec<usize>> {
+        let tensor = self.item(item).and_then(Value::as_tensor).filter(|t| t.shape() == [self.rows()]);
+        let tensor = tensor.ok_or_else(|| self.refused(field, "a number for each row is expected"))?;
+        let values = self.file.read::<i64>(tensor, field)?;
+        let valid = |value: i64| usize::try_from(value).ok().filter(|value| *value < limit);
+        values
+            .into_iter()
+            .map(|value| valid(value).ok_or_else(|| self.refused(field, format!("{value} is out of range"))))
+            .collect()
+    }
+
+    /// The views of the images `indices`, one for each row.
+    fn views(&self, indices: &[usize]) -> Result<Views> {
+        let rows = self.rows();
+        if indices.len() != rows {
+            return Err(self.refused("index", format!("{} images for {rows} rows", indices.len())));
+        }
+        let tensor = |item: usize, field: &str, dimensions: usize| {
+            let tensor = self.item(item).and_then(Value::as_tensor);
+            let tensor = tensor.filter(|t| t.shape().len() == dimensions && t.shape()[0] == rows);
+            tensor.ok_or_else(|| self.refused(field, format!("a tensor of {rows} rows is expected")))
+        };
+        let coords = tensor(0, "coords", 2)?;
+        if coords.shape()[1] != 4 {
+            return Err(self.refused("coords", "four numbers for each row are expected"));
+        }
+        let coords = self.file.read::<f32>(coords, "coords")?;
+        let flips = self.file.read::<u8>(tensor(1, "flip", 1)?, "flip")?;
+        let soft = tensor(5, "soft_label", 2)?;
+        let classes = soft.shape()[1];
+        let logits = self.file.read::<f32>(soft, "soft_label")?;
+        if coords.iter().any(|c| !(0.0..=1.0).contains(c)) {
+            return Err(self.refused("coords", "a part of an image that lies outside of it"));
+        }
+        if classes == 0 || logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(self.refused("soft_label", "logits that are not finite, or none"));
+        }
+        let mix = match self.item(2) {
+            Some(value) if !value.is_none() => Some(self.mixed()?),
+            _ => None,
+        };
+        Ok(Views::new(
+            self.file.path().to_owned(),
+            indices.to_vec(),
+            coords.as_chunks().0.to_vec(),
+            flips.into_iter().map(|flip| flip != 0).collect(),
+            mix,
+            logits,
+            classes,
+        ))
+    }
+
+    fn mixed(&self) -> Result<Mixed> {
+        let partners = self.integers(2, "mix_index", self.rows())?;
+        let share = self.item(3).and_then(Value::as_float).filter(|share| (0.0..=1.0).contains(share));
+        let share = share.ok_or_else(|| self.refused("mix_lam", "a number from 0 to 1 is expected"))?;
+        let bounds = match self.item(4) {
+            Some(value) if !value.is_none() => {
+                let bounds: Option<Vec<usize>> = value
+                    .items()
+                    .and_then(|items| items.map(|v| usize::try_from(v.as_int()?).ok()).collect());
+                let bounds = bounds.and_then(|bounds| <[usize; 4]>::try_from(bounds).ok());
+                let ordered = bounds.filter(|[top, left, bottom, right]| top <= bottom && left <= right);
+                // As the file has them: rows from and to, columns from and to.
+                Some(ordered.ok_or_else(|| self.refused("mix_bbox", "four integers are expected"))?)
+            }
+            _ => None,
+        };
+        Ok(Mixed { partners, share, bounds })
+    }
+}
