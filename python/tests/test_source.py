@@ -143,6 +143,7 @@ def test_what_was_assumed_is_noted(tmp_path: Path) -> None:
     for name in ("images_best.pt", "labels_best.pt"):
         (tmp_path / name).write_bytes((DIGITS / name).read_bytes())
     (note,) = diver.open(tmp_path).notes
+    assert note.endswith("give mean and std then")
     assert "ImageNet" in note
     assert diver.open(tmp_path, mean=0.5, std=0.25).notes == []
     assert diver.open(tmp_path, dataset="CIFAR-10").mean == pytest.approx((0.4914, 0.4822, 0.4465))

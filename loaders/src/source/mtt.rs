@@ -17,7 +17,7 @@ const NORMAL: &str = "Normal";
 const LARGEST_OF_DATM: usize = 64;
 const MOST_CLASSES_OF_DATM: usize = 200;
 
-const GLAD_CONSTANTS: &str = "if GLaD made the images with space=wp, the constants are mean 0.4377, 0.4438, 0.4728 and \
+const GLAD_CONSTANTS: &str = "; if GLaD made them with space=wp, the constants are mean 0.4377, 0.4438, 0.4728 and \
                               std 0.229, 0.224, 0.225 (of CIFAR-100 0.5 and 0.5): give mean and std then";
 
 /// The images file of a run: `images_best.pt`, else the one of the highest iteration, in the folder itself or
@@ -80,8 +80,11 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
     }
     let learning_rate = learning_rate(&path, name)?;
     let method = method(&folder, name, labels.kind);
-    if method.contains("GLaD") && usual == Values::Normalized && !space.notes.is_empty() {
-        space.notes.push(GLAD_CONSTANTS.into());
+    if method.contains("GLaD")
+        && usual == Values::Normalized
+        && let Some(assumed) = space.notes.first_mut()
+    {
+        assumed.push_str(GLAD_CONSTANTS);
     }
     images.into_source(labels, About { format: "mtt", method: Some(method), space, learning_rate }, options)
 }
