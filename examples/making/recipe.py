@@ -149,9 +149,12 @@ def check(recipe: Recipe, data: Data, backbone: Path) -> None:
     for split in "validation", "test":
         images, labels = data[split]
         found = networks.recognised(judge, images, labels)
+        through = torch.cat([vae(part).sample.clamp(-1, 1) for part in images.split(200)])
+        left = networks.recognised(judge, through, labels)
         print(
             f"{split}: {autoencoder.psnr(vae, images):.2f} dB; the judge recognises {found:.1f} % of real images"
         )
+        print(f"{split}: and {left:.1f} % of them after the autoencoder")
     labels = torch.arange(recipe.size.classes).repeat_interleave(50)
     noise = torch.randn(len(labels), recipe.size.channels, recipe.size.side, recipe.size.side)
     with diver.Refiner.from_pretrained(backbone, device="cpu", mode="raw") as refiner:
