@@ -52,6 +52,11 @@ impl Normalize {
     }
 }
 
+/// Interleaved RGB bytes, `[H, W, 3]`, as planes, `[3, H, W]`.
+pub(crate) fn planar(interleaved: &[u8]) -> Vec<u8> {
+    (0..3).flat_map(|channel| interleaved.iter().skip(channel).step_by(3).copied()).collect()
+}
+
 /// An RGB image of 8 bits a channel, rows of interleaved pixels: `[height, width, 3]`.
 ///
 /// ```

@@ -5,6 +5,7 @@ use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::export::{ExportFormat, export};
+use crate::pixels::planar;
 use crate::refine::Silent;
 use crate::{
     Cache, CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels,
@@ -83,7 +84,11 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
                 .map(|image: Result<Arc<RgbImage>>| {
                     let label =
                         labels.next().ok_or_else(|| Error::format(&info.path, "more images than labels"))?;
-                    Ok(Sample { pixels: StoredPixels::U8(planar(&*image?)), shape: refined.shape, label })
+                    Ok(Sample {
+                        pixels: StoredPixels::U8(planar(image?.as_bytes())),
+                        shape: refined.shape,
+                        label,
+                    })
                 })
                 .collect();
             joined
@@ -99,9 +104,4 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
     let json =
         serde_json::json!({ "samples": exported.samples, "output": args.output, "notes": exported.notes });
     output.result(&text, &json)
-}
-
-/// `[3, H, W]`.
-fn planar(image: &RgbImage) -> Vec<u8> {
-    (0..3).flat_map(|channel| image.as_bytes().iter().skip(channel).step_by(3).copied()).collect()
 }

@@ -4,7 +4,7 @@ use super::{Writer, files};
 use crate::classes::imagenet;
 use crate::{Error, Result, RgbImage, Sample, SourceInfo, ValueSpace};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 /// Samples of a tar file.
@@ -105,9 +105,6 @@ impl Writer for WebDataset {
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
-        if let Some((path, builder)) = &mut self.shard {
-            builder.get_mut().flush().map_err(Error::io(path, "cannot write"))?;
-        }
         self.close()
     }
 }

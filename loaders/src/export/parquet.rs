@@ -97,13 +97,9 @@ impl Parquet {
 
     /// What `datasets` reads of the columns, as JSON.
     fn features(&self) -> String {
-        let names: Vec<String> = match &self.info.class_names {
-            Some(names) => names.clone(),
-            None => (0..self.info.classes).map(|class| class.to_string()).collect(),
-        };
         let mut features = serde_json::json!({
             "image": { "_type": "Image" },
-            "label": { "_type": "ClassLabel", "names": names },
+            "label": { "_type": "ClassLabel", "names": self.info.names() },
         });
         if self.info.labels == LabelKind::Logits {
             features["soft_label"] = serde_json::json!({ "_type": "Sequence", "feature": { "_type": "Value", "dtype": "float32" } });

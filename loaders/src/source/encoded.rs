@@ -1,5 +1,6 @@
 //! PNG and JPEG images of one size, decoded on demand.
 
+use crate::pixels;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 use std::io::{BufRead, Seek};
 
@@ -21,7 +22,7 @@ pub(super) fn planar(encoded: impl BufRead + Seek, expected: [usize; 2]) -> Resu
     let (width, height) = decoder.dimensions();
     check([height as usize, width as usize], expected)?;
     let rgb = DynamicImage::from_decoder(decoder).map_err(unreadable)?.into_rgb8().into_raw();
-    Ok((0..3).flat_map(|channel| rgb.iter().skip(channel).step_by(3).copied()).collect())
+    Ok(pixels::planar(&rgb))
 }
 
 /// Compares an image's size with the set's.

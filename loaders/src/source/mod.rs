@@ -239,6 +239,12 @@ fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S:
 }
 
 impl SourceInfo {
+    /// The name of each class; its number where the source has no names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let numbers = || (0..self.classes).map(|class| class.to_string()).collect();
+        self.class_names.clone().unwrap_or_else(numbers)
+    }
+
     /// The error for a sample that is not there.
     fn no_sample(&self, index: usize) -> Error {
         Error::sample(&self.path, index, format!("there are {} samples", self.samples))

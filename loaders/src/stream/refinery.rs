@@ -71,11 +71,7 @@ impl Refinery {
         refiner: Box<dyn Refine>,
         counters: Arc<Counters>,
     ) -> Self {
-        let info = dataset.info();
-        let class_names = info
-            .class_names
-            .clone()
-            .unwrap_or_else(|| (0..info.classes).map(|class| class.to_string()).collect());
+        let class_names = dataset.info().names();
         Self { dataset, store, refiner, counters, class_names }
     }
 
