@@ -1,21 +1,19 @@
 //! Image folders: a folder for each class, a PNG or JPEG file for each sample.
 
+use super::encoded::{Encoded, EncodedSet};
 use super::folder_names::Named;
 use super::labels::MAX_CLASSES;
-use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
-use super::{encoded, normalization};
+use super::normalization;
+use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, ValueSpace};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
-/// A folder of class folders. Images are decoded when they are read.
+/// The files of a folder of class folders.
 #[derive(Debug)]
-struct Folder {
-    info: SourceInfo,
-    files: Vec<(PathBuf, usize)>,
-}
+struct Folder(Vec<PathBuf>);
 
 /// Opens a folder of class folders, or gives `None` if no folder in it holds images.
 ///
@@ -58,19 +56,11 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
     // Classes without a folder are called by their number.
     let class_names = (0..count).map(|i| classes.get(&i).map_or(i.to_string(), |(_, name)| name.clone()));
     let class_names = class_names.collect();
-    let files: Vec<(PathBuf, usize)> = classes
+    let (files, labels): (Vec<PathBuf>, Vec<Label>) = classes
         .into_iter()
-        .flat_map(|(class, (images, _))| images.into_iter().map(move |image| (image, class)))
-        .collect();
+        .flat_map(|(class, (images, _))| images.into_iter().map(move |image| (image, Label::Hard(class))))
+        .unzip();
 
-    let size =
-        |index: usize| encoded::size(read(&files[index].0)?).map_err(|e| refused(&files[index].0, index, e));
-    let [height, width] = size(0)?;
-    if files.len() <= encoded::CHECKED_AT_OPEN {
-        for (index, (file, _)) in files.iter().enumerate().skip(1) {
-            encoded::check(size(index)?, [height, width]).map_err(|reason| refused(file, index, reason))?;
-        }
-    }
     let info = SourceInfo {
         format: "image-folder".into(),
         method: named.method.map(str::to_owned),
@@ -79,31 +69,24 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
         classes: count,
         class_names: Some(class_names),
         class_map: named.class_map,
-        shape: [3, height, width],
+        shape: [3, 0, 0],
         labels: LabelKind::Hard,
         value_space: ValueSpace::Unit,
         normalize: normalization::wanted(path, "image-folder", options)?,
         learning_rate: None,
         notes: named.notes,
     };
-    Ok(Some(Box::new(Folder { info, files })))
+    Ok(Some(Box::new(EncodedSet::new(info, labels, Folder(files))?)))
 }
 
-impl Source for Folder {
-    fn info(&self) -> &SourceInfo {
-        &self.info
+impl Encoded for Folder {
+    fn reader(&self, index: usize) -> Result<impl BufRead + Seek> {
+        let file = &self.0[index];
+        File::open(file).map(BufReader::new).map_err(Error::io(file, "cannot open"))
     }
 
-    fn label(&self, index: usize) -> Result<Label> {
-        let (_, class) = self.files.get(index).ok_or_else(|| self.info.no_sample(index))?;
-        Ok(Label::Hard(*class))
-    }
-
-    fn sample(&self, index: usize) -> Result<Sample> {
-        let (file, class) = self.files.get(index).ok_or_else(|| self.info.no_sample(index))?;
-        let [_, height, width] = self.info.shape;
-        let pixels = encoded::planar(read(file)?, [height, width]).map_err(|e| refused(file, index, e))?;
-        Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label: Label::Hard(*class) })
+    fn refused(&self, index: usize, reason: String) -> Error {
+        Error::sample(&self.0[index], index, reason)
     }
 }
 
@@ -130,16 +113,9 @@ fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(names(folder)?.into_iter().filter(is_image).map(|name| folder.join(name)).collect())
 }
 
-fn read(file: &Path) -> Result<BufReader<File>> {
-    File::open(file).map(BufReader::new).map_err(Error::io(file, "cannot open"))
-}
-
-fn refused(file: &Path, index: usize, reason: String) -> Error {
-    Error::sample(file, index, reason)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::StoredPixels;
     use super::*;
     use crate::ClassMap;
 

@@ -1,9 +1,10 @@
 //! Image datasets in Hugging Face's Parquet layout: encoded images in `image`, class indices in `label`; and, as diver
 //! writes them, logits in `soft_label`.
 
+use super::encoded::{Encoded, EncodedSet};
 use super::labels::{class_count, integers};
-use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
-use super::{encoded, normalization};
+use super::normalization;
+use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, ValueSpace};
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
 use arrow::compute::cast;
@@ -11,7 +12,7 @@ use arrow::datatypes::{DataType, Float32Type, Int64Type};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use std::fs::File;
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
 /// Rows read at a time: few enough for the 32-bit offsets of the images in one array.
@@ -19,12 +20,12 @@ const ROWS: usize = 256;
 
 const SOFT_LABEL: &str = "soft_label";
 
-/// Encoded images in memory, decoded when they are read.
+/// Encoded images in memory.
 #[derive(Debug)]
 struct Table {
-    info: SourceInfo,
+    /// What the user named.
+    path: PathBuf,
     chunks: Vec<Chunk>,
-    labels: Vec<Label>,
 }
 
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
         names
     });
     let (kind, labels, notes) = join_labels(path, labels, logits, classes)?;
-    let mut info = SourceInfo {
+    let info = SourceInfo {
         format: "parquet".into(),
         method: None,
         path: path.to_owned(),
@@ -79,18 +80,8 @@ pub(super) fn open(path: &Path, files: &[PathBuf], options: &OpenOptions) -> Res
     if labels.is_empty() {
         return Err(Error::field(path, "image", "no rows"));
     }
-    let mut table = Table { info: info.clone(), chunks, labels };
-    let size =
-        |index| encoded::size(Cursor::new(table.encoded(index))).map_err(|e| Error::sample(path, index, e));
-    let [height, width] = size(0)?;
-    if table.labels.len() <= encoded::CHECKED_AT_OPEN {
-        for index in 1..table.labels.len() {
-            encoded::check(size(index)?, [height, width]).map_err(|e| Error::sample(path, index, e))?;
-        }
-    }
-    info.shape = [3, height, width];
-    table.info = info;
-    Ok(Box::new(table))
+    let table = Table { path: path.to_owned(), chunks };
+    Ok(Box::new(EncodedSet::new(info, labels, table)?))
 }
 
 /// The rows of one file.
@@ -218,28 +209,13 @@ fn class_names(huggingface: &str) -> Option<Vec<String>> {
     serde_json::from_value(json.pointer_mut("/info/features/label/names")?.take()).ok()
 }
 
-impl Table {
-    /// The bytes of image `index`, which exists.
-    fn encoded(&self, index: usize) -> &[u8] {
+impl Encoded for Table {
+    fn reader(&self, index: usize) -> Result<impl BufRead + Seek> {
         let chunk = &self.chunks[self.chunks.partition_point(|chunk| chunk.first <= index) - 1];
-        chunk.images.value(index - chunk.first)
-    }
-}
-
-impl Source for Table {
-    fn info(&self) -> &SourceInfo {
-        &self.info
+        Ok(Cursor::new(chunk.images.value(index - chunk.first)))
     }
 
-    fn label(&self, index: usize) -> Result<Label> {
-        self.labels.get(index).cloned().ok_or_else(|| self.info.no_sample(index))
-    }
-
-    fn sample(&self, index: usize) -> Result<Sample> {
-        let label = self.label(index)?;
-        let [_, height, width] = self.info.shape;
-        let pixels = encoded::planar(Cursor::new(self.encoded(index)), [height, width])
-            .map_err(|reason| Error::sample(&self.info.path, index, reason))?;
-        Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label })
+    fn refused(&self, index: usize, reason: String) -> Error {
+        Error::sample(&self.path, index, reason)
     }
 }

@@ -1,12 +1,13 @@
 //! WebDataset: tar files in which the entries of a sample follow each other, `<key>.jpg` and `<key>.cls`.
 
+use super::encoded::{Encoded, EncodedSet};
 use super::labels::{Labels, integers};
+use super::normalization;
 use super::tensor::read_exactly_at;
-use super::{Label, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
-use super::{encoded, normalization};
+use super::{OpenOptions, Source, SourceInfo, ValueSpace};
 use crate::{Error, Result};
 use std::fs::File;
-use std::io::{BufReader, Cursor, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tar::Archive;
@@ -28,13 +29,11 @@ pub(super) fn is_tar(head: &[u8]) -> bool {
     head.get(MAGIC).is_some_and(|magic| magic == b"ustar")
 }
 
-/// Samples in tar files; images are read and decoded when they are asked for.
+/// Images in tar files, read when they are asked for.
 #[derive(Debug)]
 struct Shards {
-    info: SourceInfo,
     files: Vec<(PathBuf, File)>,
     images: Vec<Image>,
-    labels: Vec<Label>,
 }
 
 /// Where an encoded image lies.
@@ -84,19 +83,7 @@ pub(super) fn open(path: &Path, tars: &[PathBuf], options: &OpenOptions) -> Resu
         learning_rate: None,
         notes: Vec::new(),
     };
-    let mut shards = Shards { info, files, images, labels: labels.labels };
-    let size = |shards: &Shards, index| {
-        let encoded = shards.encoded(index)?;
-        encoded::size(Cursor::new(encoded)).map_err(|e| shards.refused(index, e))
-    };
-    let [height, width] = size(&shards, 0)?;
-    if shards.images.len() <= encoded::CHECKED_AT_OPEN {
-        for index in 1..shards.images.len() {
-            encoded::check(size(&shards, index)?, [height, width]).map_err(|e| shards.refused(index, e))?;
-        }
-    }
-    shards.info.shape = [3, height, width];
-    Ok(Box::new(shards))
+    Ok(Box::new(EncodedSet::new(info, labels.labels, Shards { files, images })?))
 }
 
 /// A sample whose entries are being read.
@@ -211,14 +198,13 @@ fn not_an_index(text: &str) -> String {
     format!("`{}` is no class index", text.trim().chars().take(40).collect::<String>())
 }
 
-impl Shards {
-    /// The bytes of image `index`, which exists.
-    fn encoded(&self, index: usize) -> Result<Vec<u8>> {
+impl Encoded for Shards {
+    fn reader(&self, index: usize) -> Result<impl BufRead + Seek> {
         let image = self.images[index];
         let (path, file) = &self.files[image.file];
         let mut bytes = vec![0; image.bytes];
         read_exactly_at(file, &mut bytes, image.start).map_err(Error::io(path, "cannot read"))?;
-        Ok(bytes)
+        Ok(Cursor::new(bytes))
     }
 
     fn refused(&self, index: usize, reason: String) -> Error {
@@ -226,27 +212,9 @@ impl Shards {
     }
 }
 
-impl Source for Shards {
-    fn info(&self) -> &SourceInfo {
-        &self.info
-    }
-
-    fn label(&self, index: usize) -> Result<Label> {
-        self.labels.get(index).cloned().ok_or_else(|| self.info.no_sample(index))
-    }
-
-    fn sample(&self, index: usize) -> Result<Sample> {
-        let label = self.label(index)?;
-        let [_, height, width] = self.info.shape;
-        let pixels = encoded::planar(Cursor::new(self.encoded(index)?), [height, width])
-            .map_err(|reason| self.refused(index, reason))?;
-        Ok(Sample { pixels: StoredPixels::U8(pixels), shape: self.info.shape, label })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{conformance, open};
+    use super::super::{Label, StoredPixels, conformance, open};
     use super::*;
     use std::io::Write;
 
