@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Packs the golden tests, the benchmark and their data into one folder that runs on an x86-64 Linux machine
-# with a CUDA build of the same torch, and without a compiler: copy it there and start run.sh.
+# Packs the golden tests, the benchmarks, their data and the wheel of diffusers into one folder that runs on an x86-64
+# Linux machine with a CUDA build of the same torch, and without a compiler: copy it there and start run.sh.
 # Usage: benches/gpu_bundle.sh FOLDER
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=$1
 rm -rf "$out"
-mkdir -p "$out/bin" "$out/tests" "$out/examples/digits" "$out/examples/shapes"
+mkdir -p "$out/bin" "$out/wheels" "$out/benches" "$out/tests" "$out/examples/digits" "$out/examples/shapes"
 
 cargo build --release --bin diver
 cargo test --release --no-run --message-format=json --test 'golden_*' --test refiner |
@@ -19,7 +19,12 @@ for line in sys.stdin:
 ' "$out/bin"
 cp target/release/diver "$out/bin/"
 strip "$out"/bin/*
+tar -cJf "$out/bin.tar.xz" -C "$out" bin
+rm -r "$out/bin"
+# diffusers for the full-size benchmark, and what machines with torch and transformers may lack of its needs.
+python3 -m pip download --quiet --no-deps --dest "$out/wheels" 'diffusers==0.42.*' importlib_metadata zipp
 cp -r tests/golden "$out/tests/"
+cp benches/full_size.py "$out/benches/"
 for set in digits shapes; do cp -r examples/$set/backbone examples/$set/dm_* "$out/examples/$set/"; done
 cp benches/run_bundle.sh "$out/run.sh"
 du -sm "$out" | awk '{ print $2 ": " $1 " MiB"; exit $1 >= 60 }'

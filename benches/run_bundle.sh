@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the bundle: golden tests on CUDA, then the benchmark. Needs python3 with torch (CUDA).
-# Usage: ./run.sh [RESULTS]   RESULTS: folder for the JSON and the log, default results/
+# Runs the bundle: golden tests on CUDA, then the benchmarks with the shipped networks and with random ones of full
+# size. Needs python3 with torch (CUDA), huggingface_hub and what diffusers asks for beside them.
+# Usage: ./run.sh [RESULTS]   RESULTS: folder for what it finds, default results/
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 results=${1:-results}
@@ -8,6 +9,8 @@ mkdir -p "$results"
 
 version=$(python3 -c 'import torch; print(torch.__version__)') || { echo "error: python3 has no torch"; exit 1; }
 [[ $version == 2.11.* ]] || { echo "error: torch 2.11 is needed, this is $version"; exit 1; }
+tar -xJf bin.tar.xz || exit 1
+python3 -m pip install --quiet --no-index --no-deps --upgrade --target site wheels/*.whl || exit 1
 LD_LIBRARY_PATH=$(python3 - <<'PY'
 import glob, os, torch
 site = os.path.dirname(os.path.dirname(torch.__file__))
@@ -15,6 +18,7 @@ print(":".join([os.path.join(site, "torch", "lib"), *sorted(glob.glob(site + "/n
 PY
 )${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH DIVER_TEST_DATA=$PWD/tests/golden DIVER_TEST_DEVICE=${DIVER_TEST_DEVICE:-cuda}
+export PYTHONPATH=$PWD/site${PYTHONPATH:+:$PYTHONPATH}
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/machine.txt"
 
 for test in bin/golden_* bin/refiner; do
@@ -30,5 +34,11 @@ for set in digits/dm_ipc1 shapes/dm_ipc10; do
             --dtype $dtype --batches 1,8,32,128 --json | tee "$results/$name.json" || echo "FAILED: $name"
     done
 done | tee "$results/bench.log"
+
+# Of one layer where this is a trial on a CPU.
+if [[ $DIVER_TEST_DEVICE == cpu ]]; then full=(--dtype f32 --layers 1 --batches 1 --runs 1); else full=(--dtype bf16); fi
+echo "== full_size"
+{ python3 benches/full_size.py --diver bin/diver --device "$DIVER_TEST_DEVICE" "${full[@]}" 2>&1 ||
+    echo "FAILED: full_size"; } | tee "$results/full_size.log"
 
 ! grep -h FAILED "$results"/*.log
