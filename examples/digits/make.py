@@ -25,7 +25,7 @@ def turned(images: torch.Tensor) -> torch.Tensor:
     """Each image turned by up to 12 degrees, scaled by up to a tenth and moved by up to a pixel or so, on black."""
 
     def up_to(limit: float) -> torch.Tensor:
-        return limit * (2 * torch.rand(len(images)) - 1)
+        return limit * (2 * torch.rand(len(images), device=images.device) - 1)
 
     angle, scale = up_to(math.radians(12)), 1 + up_to(0.1)
     sine, cosine = scale * angle.sin(), scale * angle.cos()
@@ -44,7 +44,11 @@ RECIPE = Recipe(
     augment=turned,
     augmented_copies=9,
     autoencoder_steps=1500,
+    autoencoder_batch=32,
+    perceptual_weight=0,
     transformer_steps=3000,
+    transformer_batch=64,
+    undecided=0,
     size=Size(width=96, heads=3),
     sets=(Distilled("dm", 1, 300), Distilled("dm", 10, 500), Distilled("dc", 1, 200)),
     judge_steps=1500,

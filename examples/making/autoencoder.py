@@ -1,4 +1,4 @@
-"""Train the autoencoder of a tiny backbone: diffusers' `AutoencoderKL` on plain squared error."""
+"""Train the autoencoder of a tiny backbone: diffusers' `AutoencoderKL` on squared error and a perceptual distance."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ def train(
     batch: int = 32,
     max_lr: float = 2e-3,
     seed: int = 0,
+    distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> AutoencoderKL:
-    """An autoencoder of `images` `[N, 3, 32, 32]`, -1 to 1, into latents of 4 x 8 x 8.
+    """An autoencoder of `images` `[N, 3, 32, 32]`, -1 to 1, into latents of 4 x 8 x 8, trained on their device and
+    returned on the CPU.
 
-    AdamW under a one-cycle schedule. `augment` changes the images of each batch. The scaling factor makes 1 the
-    standard deviation of all values of latents taken together; weights are rounded to half precision, as they are
-    stored.
+    AdamW under a one-cycle schedule. `augment` changes the images of each batch; `distance` of decoded images and
+    originals, already weighted, adds to the squared error. The scaling factor makes 1 the standard deviation of all
+    values of latents taken together; weights are rounded to half precision, as they are stored.
     """
     from diffusers import AutoencoderKL
 
@@ -47,17 +49,21 @@ def train(
         latent_channels=4,
         norm_num_groups=8,
         sample_size=images.shape[-1],
-    )
+    ).to(images.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=max_lr, weight_decay=1e-4, betas=(0.9, 0.99))
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=steps, pct_start=0.08)
     started = time.monotonic()
     for step in range(steps):
-        originals = augment(images[torch.randint(len(images), (batch,))])
+        originals = augment(images[torch.randint(len(images), (batch,), device=images.device)])
         posterior = model.encode(originals).latent_dist
-        error = F.mse_loss(model.decode(posterior.sample()).sample, originals)
+        decoded = model.decode(posterior.sample()).sample
+        error = F.mse_loss(decoded, originals)
         divergence = posterior.kl().mean() / originals[0].numel()
         optimizer.zero_grad()
-        (error + KL_WEIGHT * divergence).backward()
+        loss = error + KL_WEIGHT * divergence
+        if distance is not None:
+            loss = loss + distance(decoded, originals)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         cycle.step()
@@ -67,10 +73,9 @@ def train(
                 f"autoencoder {step:5} of {steps}: {decibels(error.item()):.2f} dB, {seconds:.0f} s",
                 flush=True,
             )
-    model.half().float().eval().requires_grad_(False)
-    latents = torch.cat(
-        [encode(model, part) for part in images[torch.randperm(len(images))[:1000]].split(100)]
-    )
+    model.half().float().cpu().eval().requires_grad_(False)
+    some = images[torch.randperm(len(images))[:1000].to(images.device)].cpu()
+    latents = torch.cat([encode(model, part) for part in some.split(100)])
     model.register_to_config(scaling_factor=1 / latents.std().item())
     return model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from making import autoencoder, distil, networks, transformer
+from making import autoencoder, distil, networks, perceptual, transformer
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Recipe:
     """How an example is made from its real images.
 
     `augment` changes the images of each batch for the autoencoder. The transformer learns from the latents of the
-    training images and of `augmented_copies` of them, changed likewise.
+    training images and of `augmented_copies` of them, changed likewise. `perceptual_weight` is that of the
+    perceptual distance beside the autoencoder's squared error, `undecided` the share of `transformer.timesteps`.
     """
 
     name: str
@@ -39,7 +40,11 @@ class Recipe:
     augment: Callable[[torch.Tensor], torch.Tensor]
     augmented_copies: int
     autoencoder_steps: int
+    autoencoder_batch: int
+    perceptual_weight: float
     transformer_steps: int
+    transformer_batch: int
+    undecided: float
     size: transformer.Size
     sets: tuple[Distilled, ...]
     judge_steps: int
@@ -53,6 +58,9 @@ def main(recipe: Recipe) -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all without any")
     parser.add_argument("--out", type=Path, default=recipe.folder, help="folder for the results")
     parser.add_argument("--threads", type=int, default=2, help="threads that compute")
+    parser.add_argument(
+        "--device", type=torch.device, default="cpu", help="where the autoencoder and the transformer train"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
         parser.error(f"there is no part {sorted(unknown)[0]}")
@@ -62,11 +70,11 @@ def main(recipe: Recipe) -> None:
     for part in arguments.parts or parts:
         match part:
             case "autoencoder":
-                make_autoencoder(recipe, data, backbone)
+                make_autoencoder(recipe, data, backbone, arguments.device)
             case "axes":
                 turn_axes(data, backbone)
             case "transformer":
-                make_transformer(recipe, data, backbone)
+                make_transformer(recipe, data, backbone, arguments.device)
             case "check":
                 check(recipe, data, backbone)
             case _:
@@ -82,9 +90,18 @@ def tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch
 Data = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
-def make_autoencoder(recipe: Recipe, data: Data, backbone: Path) -> None:
-    images, _ = data["train"]
-    model = autoencoder.train(images, steps=recipe.autoencoder_steps, augment=recipe.augment)
+def make_autoencoder(recipe: Recipe, data: Data, backbone: Path, device: torch.device) -> None:
+    images, labels = (values.to(device) for values in data["train"])
+    distance = None
+    if recipe.perceptual_weight:
+        distance = perceptual.train(images, labels, weight=recipe.perceptual_weight)
+    model = autoencoder.train(
+        images,
+        steps=recipe.autoencoder_steps,
+        batch=recipe.autoencoder_batch,
+        augment=recipe.augment,
+        distance=distance,
+    )
     autoencoder.save(model, backbone)
     print(f"validation images: {autoencoder.psnr(model, data['validation'][0]):.2f} dB")
 
@@ -102,7 +119,7 @@ def turn_axes(data: Data, backbone: Path) -> None:
     print(f"validation images: {autoencoder.psnr(model, data['validation'][0]):.2f} dB")
 
 
-def make_transformer(recipe: Recipe, data: Data, backbone: Path) -> None:
+def make_transformer(recipe: Recipe, data: Data, backbone: Path, device: torch.device) -> None:
     torch.manual_seed(0)
     vae = autoencoder.load(backbone)
     images, labels = data["train"]
@@ -112,10 +129,12 @@ def make_transformer(recipe: Recipe, data: Data, backbone: Path) -> None:
     scale = vae.config.scaling_factor
     progress = backbone / "transformer.progress"
     model = transformer.train(
-        torch.cat([posterior.mean for posterior in posteriors]) * scale,
-        torch.cat([posterior.std for posterior in posteriors]) * scale,
-        labels,
+        (torch.cat([posterior.mean for posterior in posteriors]) * scale).to(device),
+        (torch.cat([posterior.std for posterior in posteriors]) * scale).to(device),
+        labels.to(device),
         steps=recipe.transformer_steps,
+        batch=recipe.transformer_batch,
+        undecided=recipe.undecided,
         size=recipe.size,
         progress=progress,
     )

@@ -21,7 +21,7 @@ from making.transformer import Size
 
 def mirrored(images: torch.Tensor) -> torch.Tensor:
     """Each image as it is or mirrored left to right."""
-    return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+    return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(3), images)
 
 
 RECIPE = Recipe(
@@ -31,9 +31,13 @@ RECIPE = Recipe(
     mean=0.45,
     std=0.25,
     augment=mirrored,
-    augmented_copies=0,
-    autoencoder_steps=4000,
-    transformer_steps=16000,
+    augmented_copies=1,
+    autoencoder_steps=13000,
+    autoencoder_batch=64,
+    perceptual_weight=0.04,
+    transformer_steps=18000,
+    transformer_batch=64,
+    undecided=0.5,
     size=Size(width=96, heads=3, patch=1),
     sets=(Distilled("dm", 1, 150), Distilled("dm", 10, 500), Distilled("dc", 1, 200)),
     judge_steps=4000,
