@@ -474,7 +474,7 @@ fn large_image_folders_are_checked_as_they_are_read() {
 fn unknown_things_say_what_was_looked_for() {
     let folder = tempfile::tempdir().unwrap();
     let error = message(folder.path());
-    for format in ["images_best.pt", "*.parquet", "class folder"] {
+    for format in ["images_best.pt", "Parquet", "class folders"] {
         assert!(error.contains(format), "{error}");
     }
     let file = folder.path().join("data.bin");
@@ -550,6 +550,53 @@ fn parquet_files_and_folders() {
     fs::write(folder.path().join("test-00000-of-00001.parquet"), b"").unwrap();
     let error = message(folder.path());
     assert!(error.contains("several splits (test, train)"), "{error}");
+}
+
+#[test]
+fn arrow_files_as_datasets_saves_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/arrow");
+    assert!(message(&folder).contains("train/ may be one, as it has data-00000-of-00001.arrow: open that"));
+    let source = open(folder.join("train")).unwrap();
+    conformance::check(&source);
+    let info = source.info();
+    assert_eq!((info.format.as_str(), info.samples, info.shape, info.classes), ("arrow", 3, [3, 2, 3], 3));
+    assert_eq!(info.class_names, Some(["cat", "dog", "owl"].map(String::from).to_vec()));
+    for (index, class) in [2, 0, 1].into_iter().enumerate() {
+        let sample = source.sample(index).unwrap();
+        let StoredPixels::U8(pixels) = sample.pixels else { panic!("bytes are expected") };
+        let red = vec![60 * index as u8 + 10; 6];
+        assert_eq!(pixels, [red, vec![9, 0, 0, 9, 0, 0], vec![7; 6]].concat());
+        assert_eq!(sample.label, Label::Hard(class));
+    }
+
+    // The other of the two kinds of file, and damage to it.
+    let copy = tempfile::tempdir().unwrap();
+    let path = copy.path().join("set.arrow");
+    let stream = fs::File::open(folder.join("train/data-00000-of-00001.arrow")).unwrap();
+    let reader = arrow::ipc::reader::StreamReader::try_new(stream, None).unwrap();
+    let file = fs::File::create(&path).unwrap();
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &reader.schema()).unwrap();
+    reader.for_each(|batch| writer.write(&batch.unwrap()).unwrap());
+    writer.finish().unwrap();
+    drop(writer);
+    let again = open(&path).unwrap();
+    for index in 0..3 {
+        assert_eq!(again.sample(index).unwrap(), source.sample(index).unwrap());
+    }
+    let whole = fs::read(&path).unwrap();
+    for keep in [0, 8, 12, 200, 600] {
+        fs::write(&path, &whole[..keep]).unwrap();
+        let error = message(&path);
+        assert!(error.contains("set.arrow: "), "{error}");
+    }
+    for place in (0..whole.len()).step_by(5) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0xff;
+        fs::write(&path, bytes).unwrap();
+        if let Ok(source) = open(&path) {
+            (0..source.info().samples).for_each(|index| drop(source.sample(index)));
+        }
+    }
 }
 
 #[test]

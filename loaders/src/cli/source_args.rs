@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 pub(super) struct SourceArgs {
     /// The distilled dataset: a .pt file of DC, DSA or DM; a run's folder of MTT, GLaD, EDF, DATM, IDC or NCFM;
-    /// images and labels in an npz, safetensors or .pt file; a folder of class folders; or Parquet
+    /// images and labels in an npz, safetensors or .pt file; a folder of class folders; Parquet; Arrow; or WebDataset
     source: PathBuf,
 
     /// The dataset that was distilled, for its normalisation constants: cifar10, tinyimagenet, imagenet, ...

@@ -105,7 +105,8 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn images(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The PNG and JPEG files in a folder, by their extension.
+pub(super) fn images(folder: &Path) -> Result<Vec<PathBuf>> {
     let is_image = |name: &String| {
         let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
         matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))

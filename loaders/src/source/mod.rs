@@ -4,6 +4,7 @@
 //! for they are what raw training uses. What a refiner gets is derived from them ([`Sample::to_pixels`]):
 //! un-normalised and clamped to [0, 1].
 
+mod arrow_ipc;
 pub mod conformance;
 mod dc;
 mod encoded;
@@ -16,12 +17,14 @@ mod joined;
 mod labels;
 mod memory;
 mod mtt;
+mod nearest;
 mod normalization;
 mod npz;
 mod open;
 mod parquet;
 mod plain;
 mod shards;
+mod table;
 mod tensor;
 mod tensors;
 mod torch;

@@ -1,11 +1,11 @@
 //! Recognises a dataset on disk.
 
 use super::joined::Joined;
-use super::{Source, dc, folder, idc, mtt, parquet, plain, shards, torch, webdataset};
+use super::{Source, arrow_ipc, dc, folder, idc, mtt, nearest, parquet, plain, shards, torch, webdataset};
 use crate::{ClassMap, Error, Normalize, Result};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens the dataset at `path`, whichever known format it has, with default [`OpenOptions`].
 ///
@@ -38,6 +38,13 @@ pub struct OpenOptions {
     pub(super) values: Option<Values>,
     pub(super) factor: Option<usize>,
 }
+
+/// What opens a set from files of its own.
+type OpenFiles = fn(&Path, &[PathBuf], &OpenOptions) -> Result<Box<dyn Source>>;
+
+/// Formats whose sets may lie in several files of one folder, by the files' extension.
+const SHARDED: [(&str, OpenFiles); 3] =
+    [("parquet", parquet::open), ("arrow", arrow_ipc::open), ("tar", webdataset::open)];
 
 /// What a method stored as an image's float values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +134,7 @@ impl OpenOptions {
     /// - `tensors`: `images` and `labels` by name, in a torch, npz or safetensors file;
     /// - `image-folder`: a folder of class folders with PNG or JPEG images;
     /// - `parquet`: a Parquet file, or a folder of them, as Hugging Face `datasets` writes images;
+    /// - `arrow`: an Arrow file, or a folder of them, as `datasets` caches images or saves them to disk;
     /// - `webdataset`: a tar file, or a folder of them, with `<key>.png` or `.jpg` and `<key>.cls`, or `.json` with
     ///   `label`.
     ///
@@ -176,11 +184,10 @@ impl OpenOptions {
             if plain::is_safetensors(&head) {
                 return plain::open_safetensors(path, self);
             }
-            return Err(Error::format(
-                path,
-                "not a known dataset: neither a file of torch.save (it would begin with a zip header or torch's magic \
-                 number) nor Parquet (PAR1), nor numpy's npz (a zip header), nor safetensors (a length, then `{`), nor a tar file of WebDataset (ustar)",
-            ));
+            if arrow_ipc::is_arrow(&head) {
+                return arrow_ipc::open(path, &[path.to_owned()], self);
+            }
+            return Err(nearest::of_file(path, &head));
         }
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
             return plain::open_npz(path, self);
@@ -201,15 +208,7 @@ impl OpenOptions {
         {
             return idc::open(file, [images, labels], self);
         }
-        Err(Error::format(
-            path,
-            format!(
-                "not a known dataset: the torch file holds {}, neither a dict with `data` (DC, DSA, DM) or with \
-                 `images` and `labels`, nor a tensor (the images_<iteration>.pt of MTT, EDF, DATM), nor the list \
-                 [images, labels] (IDC, NCFM)",
-                root.kind()
-            ),
-        ))
+        Err(nearest::of_torch(path, root))
     }
 
     fn open_folder(&self, path: &Path) -> Result<Box<dyn Source>> {
@@ -225,21 +224,15 @@ impl OpenOptions {
             let parts = phases.iter().map(|phase| self.open_file(phase)).collect::<Result<_>>()?;
             return Ok(Box::new(Joined::new(path, parts)?));
         }
-        let files = shards::files(path, "parquet")?;
-        if !files.is_empty() {
-            return parquet::open(path, &files, self);
-        }
-        let files = shards::files(path, "tar")?;
-        if !files.is_empty() {
-            return webdataset::open(path, &files, self);
+        for (extension, open) in SHARDED {
+            let files = shards::files(path, extension)?;
+            if !files.is_empty() {
+                return open(path, &files, self);
+            }
         }
         if let Some(source) = folder::open(path, self)? {
             return Ok(source);
         }
-        Err(Error::format(
-            path,
-            "not a known dataset: there is neither images_best.pt nor images_<iteration>.pt (MTT, EDF, DATM), \
-             no data.pt or data_<iteration>.pt (IDC, NCFM), no *.parquet, no *.tar (WebDataset), and no class folder with PNG or JPEG images; DC, DSA and DM have a single file to open",
-        ))
+        Err(nearest::of_folder(path)?)
     }
 }

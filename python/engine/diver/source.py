@@ -172,8 +172,8 @@ def open(
     Args:
         path: The torch file of DC, DSA or DM; the run folder of MTT, GLaD, EDF or DATM, or one ``images_<n>.pt`` of it;
             the run folder of IDC or NCFM, or its ``data.pt`` or ``data_<n>.pt``; images and labels by name in an npz,
-            safetensors or torch file; a folder of class folders with PNG or JPEG images; a Parquet file, or a folder
-            of them.
+            safetensors or torch file; a folder of class folders with PNG or JPEG images; a file of Parquet, Arrow or
+            WebDataset (tar), or a folder of them.
         dataset: The dataset that was distilled, as in ``"cifar10"``, for its normalisation constants.
         mean: The mean that stored values were normalised with, or that images are to be normalised with: one number,
             or one for each channel, in units of pixels in [0, 1]. Goes together with ``std``.

@@ -93,6 +93,12 @@ impl<'a> Value<'a> {
         entry.map(|(_, value)| self.at(*value))
     }
 
+    /// The keys of a dict that are strings.
+    pub(crate) fn keys(self) -> Option<impl Iterator<Item = &'a str>> {
+        let Object::Dict(entries) = self.object() else { return None };
+        Some(entries.iter().filter_map(move |(key, _)| self.at(*key).as_str()))
+    }
+
     /// The items of a list or a tuple.
     pub(crate) fn items(self) -> Option<impl ExactSizeIterator<Item = Self> + DoubleEndedIterator> {
         match self.object() {
