@@ -11,9 +11,10 @@ TOOLS := "maturin>=1.9,<2" "mypy==2.4.*" "pytest==9.*" "ruff==0.17.*"
 PACKAGES := -p diver-dataset -p diver-python-engine -p diver-python-refiner
 PIP := .venv/bin/pip --quiet --disable-pip-version-check
 OUT ?= out
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench examples doc gpu-bundle clean
+.PHONY: help setup demo test fuzz bench examples doc gpu-bundle clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ test: setup ## Format, lint and run every test.
 	.venv/bin/mypy --config-file python/mypy.ini -p diver -p diver_refiner
 	.venv/bin/stubtest --mypy-config-file python/mypy.ini diver._engine diver_refiner._refiner
 	.venv/bin/pytest -c python/pytest.ini
+
+fuzz: ## Try the readers on random damage, FUZZ_SECONDS for each (needs cargo-fuzz and a nightly toolchain).
+	tests/fuzz/run.sh $(OUT)/fuzz $(FUZZ_SECONDS)
 
 demo: .venv/libtorch ## Refine distilled sets, train on them, and show what changed (QUICK=1: fewer networks and seeds).
 	$(CARGO) build --release $(PACKAGES) --bin diver

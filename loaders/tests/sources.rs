@@ -471,6 +471,17 @@ fn large_image_folders_are_checked_as_they_are_read() {
 }
 
 #[test]
+fn an_image_that_claims_to_be_huge_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path().join("0/0.png"),
+        include_bytes!("../../tests/fuzz/corpus/image/claims_16777225_rows"),
+    );
+    let error = message(folder.path());
+    assert!(error.contains("0.png: sample 0: 16 x 16777225 pixels, where at most 16777216"), "{error}");
+}
+
+#[test]
 fn unknown_things_say_what_was_looked_for() {
     let folder = tempfile::tempdir().unwrap();
     let error = message(folder.path());

@@ -10,6 +10,10 @@ use std::io::{BufRead, Seek};
 /// before training begins; larger ones have each image checked as it is read.
 const CHECKED_AT_OPEN: usize = 1000;
 
+/// The most pixels of an image, 4096 x 4096: a few bytes can claim to be an image of any size, and memory is taken for
+/// that before the rest is looked at.
+const MOST_PIXELS: u64 = 1 << 24;
+
 /// Where the encoded images of a set are.
 pub(super) trait Encoded: Debug + Send + Sync {
     /// The bytes of image `index`, which exists.
@@ -66,6 +70,9 @@ impl<E: Encoded> Source for EncodedSet<E> {
 fn size(encoded: impl BufRead + Seek) -> Result<[usize; 2], String> {
     let reader = ImageReader::new(encoded).with_guessed_format().map_err(|e| format!("cannot read: {e}"))?;
     let (width, height) = reader.into_dimensions().map_err(unreadable)?;
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(format!("{width} x {height} pixels, where at most {MOST_PIXELS} in all are read"));
+    }
     Ok([height as usize, width as usize])
 }
 

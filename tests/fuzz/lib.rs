@@ -1,0 +1,78 @@
+//! The readers under libFuzzer.
+
+mod readers;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// The most bytes that a reader may ask for at once, for a file of 64 KiB or less. A compressed image is by far
+/// the largest thing that so small a file can hold.
+pub const LARGEST_ALLOCATION: usize = 256 << 20;
+
+/// libFuzzer's entry to a reader.
+#[macro_export]
+macro_rules! target {
+    ($reader:ident) => {
+        #[global_allocator]
+        static BOUNDED: $crate::bounded::Bounded = $crate::bounded::Bounded;
+
+        libfuzzer_sys::fuzz_target!(init: $crate::prepare(), |bytes: &[u8]| {
+            $crate::read(stringify!($reader), bytes)
+        });
+    };
+}
+
+/// Gives the bytes to the reader of a target.
+pub fn read(target: &str, bytes: &[u8]) {
+    let reader = readers::READERS.iter().find(|(name, _)| *name == target);
+    reader.expect("each target has a reader").1(folder(), bytes);
+}
+
+/// One folder for a whole process.
+fn folder() -> &'static Path {
+    static FOLDER: LazyLock<tempfile::TempDir> =
+        LazyLock::new(|| tempfile::tempdir().expect("a folder for the inputs can be made"));
+    FOLDER.path()
+}
+
+/// libFuzzer ends the process at a panic, before the readers that answer those of a crate with an error can.
+/// One that they do not catch ends it all the same, after this.
+pub fn prepare() {
+    std::panic::set_hook(Box::new(|_| {}));
+}
+
+pub mod bounded {
+    use std::alloc::{GlobalAlloc, Layout, System};
+
+    /// The system's allocator, which ends the process at a request that is too large.
+    pub struct Bounded;
+
+    fn check(size: usize) {
+        if size > crate::LARGEST_ALLOCATION {
+            eprintln!("an allocation of {size} bytes");
+            std::process::abort();
+        }
+    }
+
+    // SAFETY: everything is passed on.
+    unsafe impl GlobalAlloc for Bounded {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            check(layout.size());
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            check(layout.size());
+            unsafe { System.alloc_zeroed(layout) }
+        }
+
+        unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            check(size);
+            unsafe { System.realloc(old, layout, size) }
+        }
+
+        unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+            unsafe { System.dealloc(old, layout) }
+        }
+    }
+}
