@@ -151,6 +151,33 @@ fn whitened_images_stream_raw_and_have_no_pixels() {
 }
 
 #[test]
+fn a_users_transform_makes_pixels_of_whitened_values() {
+    for transform in ["zca/transform.pt", "zca/transform.safetensors"] {
+        let source = OpenOptions::new().zca(fixture(transform)).open(fixture("zca")).unwrap();
+        check_within(&source, "zca", 1e-5);
+        let info = source.info();
+        assert_eq!((info.value_space, info.notes.len()), (ValueSpace::Unit, 0));
+        assert!(source.sample(0).unwrap().to_pixels(&info.value_space).is_ok());
+    }
+    let refused = |options: OpenOptions, set: &str| options.open(fixture(set)).unwrap_err().to_string();
+    let zca = |name: &str| OpenOptions::new().zca(fixture(name));
+    let error = refused(zca("hostile/zca.pt"), "zca");
+    assert!(
+        error.contains("zca.pt: `transform_inv`: F32 elements of shape [12, 11]: floats of shape [12, 12]"),
+        "{error}"
+    );
+    let error = refused(zca("small.pt"), "zca");
+    assert!(error.contains("small.pt: `mean_vector`: there is no such tensor, nor `mean`"), "{error}");
+    let error = refused(zca("zca/transform.pt").values(Values::Unit), "zca");
+    assert!(error.starts_with("zca: the values of ") && error.contains("are taken for pixels"), "{error}");
+    let error = refused(
+        zca("zca/transform.pt"),
+        "dc_bench/KIP/kip_cifar10_ConvNet3_ssize3_zca_nol_noaug_ckpt1000.npz",
+    );
+    assert!(error.starts_with("zca: KIP whitens"), "{error}");
+}
+
+#[test]
 fn multi_formation_is_decoded() {
     let idc = open(fixture("idc")).unwrap();
     check_within(&idc, "idc", 1e-5);
@@ -206,6 +233,11 @@ fn large_files_are_read_sample_by_sample() {
 fn files_of_dc_bench() {
     let random = open(fixture("dc_bench/random")).unwrap();
     check(&random, "dc_bench/random");
+    let parts = open(fixture("dc_bench/TM/tinyimagenet/IPC50")).unwrap();
+    check(&parts, "dc_bench/TM/tinyimagenet/IPC50");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("images_best_1.pt"), b"").unwrap();
+    assert!(message(folder.path()).contains("images_best_0.pt: this part of the set is missing"));
     let kip = open(fixture("dc_bench/KIP/kip_cifar10_ConvNet3_ssize3_zca_nol_noaug_ckpt1000.npz")).unwrap();
     check(&kip, "kip");
     assert_eq!((kip.info().format.as_str(), kip.info().value_space), ("kip", ValueSpace::Whitened));

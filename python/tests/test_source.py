@@ -19,6 +19,7 @@ import diver
 from diver.errors import DataError, DiverError, FileError, OptionError, OptionTypeError
 
 EXAMPLES = ROOT / "examples"
+ZCA = ROOT / "tests" / "fixtures" / "torch" / "zca"
 DC_FILE = DIGITS / "res_DM_digits_ConvNet_1ipc.pt"
 PARQUET = EXAMPLES / "digits" / "test.parquet"
 
@@ -217,6 +218,7 @@ def test_a_set_can_be_copied_and_pickled(copied: Any) -> None:
         diver.open(DIGITS, mean=(0.1, 0.2, 0.3), std=0.5, num_classes=12),
         diver.open(DC_FILE, experiment=0),
         diver.open(PARQUET, dataset="mnist"),
+        diver.open(ZCA, zca=ZCA / "transform.pt"),
     ):
         twin = copied(source)
         assert repr(twin) == repr(source) and (twin.mean, twin.std) == (source.mean, source.std)
@@ -247,6 +249,7 @@ def test_options_say_what_files_do_not() -> None:
         assert source.mean == (0.5, 0.5, 0.5) and source.std == (0.25, 0.25, 0.25)
     assert diver.open(DIGITS, num_classes=12).classes == 12
     assert diver.open(DC_FILE, experiment=0).samples == 10
+    assert diver.open(ZCA, zca=ZCA / "transform.pt").value_space == "unit"
 
 
 @pytest.mark.parametrize(
@@ -307,6 +310,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"num_classes": 2**70}, "num_classes"),
     ({"num_classes": "10"}, "num_classes"),
     ({"dataset": 5}, "dataset"),
+    ({"zca": 5}, "zca"),
+    ({"zca": ZCA / "transform.pt"}, "zca: 12|transform_inv"),
     ({"dataset": b"cifar10"}, "dataset"),
 ]
 

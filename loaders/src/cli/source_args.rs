@@ -30,6 +30,11 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "SPACE", help_heading = "Dataset")]
     values: Option<Values>,
 
+    /// A file with the ZCA transform of stored values, which become pixels: tensors `mean_vector` and `transform_inv`
+    /// as kornia's ZCAWhitening has them
+    #[arg(long, value_name = "FILE", help_heading = "Dataset")]
+    zca: Option<PathBuf>,
+
     /// How many images lie along each side of a stored one (multi-formation: IDC, NCFM); 1 for none
     #[arg(long, value_name = "N", help_heading = "Dataset")]
     factor: Option<usize>,
@@ -54,6 +59,9 @@ impl SourceArgs {
         }
         if let Some(values) = self.values {
             options = options.values(values);
+        }
+        if let Some(zca) = &self.zca {
+            options = options.zca(zca);
         }
         if let Some(factor) = self.factor {
             options = options.factor(factor);

@@ -1,7 +1,7 @@
 //! `images` and `labels` in one safetensors file, written from front to back.
 
 use super::{LabelBytes, Writer, files};
-use crate::{Error, LabelKind, Result, Sample, SourceInfo, StoredPixels, ValueSpace};
+use crate::{Error, LabelKind, Result, Sample, SourceInfo, StoredPixels, ValueSpace, Values};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -34,12 +34,12 @@ impl Safetensors {
             false => ("I64", vec![info.samples], 8),
         };
         let values = match info.value_space {
-            ValueSpace::Normalized(_) => "normalized",
-            ValueSpace::Unit => "unit",
-            ValueSpace::Whitened => "whitened",
+            ValueSpace::Normalized(_) => Values::Normalized,
+            ValueSpace::Unit => Values::Unit,
+            ValueSpace::Whitened => Values::Whitened,
         };
         let mut header = serde_json::json!({
-            "__metadata__": { VALUES: values },
+            "__metadata__": { VALUES: values.name() },
             "images": {
                 "dtype": if bytes { "U8" } else { "F32" },
                 "shape": [info.samples, channels, height, width],

@@ -29,6 +29,7 @@ mod tensor;
 mod tensors;
 mod torch;
 mod webdataset;
+mod zca;
 
 pub use memory::MemorySource;
 pub use open::{OpenOptions, Values, open};
@@ -186,8 +187,8 @@ impl ValueSpace {
     pub(crate) fn check_pixels(&self) -> Result<()> {
         if *self == Self::Whitened {
             let reason = "the values are ZCA-whitened, and the transform is not stored with them, so that there are no \
-                          pixels to refine: open the run's images_zca_<iteration>.pt, which has pixels, or say what the \
-                          values are if they are not whitened";
+                          pixels to refine: open the run's images_zca_<iteration>.pt, which has pixels; give the \
+                          transform as `zca`; or say what the values are if they are not whitened";
             return Err(Error::config("values", reason));
         }
         Ok(())

@@ -45,7 +45,24 @@ pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// `best`, `5000` or `zca_5000`, of `images_best.pt` and its like.
+/// The images files of a set that DC-BENCH has in parts, `images_best_0.pt` and so on, if there are any in a folder.
+///
+/// # Errors
+/// If a part is missing between others.
+pub(super) fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
+    let names = super::folder::names(folder)?;
+    let part = |name: &String| images_suffix(name)?.strip_prefix("best_")?.parse::<usize>().ok();
+    let count = names.iter().filter(|name| part(name).is_some()).count();
+    let paths = (0..count).map(|part| folder.join(format!("images_best_{part}.pt")));
+    paths
+        .map(|path| match path.is_file() {
+            true => Ok(path),
+            false => Err(Error::format(&path, "this part of the set is missing, where later ones are there")),
+        })
+        .collect()
+}
+
+/// `best`, `5000`, `zca_5000` or `best_0`, of `images_best.pt` and its like.
 fn images_suffix(name: &str) -> Option<&str> {
     name.strip_prefix("images_")?.strip_suffix(".pt")
 }

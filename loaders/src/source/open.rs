@@ -1,11 +1,13 @@
 //! Recognises a dataset on disk.
 
 use super::joined::Joined;
+use super::zca::Unwhitened;
 use super::{Source, arrow_ipc, dc, folder, idc, mtt, nearest, parquet, plain, shards, torch, webdataset};
 use crate::{ClassMap, Error, Normalize, Result};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Opens the dataset at `path`, whichever known format it has, with default [`OpenOptions`].
 ///
@@ -37,6 +39,7 @@ pub struct OpenOptions {
     pub(super) classes: ClassMap,
     pub(super) values: Option<Values>,
     pub(super) factor: Option<usize>,
+    pub(super) zca: Option<PathBuf>,
 }
 
 /// What opens a set from files of its own.
@@ -56,6 +59,32 @@ pub enum Values {
     Unit,
     /// Whitened by ZCA.
     Whitened,
+}
+
+impl Values {
+    const ALL: [Self; 3] = [Self::Normalized, Self::Unit, Self::Whitened];
+
+    /// Its name, as options and files have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normalized => "normalized",
+            Self::Unit => "unit",
+            Self::Whitened => "whitened",
+        }
+    }
+}
+
+impl FromStr for Values {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|values| values.name() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::config("values", format!("`{name}` is none of {names}"))
+        })
+    }
 }
 
 impl OpenOptions {
@@ -106,6 +135,15 @@ impl OpenOptions {
         self
     }
 
+    /// A file with the transform that whitened the stored values, which become pixels by its inverse: tensors
+    /// `mean_vector` `[D]` and `transform_inv` `[D, D]` of kornia's `ZCAWhitening`, for images of `D` values, by these
+    /// names (or `mean` and `inverse`) in a torch file's dict, an npz or a safetensors file. The values are taken for
+    /// whitened then, unless [`values`](Self::values) says otherwise.
+    pub fn zca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.zca = Some(path.into());
+        self
+    }
+
     /// How many images lie side by side along each side of a stored one (multi-formation), 1 for a single image. Unless
     /// set, 2 for the files of IDC and NCFM and 3 for IDC's of ImageNet, and 1 for all others.
     pub fn factor(mut self, factor: usize) -> Self {
@@ -127,7 +165,7 @@ impl OpenOptions {
     ///
     /// - `dc`: the torch file of DC, DSA or DM;
     /// - `mtt`: the run folder of MTT, GLaD, EDF or DATM, or one `images_<iteration>.pt` of it; DC-BENCH's
-    ///   `<name>_images.pt`;
+    ///   `<name>_images.pt`, or its folder with a set in parts, `images_best_0.pt` and so on;
     /// - `idc`: the run folder of IDC or NCFM, or its `data.pt` or `data_<iteration>.pt`, decoded; or the folder with
     ///   all phases of an ImageNet-100 run of IDC;
     /// - `kip`: the npz files of KIP that DC-BENCH has;
@@ -153,7 +191,11 @@ impl OpenOptions {
             }
         }
         let kind = std::fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
-        let source = if kind.is_dir() { self.open_folder(path) } else { self.open_file(path) }?;
+        let given = match self.zca {
+            Some(_) => Self { values: self.values.or(Some(Values::Whitened)), ..self.clone() },
+            None => self.clone(),
+        };
+        let source = if kind.is_dir() { given.open_folder(path) } else { given.open_file(path) }?;
         if self.factor.is_some() && source.info().format != "idc" {
             let format = &source.info().format;
             let reason = format!("{} is of format {format}, where each image is one", path.display());
@@ -164,7 +206,10 @@ impl OpenOptions {
                 format!("{} has no experiments: it is of format {}", path.display(), source.info().format);
             return Err(Error::config("experiment", reason));
         }
-        Ok(source)
+        match &self.zca {
+            Some(zca) => Ok(Box::new(Unwhitened::new(source, zca)?)),
+            None => Ok(source),
+        }
     }
 
     fn open_file(&self, path: &Path) -> Result<Box<dyn Source>> {
@@ -213,8 +258,12 @@ impl OpenOptions {
 
     fn open_folder(&self, path: &Path) -> Result<Box<dyn Source>> {
         if let Some(images) = mtt::find(path)? {
-            let (file, pickle) = torch::open(&images)?;
-            return mtt::open(file, &pickle, self);
+            return self.open_file(&images);
+        }
+        let parts = mtt::parts(path)?;
+        if !parts.is_empty() {
+            let parts = parts.iter().map(|part| self.open_file(part)).collect::<Result<_>>()?;
+            return Ok(Box::new(Joined::new(path, parts)?));
         }
         if let Some(data) = idc::find(path)? {
             return self.open_file(&data);

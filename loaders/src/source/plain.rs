@@ -4,7 +4,7 @@ use super::labels::Labels;
 use super::npz;
 use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
 use super::tensors::{About, Images};
-use super::torch::Pickle;
+use super::torch::{self, Pickle};
 use super::{OpenOptions, Source, Values, normalization};
 use crate::export::VALUES;
 use crate::{Error, Result};
@@ -25,7 +25,7 @@ const SLACK: f32 = 0.05;
 /// The longest header of a safetensors file that is read, in bytes; sets have a handful of tensors.
 const LONGEST_HEADER: u64 = 1 << 20;
 
-type Tensors = BTreeMap<String, TensorRef>;
+pub(super) type Tensors = BTreeMap<String, TensorRef>;
 
 /// Whether a file that begins with `head` may be one of safetensors: a length, and JSON.
 pub(super) fn is_safetensors(head: &[u8]) -> bool {
@@ -50,11 +50,29 @@ pub(super) fn open_npz(path: &Path, options: &OpenOptions) -> Result<Box<dyn Sou
 
 /// The named tensors of a torch file's dict, if there are images among them.
 pub(super) fn in_dict(pickle: &Pickle) -> Option<Tensors> {
-    let names = IMAGES.iter().chain(&LABELS);
-    let tensors: Tensors = names
-        .filter_map(|name| Some(((*name).to_owned(), pickle.root().get(name)?.as_tensor()?.clone())))
-        .collect();
+    let tensors = of_dict(pickle, IMAGES.iter().chain(&LABELS));
     find(&tensors, &IMAGES).is_some().then_some(tensors)
+}
+
+fn of_dict<'a>(pickle: &Pickle, names: impl IntoIterator<Item = &'a &'a str>) -> Tensors {
+    let tensor = |name: &&str| Some(((*name).to_owned(), pickle.root().get(name)?.as_tensor()?.clone()));
+    names.into_iter().filter_map(tensor).collect()
+}
+
+/// The tensors by these names in a torch file's dict, or in an npz or safetensors file; the last may have others.
+///
+/// # Errors
+/// If it is none of these, or damaged.
+pub(super) fn named(path: &Path, names: &[&str]) -> Result<(TensorFile, Tensors)> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("npz") => npz::open(path, names),
+        Some("safetensors") => read_safetensors(path).map(|(file, tensors, _)| (file, tensors)),
+        _ => {
+            let (file, pickle) = torch::open(path)?;
+            let tensors = of_dict(&pickle, names);
+            Ok((file, tensors))
+        }
+    }
 }
 
 fn find<'a>(tensors: &'a Tensors, names: &[&'static str]) -> Option<(&'static str, &'a TensorRef)> {
@@ -141,12 +159,7 @@ fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors, Option<Values>)
     let metadata: safetensors::tensor::Metadata =
         serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
 
-    let values = metadata.metadata().as_ref().and_then(|own| match own.get(VALUES)?.as_str() {
-        "normalized" => Some(Values::Normalized),
-        "unit" => Some(Values::Unit),
-        "whitened" => Some(Values::Whitened),
-        _ => None,
-    });
+    let values = metadata.metadata().as_ref().and_then(|own| own.get(VALUES)?.parse().ok());
     let (mut places, mut tensors) = (HashMap::new(), Tensors::new());
     for (name, info) in metadata.tensors() {
         // Tensors of other kinds may lie beside images and labels.

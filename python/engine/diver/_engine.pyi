@@ -125,6 +125,7 @@ def open(
     num_classes: int | None,
     classes: list[int] | str | None,
     values: str | None,
+    zca: str | None,
     factor: int | None,
 ) -> Source: ...
 def check_refiner(adapter: Adapter, side: int, classes: list[int]) -> None: ...

@@ -165,6 +165,7 @@ def open(
     num_classes: SupportsIndex | None = None,
     classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
     values: str | None = None,
+    zca: str | os.PathLike[str] | None = None,
     factor: SupportsIndex | None = None,
 ) -> Source:
     """Opens the distilled dataset at ``path``, whichever known format it has.
@@ -186,6 +187,9 @@ def open(
             ids are labelled by their place in it.
         values: What stored floats are, where that is another than what is usual for the format: ``"normalized"``,
             ``"unit"`` (pixels in [0, 1]) or ``"whitened"`` (by ZCA).
+        zca: A file with the ZCA transform that whitened the values, which become pixels by its inverse: tensors
+            ``mean_vector`` ``[D]`` and ``transform_inv`` ``[D, D]`` of kornia's ``ZCAWhitening``, for images of D
+            values, in a torch file's dict, an npz or a safetensors file.
         factor: How many images lie along each side of a stored one (multi-formation), 1 for none; by default as IDC
             and NCFM have it.
 
@@ -212,6 +216,7 @@ def open(
         else _options.integer("num_classes", num_classes, least=1, most=_options.CLASSES),
         "classes": None if classes is None else _options.classes("classes", classes),
         "values": None if values is None else _options.choice("values", values, VALUES),
+        "zca": None if zca is None else _options.path("zca", zca),
         "factor": None if factor is None else _options.integer("factor", factor, least=1),
     }
     return _reopen(_options.path("path", path), options)

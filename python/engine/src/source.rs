@@ -1,6 +1,6 @@
 //! Distilled datasets.
 
-use diver_loaders::{CancelToken, ClassMap, Error, Normalize, OpenOptions, StoredPixels, Values};
+use diver_loaders::{CancelToken, ClassMap, Error, Normalize, OpenOptions, StoredPixels};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit};
 use pyo3::prelude::*;
@@ -76,7 +76,7 @@ impl TryFrom<Classes> for ClassMap {
 /// Opens the dataset at `path`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // The options of a dataset, by name.
-#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes, classes, values, factor))]
+#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes, classes, values, zca, factor))]
 pub fn open(
     py: Python<'_>,
     path: PathBuf,
@@ -87,6 +87,7 @@ pub fn open(
     num_classes: Option<usize>,
     classes: Option<Classes>,
     values: Option<String>,
+    zca: Option<PathBuf>,
     factor: Option<usize>,
 ) -> PyResult<Source> {
     let open = move || -> Result<Box<dyn diver_loaders::Source>, Error> {
@@ -107,12 +108,10 @@ pub fn open(
             options = options.classes(classes.try_into()?);
         }
         if let Some(values) = values {
-            options = options.values(match values.as_str() {
-                "normalized" => Values::Normalized,
-                "unit" => Values::Unit,
-                "whitened" => Values::Whitened,
-                other => return Err(Error::config("values", format!("`{other}` is unknown"))),
-            });
+            options = options.values(values.parse()?);
+        }
+        if let Some(zca) = zca {
+            options = options.zca(zca);
         }
         if let Some(factor) = factor {
             options = options.factor(factor);

@@ -1,0 +1,113 @@
+//! The way back from ZCA-whitened values to pixels, where the user has the transform.
+
+use super::plain::{self, Tensors};
+use super::tensor::TensorFile;
+use super::{Label, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Names of the tensors: those of kornia's `ZCAWhitening`, with which methods whiten, and plain ones.
+const MEANS: [&str; 2] = ["mean_vector", "mean"];
+const INVERSES: [&str; 2] = ["transform_inv", "inverse"];
+
+/// The inverse of a transform that whitens images of `D` values: `pixels = values @ inverse + mean`, as kornia's
+/// `ZCAWhitening.inverse_transform` computes it.
+#[derive(Debug)]
+struct Inverse {
+    /// `[D]`.
+    mean: Vec<f32>,
+    /// `[D, D]`.
+    matrix: Vec<f32>,
+}
+
+impl Inverse {
+    fn read(path: &Path, values: usize) -> Result<Self> {
+        let (file, tensors) = plain::named(path, &[MEANS, INVERSES].concat())?;
+        let mean = read(&file, &tensors, MEANS, &[&[values], &[1, values]])?;
+        let matrix = read(&file, &tensors, INVERSES, &[&[values, values]])?;
+        Ok(Self { mean, matrix })
+    }
+
+    fn pixels(&self, values: &[f32]) -> Vec<f32> {
+        let mut pixels = self.mean.clone();
+        for (value, row) in values.iter().zip(self.matrix.chunks_exact(self.mean.len())) {
+            for (pixel, weight) in pixels.iter_mut().zip(row) {
+                *pixel += value * weight;
+            }
+        }
+        pixels
+    }
+}
+
+/// The tensor that goes by one of `names`, of one of `shapes`.
+fn read(file: &TensorFile, tensors: &Tensors, names: [&str; 2], shapes: &[&[usize]]) -> Result<Vec<f32>> {
+    let found = names.into_iter().find_map(|name| Some((name, tensors.get(name)?)));
+    let Some((name, tensor)) = found else {
+        let reason = format!("there is no such tensor, nor `{}`, of a ZCA transform", names[1]);
+        return Err(Error::field(file.path(), names[0], reason));
+    };
+    if !shapes.contains(&tensor.shape()) || !tensor.dtype().is_float() {
+        let reason = format!(
+            "{:?} elements of shape {:?}: floats of shape {:?}, as the images have values, are expected",
+            tensor.dtype(),
+            tensor.shape(),
+            shapes[0]
+        );
+        return Err(Error::field(file.path(), name, reason));
+    }
+    let values = file.read(tensor, name)?;
+    if values.iter().all(|value: &f32| value.is_finite()) {
+        return Ok(values);
+    }
+    Err(Error::field(file.path(), name, "values that are not finite"))
+}
+
+/// A whitened source as pixels.
+#[derive(Debug)]
+pub(super) struct Unwhitened {
+    whole: Box<dyn Source>,
+    info: SourceInfo,
+    inverse: Inverse,
+}
+
+impl Unwhitened {
+    /// Applies the transform in the file at `zca`.
+    ///
+    /// # Errors
+    /// If `whole` is not whitened, or whitened as KIP does, or the transform is not one of its images.
+    pub(super) fn new(whole: Box<dyn Source>, zca: &Path) -> Result<Self> {
+        let info = whole.info();
+        if info.format == "kip" {
+            let reason =
+                "KIP whitens each image by its own norm, too: no transform of all leads back to pixels";
+            return Err(Error::config("zca", reason));
+        }
+        if info.value_space != ValueSpace::Whitened {
+            let reason = format!(
+                "the values of {} are taken for {}: say that they are whitened if they are",
+                info.path.display(),
+                if info.value_space == ValueSpace::Unit { "pixels" } else { "normalised" }
+            );
+            return Err(Error::config("zca", reason));
+        }
+        let inverse = Inverse::read(zca, info.shape.iter().product())?;
+        let info = SourceInfo { value_space: ValueSpace::Unit, ..info.clone() };
+        Ok(Self { whole, info, inverse })
+    }
+}
+
+impl Source for Unwhitened {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        self.whole.label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let sample = self.whole.sample(index)?;
+        let StoredPixels::F32(values) = &sample.pixels else { return Ok(sample) };
+        Ok(Sample { pixels: StoredPixels::F32(self.inverse.pixels(values)), ..sample })
+    }
+}
