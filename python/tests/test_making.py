@@ -77,7 +77,7 @@ def test_the_trained_network_is_the_one_that_is_read(patch: int, tmp_path: Path)
 
 
 def test_the_loss_trains_noise_and_variances_apart() -> None:
-    schedule = module("making.transformer").Schedule()
+    schedule = module("making.transformer").Schedule(torch.device("cpu"))
     noise, times = torch.randn(4, 4, 8, 8), torch.tensor([0, 10, 500, 999])
     output = torch.cat([noise, torch.full_like(noise, -1.0)], 1).requires_grad_()
     loss, error = schedule.loss(output, noise, times)
@@ -95,6 +95,34 @@ def test_the_loss_trains_noise_and_variances_apart() -> None:
     assert (gradient[:, 4:] != 0).all()
 
 
+def test_timesteps_are_where_small_latents_are_undecided() -> None:
+    timesteps = module("making.transformer").timesteps
+    torch.manual_seed(0)
+    for undecided, least, most in (0, 0.62, 0.66), (0.5, 0.75, 0.79), (1, 0.88, 0.92):
+        times = timesteps(20_000, undecided, torch.device("cpu"))
+        assert times.dtype == torch.int64 and times.min() >= 0 and times.max() < 1000
+        assert least < ((times >= 100) & (times < 740)).float().mean() < most
+
+
+def test_the_perceptual_distance_sees_what_squared_error_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    perceptual = module("making.perceptual")
+    monkeypatch.setattr(perceptual, "STEPS", 20)
+    torch.manual_seed(0)
+    images, labels = torch.rand(32, 3, 32, 32) * 2 - 1, torch.arange(32) % 2
+    once, twice = (perceptual.train(images, labels, weight=weight) for weight in (1, 2))
+    assert once(images, images) == 0
+    # Of two images as far away, the one that keeps the edges is nearer than the one that smooths them.
+    brighter = images + 0.3
+    smooth = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
+    smooth = images + (smooth - images) * (0.3 / (smooth - images).pow(2).mean().sqrt())
+    near, far = once(brighter, images), once(smooth, images)
+    assert 0 < near < far
+    assert twice(smooth, images) == pytest.approx(2 * far.item())
+    found = smooth.requires_grad_()
+    once(found, images).backward()
+    assert found.grad is not None and found.grad.abs().sum() > 0
+
+
 def test_a_stopped_training_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformer = module("making.transformer")
     monkeypatch.setattr(transformer, "SAVE_EVERY", 4)
@@ -105,7 +133,14 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch
     def train(name: str) -> torch.Tensor:
         spread = torch.full_like(latents, 0.1)
         model = transformer.train(
-            latents, spread, labels, steps=10, size=size, batch=2, progress=tmp_path / name
+            latents,
+            spread,
+            labels,
+            steps=10,
+            size=size,
+            batch=2,
+            undecided=0.5,
+            progress=tmp_path / name,
         )
         return torch.cat([weight.flatten() for weight in model.parameters()])
 

@@ -311,7 +311,6 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"num_classes": "10"}, "num_classes"),
     ({"dataset": 5}, "dataset"),
     ({"zca": 5}, "zca"),
-    ({"zca": ZCA / "transform.pt"}, "zca: 12|transform_inv"),
     ({"dataset": b"cifar10"}, "dataset"),
 ]
 
