@@ -27,6 +27,7 @@ def test_examples_are_found() -> None:
     assert {test.name for test in examples} >= {
         "diver",
         "diver.refiners",
+        "diver.soft_labels.SoftLabels",
         "diver.source.open",
         "diver.loader.DataLoader",
     }

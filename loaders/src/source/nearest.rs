@@ -106,7 +106,11 @@ pub(super) fn of_torch(path: &Path, root: Value<'_>) -> Error {
     let is_batch_of_fkd = root.items().is_some_and(|items| (6..=7).contains(&items.len()));
     let miss = |likeness, format, reason: &str| Miss { likeness, format, reason: reason.to_owned() };
     let misses = vec![
-        miss(u8::from(is_batch_of_fkd) * 2, "FKD", "its soft labels go with a folder of images"),
+        miss(
+            u8::from(is_batch_of_fkd) * 2,
+            "FKD",
+            "its tree of soft labels goes with a folder of images: SoftLabels",
+        ),
         miss(u8::from(is_dict), "DC, DSA or DM", "would be a dict with `data`"),
         miss(u8::from(is_dict), "named tensors", "would be a dict with `images` and `labels`"),
         miss(u8::from(!is_dict), "IDC or NCFM", "would be a list of two tensors, images and labels"),
@@ -137,6 +141,11 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
     let several_of_bench = ending("_images.pt").len() > 1;
     let mtt = "no images_best.pt or images_<iteration>.pt";
     let misses = vec![
+        Miss {
+            likeness: 5 * u8::from(names.iter().any(|name| name == "epoch_0")),
+            format: "FKD's soft labels",
+            reason: "they go with a folder of images: open that, and SoftLabels of both".to_owned(),
+        },
         Miss {
             likeness: 3 * u8::from(experiments.is_some()),
             format: "DC, DSA or DM",

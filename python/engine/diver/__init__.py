@@ -9,6 +9,7 @@
 - :func:`open`: what is on disk, as a :class:`Source`;
 - :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`);
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
+- :class:`SoftLabels`: a teacher's labels of every crop (FKD), with the crops;
 - :class:`Cache`: refined images on disk, shared by all runs and processes;
 - :class:`DiverError`: the base of all exceptions (:mod:`diver.errors`).
 
@@ -21,6 +22,7 @@ from diver import mix
 from diver.cache import Cache
 from diver.errors import DiverError
 from diver.loader import Batch, DataLoader
+from diver.soft_labels import SoftLabels, Views
 from diver.source import Sample, Source, open
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ __all__ = [
     "DiverError",
     "Refiner",
     "Sample",
+    "SoftLabels",
     "Source",
+    "Views",
     "mix",
     "open",
 ]

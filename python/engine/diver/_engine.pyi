@@ -10,6 +10,7 @@ __all__ = [
     "Loader",
     "Mix",
     "Progress",
+    "SoftLabels",
     "Source",
     "Tensor",
     "check_refiner",
@@ -114,6 +115,15 @@ class Loader:
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
+
+@final
+class SoftLabels:
+    def __new__(cls, tree: str, images: Source) -> SoftLabels: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batches(self) -> int: ...
+    def views(self, epoch: int, batch: int, size: int) -> tuple[Tensor, Tensor, list[int]]: ...
 
 def open(
     path: str,

@@ -12,6 +12,7 @@ mod conformance;
 mod loader;
 mod mix;
 mod refiner;
+mod soft_labels;
 mod source;
 mod threads;
 
@@ -33,6 +34,8 @@ mod _engine {
     use super::mix::Mix;
     #[pymodule_export]
     use super::refiner::{CancelToken, Progress};
+    #[pymodule_export]
+    use super::soft_labels::SoftLabels;
     #[pymodule_export]
     use super::source::{Source, open};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 use super::super::{Label, Source};
 use crate::{Error, Normalize, Result, RgbImage};
+use std::num::NonZero;
 use std::path::PathBuf;
 
 /// How the images of a batch were mixed.
@@ -79,59 +80,71 @@ impl Views {
         self.mix.as_ref().map_or(1.0, |mix| mix.share)
     }
 
+    /// The teacher's logits, `[B, classes]`, row by row.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
     /// The views as a network is trained on them, `[B, 3, side, side]`: cropped, resized, flipped, normalised and mixed,
-    /// in this order.
+    /// in this order. Works on as many threads as there are processors.
     ///
     /// # Errors
-    /// If an image cannot be read, a crop is empty, or the box of a mix lies outside of `side`.
+    /// If an image cannot be read, a crop is empty, `side` is 0, or the box of a mix lies outside of `side`.
     pub fn pixels(&self, images: &dyn Source, side: usize, normalize: &Normalize) -> Result<Vec<f32>> {
-        let mut pixels = Vec::new();
-        for row in 0..self.len() {
-            pixels.extend(self.view(row, images, side, normalize)?);
+        if side == 0 {
+            return Err(Error::config("side", "0 is not a number of pixels"));
         }
-        let Some(mix) = &self.mix else { return Ok(pixels) };
-        if mix.bounds.is_some_and(|[_, _, bottom, right]| bottom > side || right > side) {
-            let reason = format!("{:?} lies outside of {side} x {side} pixels", mix.bounds);
+        let bounds = self.mix.as_ref().and_then(|mix| mix.bounds);
+        if bounds.is_some_and(|[_, _, bottom, right]| bottom > side || right > side) {
+            let reason = format!("{:?} lies outside of {side} x {side} pixels", bounds.unwrap_or_default());
             return Err(Error::field(&self.path, "mix_bbox", reason));
         }
-        let unmixed = pixels.clone();
-        let size = 3 * side * side;
-        let share = mix.share as f32;
-        for (row, mixed) in pixels.chunks_exact_mut(size).enumerate() {
-            let partner = &unmixed[mix.partners[row] * size..][..size];
-            for (at, (value, other)) in mixed.iter_mut().zip(partner).enumerate() {
-                let (y, x) = (at % (side * side) / side, at % side);
-                match mix.bounds {
-                    None => *value = share * *value + (1.0 - share) * other,
-                    Some([top, left, bottom, right])
-                        if (top..bottom).contains(&y) && (left..right).contains(&x) =>
-                    {
-                        *value = *other;
-                    }
-                    Some(_) => {}
-                }
-            }
-        }
+        // A quarter of the size of what is made of them, of which each may need two.
+        let mut views = vec![None; self.len()];
+        in_parallel(&mut views, 1, |row, view| {
+            view[0] = Some(self.view(row, images, side)?);
+            Ok(())
+        })?;
+        let views: Vec<RgbImage> = views.into_iter().flatten().collect();
+        let mut pixels = vec![0.0; self.len() * 3 * side * side];
+        in_parallel(&mut pixels, 3 * side * side, |row, pixels| {
+            self.mix_into(pixels, row, &views, normalize);
+            Ok(())
+        })?;
         Ok(pixels)
     }
 
-    /// View `row` alone, before it is mixed.
-    fn view(&self, row: usize, images: &dyn Source, side: usize, normalize: &Normalize) -> Result<Vec<f32>> {
+    /// View `row`, before it is normalised and mixed.
+    fn view(&self, row: usize, images: &dyn Source, side: usize) -> Result<RgbImage> {
         let index = self.indices[row];
         let sample = images.sample(index)?;
         let [_, height, width] = sample.shape;
         let image = RgbImage::from_planar(width, height, &sample.to_pixels(&images.info().value_space)?)?;
-        let view = self.cropped(row, &image)?.resized(side, side)?;
-        let mut pixels = Vec::with_capacity(3 * side * side);
-        for channel in 0..3 {
-            for y in 0..side {
-                for x in 0..side {
-                    let x = if self.flips[row] { side - 1 - x } else { x };
-                    pixels.push(normalize.apply(channel, view.unit(channel, y, x)));
+        self.cropped(row, &image)?.resized(side, side)
+    }
+
+    /// Writes view `row` of `views`, planar, with what it is mixed with.
+    fn mix_into(&self, pixels: &mut [f32], row: usize, views: &[RgbImage], normalize: &Normalize) {
+        let side = views[row].width();
+        // A view is flipped before it is mixed: each by its own flag.
+        let at = |row: usize, channel: usize, y: usize, x: usize| {
+            let x = if self.flips[row] { side - 1 - x } else { x };
+            normalize.apply(channel, views[row].unit(channel, y, x))
+        };
+        for (place, pixel) in pixels.iter_mut().enumerate() {
+            let (channel, y, x) = (place / (side * side), place / side % side, place % side);
+            *pixel = match &self.mix {
+                None => at(row, channel, y, x),
+                Some(Mixed { partners, share, bounds: None }) => {
+                    let share = *share as f32;
+                    share * at(row, channel, y, x) + (1.0 - share) * at(partners[row], channel, y, x)
                 }
-            }
+                Some(Mixed { partners, bounds: Some([top, left, bottom, right]), .. }) => {
+                    let is_boxed = (*top..*bottom).contains(&y) && (*left..*right).contains(&x);
+                    at(if is_boxed { partners[row] } else { row }, channel, y, x)
+                }
+            };
         }
-        Ok(pixels)
     }
 
     /// As PIL crops: its bounds are rounded, halves to even.
@@ -152,4 +165,30 @@ impl Views {
         }
         RgbImage::new(last_column - first_column, last_row - first_row, data)
     }
+}
+
+/// Calls `work` with the number of each row and its `width` values, on as many threads as there are processors.
+///
+/// # Errors
+/// The first error in the order of the rows' parts.
+fn in_parallel<T: Send>(
+    values: &mut [T],
+    width: usize,
+    work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
+) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let rows = (values.len() / width).div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let parts = values.chunks_mut(rows * width).enumerate().map(|(part, values)| {
+            let work = &work;
+            scope.spawn(move || {
+                let mut numbered = values.chunks_mut(width).enumerate();
+                numbered.try_for_each(|(row, values)| work(part * rows + row, values))
+            })
+        });
+        let parts: Vec<_> = parts.collect();
+        parts
+            .into_iter()
+            .try_for_each(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
