@@ -55,6 +55,7 @@ bench: setup ## Time the refiner and the loader beside plain torch.
 	$(PIP) install diffusers
 	$(CARGO) build --release $(PACKAGES) --bin diver
 	.venv/bin/python benches/compare.py
+	$(CARGO) bench -p diver-loaders --bench sources
 
 examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours).
 	$(PIP) install -r examples/making/requirements.txt

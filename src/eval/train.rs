@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
-    /// Optimizer steps, one batch each; at least 1. Default 100.
+    /// Optimizer steps, one batch each; at least 1. Default 85.
     pub steps: usize,
     /// The largest learning rate of the cycle, above 0. Default 2e-3.
     pub max_lr: f64,
@@ -37,7 +37,7 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { steps: 100, max_lr: 2e-3, warmup: 0.2, weight_decay: 0.05, shift: 3, seed: 0 }
+        Self { steps: 85, max_lr: 2e-3, warmup: 0.2, weight_decay: 0.05, shift: 3, seed: 0 }
     }
 }
 
