@@ -12,7 +12,7 @@ import torch
 from support import ROOT
 
 import diver
-from diver.errors import DataError, FileError, OptionError, OptionTypeError
+from diver.errors import DataError, OptionError, OptionTypeError
 
 FKD = ROOT / "tests" / "fixtures" / "fkd"
 SIDE = 12
@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         diver.SoftLabels(FKD / "images", images())
     labels = diver.SoftLabels(FKD / "cutmix", images(), size=SIDE)
     for epoch, batch in (2, 0), (0, 3):
-        with pytest.raises(FileError, match=f"epoch_{epoch}/batch_{batch}.tar"):
+        with pytest.raises(DataError, match=f"no batch {batch} of epoch {epoch}"):
             labels.views(epoch, batch)
     with pytest.raises(DataError, match="mix_bbox"):
         diver.SoftLabels(FKD / "cutmix", images(), size=4).views(0, 0)
@@ -69,6 +69,5 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "cutmix"
     shutil.copytree(FKD / "cutmix", copy)
     (copy / "epoch_1" / "batch_1.tar").write_bytes(b"PK")
-    damaged = diver.SoftLabels(copy, images(), size=SIDE)
     with pytest.raises(DataError, match="batch_1"):
-        list(damaged.epoch(1))
+        list(diver.SoftLabels(copy, images(), size=SIDE).epoch(1))

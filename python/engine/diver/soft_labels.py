@@ -82,8 +82,8 @@ class SoftLabels:
         """One batch.
 
         Raises:
-            FileError: there is no such batch.
-            DataError: it, or an image, is damaged.
+            FileError: its file, or an image, cannot be read.
+            DataError: there is no such batch, or it, or an image, is damaged.
         """
         images, logits, indices = self._engine.views(
             _options.integer("epoch", epoch), _options.integer("batch", batch), self._size
