@@ -22,7 +22,7 @@ strip "$out"/bin/*
 tar -cJf "$out/bin.tar.xz" -C "$out" bin
 rm -r "$out/bin"
 # diffusers for the full-size benchmark, and what machines with torch and transformers may lack of its needs.
-python3 -m pip download --quiet --no-deps --dest "$out/wheels" 'diffusers==0.42.*' importlib_metadata zipp
+.venv/bin/python -m pip download --quiet --no-deps --dest "$out/wheels" 'diffusers==0.42.*' importlib_metadata zipp
 cp -r tests/golden "$out/tests/"
 cp benches/full_size.py "$out/benches/"
 for set in digits shapes; do cp -r examples/$set/backbone examples/$set/dm_* "$out/examples/$set/"; done
