@@ -54,7 +54,12 @@ impl Normalize {
 
 /// Interleaved RGB bytes, `[H, W, 3]`, as planes, `[3, H, W]`.
 pub(crate) fn planar(interleaved: &[u8]) -> Vec<u8> {
-    (0..3).flat_map(|channel| interleaved.iter().skip(channel).step_by(3).copied()).collect()
+    let (pixels, _) = interleaved.as_chunks::<3>();
+    let mut planes = Vec::with_capacity(interleaved.len());
+    for channel in 0..3 {
+        planes.extend(pixels.iter().map(|pixel| pixel[channel]));
+    }
+    planes
 }
 
 /// An RGB image of 8 bits a channel, rows of interleaved pixels: `[height, width, 3]`.

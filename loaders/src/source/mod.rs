@@ -150,19 +150,31 @@ impl Sample {
     }
 
     fn map_units(&self, space: &ValueSpace, f: impl Fn(usize, f32) -> f32) -> Vec<f32> {
-        let area = self.shape[1] * self.shape[2];
+        let area = (self.shape[1] * self.shape[2]).max(1);
         match &self.pixels {
             StoredPixels::U8(values) => {
-                values.iter().enumerate().map(|(i, v)| f(i / area, f32::from(*v) / 255.0)).collect()
+                let mut mapped = Vec::with_capacity(values.len());
+                for (channel, plane) in values.chunks(area).enumerate() {
+                    // There are 256 values, and as many results, of each channel.
+                    let table: [f32; 256] = std::array::from_fn(|byte| f(channel, byte as f32 / 255.0));
+                    mapped.extend(plane.iter().map(|byte| table[usize::from(*byte)]));
+                }
+                mapped
             }
-            StoredPixels::F32(values) => match space {
-                ValueSpace::Normalized(own) => {
-                    values.iter().enumerate().map(|(i, v)| f(i / area, own.invert(i / area, *v))).collect()
+            StoredPixels::F32(values) => {
+                let mut mapped = Vec::with_capacity(values.len());
+                for (channel, plane) in values.chunks(area).enumerate() {
+                    match space {
+                        ValueSpace::Normalized(own) => {
+                            mapped.extend(plane.iter().map(|value| f(channel, own.invert(channel, *value))));
+                        }
+                        ValueSpace::Unit | ValueSpace::Whitened => {
+                            mapped.extend(plane.iter().map(|value| f(channel, *value)));
+                        }
+                    }
                 }
-                ValueSpace::Unit | ValueSpace::Whitened => {
-                    values.iter().enumerate().map(|(i, v)| f(i / area, *v)).collect()
-                }
-            },
+                mapped
+            }
         }
     }
 }
