@@ -151,32 +151,25 @@ impl Sample {
 
     fn map_units(&self, space: &ValueSpace, f: impl Fn(usize, f32) -> f32) -> Vec<f32> {
         let area = (self.shape[1] * self.shape[2]).max(1);
-        match &self.pixels {
-            StoredPixels::U8(values) => {
-                let mut mapped = Vec::with_capacity(values.len());
-                for (channel, plane) in values.chunks(area).enumerate() {
-                    // There are 256 values, and as many results, of each channel.
-                    let table: [f32; 256] = std::array::from_fn(|byte| f(channel, byte as f32 / 255.0));
-                    mapped.extend(plane.iter().map(|byte| table[usize::from(*byte)]));
-                }
-                mapped
+        match (&self.pixels, space) {
+            (StoredPixels::U8(values), _) => {
+                by_plane(values, area, |channel, v| f(channel, f32::from(v) / 255.0))
             }
-            StoredPixels::F32(values) => {
-                let mut mapped = Vec::with_capacity(values.len());
-                for (channel, plane) in values.chunks(area).enumerate() {
-                    match space {
-                        ValueSpace::Normalized(own) => {
-                            mapped.extend(plane.iter().map(|value| f(channel, own.invert(channel, *value))));
-                        }
-                        ValueSpace::Unit | ValueSpace::Whitened => {
-                            mapped.extend(plane.iter().map(|value| f(channel, *value)));
-                        }
-                    }
-                }
-                mapped
+            (StoredPixels::F32(values), ValueSpace::Normalized(own)) => {
+                by_plane(values, area, |channel, v| f(channel, own.invert(channel, v)))
             }
+            (StoredPixels::F32(values), ValueSpace::Unit | ValueSpace::Whitened) => by_plane(values, area, f),
         }
     }
+}
+
+/// `f` of each value and its channel, for planes of `area` values: without a division for every value.
+fn by_plane<T: Copy>(values: &[T], area: usize, f: impl Fn(usize, T) -> f32) -> Vec<f32> {
+    let mut mapped = Vec::with_capacity(values.len());
+    for (channel, plane) in values.chunks(area).enumerate() {
+        mapped.extend(plane.iter().map(|value| f(channel, *value)));
+    }
+    mapped
 }
 
 /// The space of a source's stored values.
