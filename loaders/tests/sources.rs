@@ -4,8 +4,9 @@
 
 use arrow::array::{ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
+use diver_loaders::export::{ExportFormat, export};
 use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, Values, conformance, open};
-use diver_loaders::{Label, Normalize, Source, StoredPixels};
+use diver_loaders::{CancelToken, Label, Normalize, Source, StoredPixels};
 use parquet::arrow::ArrowWriter;
 use std::fs;
 use std::io::Cursor;
@@ -175,6 +176,18 @@ fn a_users_transform_makes_pixels_of_whitened_values() {
         "dc_bench/KIP/kip_cifar10_ConvNet3_ssize3_zca_nol_noaug_ckpt1000.npz",
     );
     assert!(error.starts_with("zca: KIP whitens"), "{error}");
+    // Pixels are not taken for whitened because there is a transform.
+    let error = refused(zca("zca/transform.pt"), "latest/images_zca_2000.pt");
+    assert!(error.starts_with("zca: ") && error.contains("has pixels, with ZCA undone"), "{error}");
+    let error = refused(zca("zca/transform.pt"), "named/bytes.pt");
+    assert!(error.starts_with("zca: bytes are pixels"), "{error}");
+    let unit = tempfile::tempdir().unwrap();
+    let set = OpenOptions::new().zca(fixture("zca/transform.pt")).open(fixture("zca")).unwrap();
+    let samples = (0..3).map(|index| set.sample(index));
+    let out = unit.path().join("out");
+    export(set.info(), samples, ExportFormat::Safetensors, &out, &CancelToken::new()).unwrap();
+    let again = OpenOptions::new().zca(fixture("zca/transform.pt")).open(out.join("data.safetensors"));
+    assert!(again.unwrap_err().to_string().contains("are taken for pixels"));
 }
 
 #[test]
@@ -238,6 +251,11 @@ fn files_of_dc_bench() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("images_best_1.pt"), b"").unwrap();
     assert!(message(folder.path()).contains("images_best_0.pt: this part of the set is missing"));
+    fs::copy(fixture("ncfm/distilled_data/data_2000.pt"), folder.path().join("images_best.pt")).unwrap();
+    assert!(
+        message(folder.path()).contains("holds a list, where a tensor is expected"),
+        "a run has a tensor"
+    );
     let kip = open(fixture("dc_bench/KIP/kip_cifar10_ConvNet3_ssize3_zca_nol_noaug_ckpt1000.npz")).unwrap();
     check(&kip, "kip");
     assert_eq!((kip.info().format.as_str(), kip.info().value_space), ("kip", ValueSpace::Whitened));
@@ -627,7 +645,7 @@ fn arrow_files_as_datasets_saves_them() {
         assert_eq!(again.sample(index).unwrap(), source.sample(index).unwrap());
     }
     let whole = fs::read(&path).unwrap();
-    for keep in [0, 8, 12, 200, 600] {
+    for keep in [0, 8, 12, 200, 600, whole.len() - 1] {
         fs::write(&path, &whole[..keep]).unwrap();
         let error = message(&path);
         assert!(error.contains("set.arrow: "), "{error}");

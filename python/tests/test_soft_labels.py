@@ -64,7 +64,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             labels.views(epoch, batch)
     with pytest.raises(DataError, match="mix_bbox"):
         diver.SoftLabels(FKD / "cutmix", images(), size=4).views(0, 0)
-    with pytest.raises(DataError, match="SoftLabels"):
+    with pytest.raises(
+        DataError, match=r"it has epoch_0, epoch_1\. Nearest are FKD's soft labels .*SoftLabels"
+    ):
         diver.open(FKD / "cutmix")
     copy = tmp_path / "cutmix"
     shutil.copytree(FKD / "cutmix", copy)

@@ -8,7 +8,7 @@ use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use std::path::{Path, PathBuf};
 
-/// How a file of the IPC format begins. After it come zeros up to some boundary, then a stream, and then a footer,
+/// How a file of the IPC format begins, and, but for the zeros, ends. After it come zeros up to some boundary, then a stream, and then a footer,
 /// which is not needed.
 const FILE_MAGIC: &[u8; 8] = b"ARROW1\0\0";
 
@@ -38,6 +38,10 @@ fn read(path: &Path, bytes: Vec<u8>) -> Result<Rows> {
     let mut rest = Buffer::from_vec(bytes);
     let is_file = rest.starts_with(FILE_MAGIC);
     if is_file {
+        // The decoder takes a cut between two messages for the end.
+        if !rest.ends_with(b"ARROW1") {
+            return Err(damaged(path, "it was cut short"));
+        }
         let zeros = rest[FILE_MAGIC.len()..].iter().take_while(|byte| **byte == 0).count();
         rest.advance(FILE_MAGIC.len() + zeros);
     }

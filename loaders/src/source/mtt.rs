@@ -80,6 +80,10 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_unwhitened = images_suffix(name).is_some_and(|suffix| suffix.starts_with("zca_"));
 
+    if is_unwhitened && options.zca.is_some() && options.values.is_none() {
+        let reason = format!("{} has pixels, with ZCA undone: there is nothing to transform", path.display());
+        return Err(Error::config("zca", reason));
+    }
     let labels_path = labels_path(&path, name)?;
     let (labels_file, labels_pickle) = torch::open(&labels_path)?;
     let labels = bare_tensor(&labels_file, &labels_pickle)?;
@@ -92,7 +96,7 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
         (false, None) => Values::Normalized,
     };
     let mut space: Space = normalization::space(&path, "mtt", usual, options)?;
-    if let Some(reason) = whitened.filter(|_| options.values.is_none()) {
+    if let Some(reason) = whitened.filter(|_| options.given_values().is_none()) {
         space.notes.push(reason);
     }
     let learning_rate = learning_rate(&path, name)?;

@@ -129,7 +129,10 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
     let (torch, folders) = (ending(".pt"), names.iter().filter(|name| path.join(name).is_dir()));
     let folders: Vec<&String> = folders.collect();
     let images = folder::images(path)?.len();
-    let nested = folders.iter().find_map(|name| Some((name, set_in(&path.join(name))?)));
+    let is_fkd = names.iter().any(|name| name == "epoch_0");
+    // FKD's files are called .tar, and are none.
+    let mut inner = folders.iter().filter(|_| !is_fkd);
+    let nested = inner.find_map(|name| Some((name, set_in(&path.join(name))?)));
 
     let what = match (names.as_slice(), nested) {
         ([], _) => "it is empty".to_owned(),
@@ -142,7 +145,7 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
     let mtt = "no images_best.pt or images_<iteration>.pt";
     let misses = vec![
         Miss {
-            likeness: 5 * u8::from(names.iter().any(|name| name == "epoch_0")),
+            likeness: 5 * u8::from(is_fkd),
             format: "FKD's soft labels",
             reason: "they go with a folder of images: open that, and SoftLabels of both".to_owned(),
         },

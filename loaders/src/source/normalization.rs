@@ -56,7 +56,7 @@ pub(super) struct Space {
 /// # Errors
 /// As [`find`].
 pub(super) fn space(path: &Path, format: &str, usual: Values, options: &OpenOptions) -> Result<Space> {
-    Ok(match options.values.unwrap_or(usual) {
+    Ok(match options.given_values().unwrap_or(usual) {
         Values::Normalized => {
             let (normalize, notes) = stored(path, format, options)?;
             Space { values: ValueSpace::Normalized(normalize), normalize, notes }

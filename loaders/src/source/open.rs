@@ -156,6 +156,11 @@ impl OpenOptions {
         if self.num_classes.is_some() { "num_classes" } else { "classes" }
     }
 
+    /// What the caller says that stored values are.
+    pub(super) fn given_values(&self) -> Option<Values> {
+        self.values.or(self.zca.as_ref().map(|_| Values::Whitened))
+    }
+
     /// How many classes the caller says there are.
     pub(super) fn class_count(&self) -> Option<usize> {
         self.num_classes.or_else(|| self.classes.as_indices().map(<[usize]>::len))
@@ -191,11 +196,7 @@ impl OpenOptions {
             }
         }
         let kind = std::fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
-        let given = match self.zca {
-            Some(_) => Self { values: self.values.or(Some(Values::Whitened)), ..self.clone() },
-            None => self.clone(),
-        };
-        let source = if kind.is_dir() { given.open_folder(path) } else { given.open_file(path) }?;
+        let source = if kind.is_dir() { self.open_folder(path) } else { self.open_file(path) }?;
         if self.factor.is_some() && source.info().format != "idc" {
             let format = &source.info().format;
             let reason = format!("{} is of format {format}, where each image is one", path.display());
@@ -256,13 +257,19 @@ impl OpenOptions {
         Err(nearest::of_torch(path, root))
     }
 
+    /// Opens the images of a run folder, which are a tensor and nothing else.
+    fn open_run(&self, images: &Path) -> Result<Box<dyn Source>> {
+        let (file, pickle) = torch::open(images)?;
+        mtt::open(file, &pickle, self)
+    }
+
     fn open_folder(&self, path: &Path) -> Result<Box<dyn Source>> {
         if let Some(images) = mtt::find(path)? {
-            return self.open_file(&images);
+            return self.open_run(&images);
         }
         let parts = mtt::parts(path)?;
         if !parts.is_empty() {
-            let parts = parts.iter().map(|part| self.open_file(part)).collect::<Result<_>>()?;
+            let parts = parts.iter().map(|part| self.open_run(part)).collect::<Result<_>>()?;
             return Ok(Box::new(Joined::new(path, parts)?));
         }
         if let Some(data) = idc::find(path)? {

@@ -122,11 +122,14 @@ pub(super) fn open(
             }
         }
     };
-    if images.tensor.dtype() == DType::U8 && options.values.is_some_and(|values| values != Values::Unit) {
-        return Err(Error::config("values", "bytes are pixels, 0 to 255"));
+    if images.tensor.dtype() == DType::U8
+        && options.given_values().is_some_and(|values| values != Values::Unit)
+    {
+        let option = if options.values.is_some() { "values" } else { "zca" };
+        return Err(Error::config(option, "bytes are pixels, 0 to 255"));
     }
     let mut space = normalization::space(&path, format, usual, options)?;
-    if options.values.is_none() {
+    if options.given_values().is_none() {
         space.notes.extend(note.map(str::to_owned));
     }
     let method = (format == "kip").then(|| "KIP, by the file's name".to_owned());

@@ -48,7 +48,7 @@ fn read(file: &TensorFile, tensors: &Tensors, names: [&str; 2], shapes: &[&[usiz
     };
     if !shapes.contains(&tensor.shape()) || !tensor.dtype().is_float() {
         let reason = format!(
-            "{:?} elements of shape {:?}: floats of shape {:?}, as the images have values, are expected",
+            "{:?} elements of shape {:?}: floats of shape {:?}, by the number of an image's values, are expected",
             tensor.dtype(),
             tensor.shape(),
             shapes[0]
@@ -107,7 +107,9 @@ impl Source for Unwhitened {
 
     fn sample(&self, index: usize) -> Result<Sample> {
         let sample = self.whole.sample(index)?;
-        let StoredPixels::F32(values) = &sample.pixels else { return Ok(sample) };
+        let StoredPixels::F32(values) = &sample.pixels else {
+            return Err(Error::sample(&self.info.path, index, "bytes, which are not whitened values"));
+        };
         Ok(Sample { pixels: StoredPixels::F32(self.inverse.pixels(values)), ..sample })
     }
 }

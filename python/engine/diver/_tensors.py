@@ -31,8 +31,8 @@ def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
     if device is None:
         return from_dlpack
     try:
-        target = torch.device(device)
-        torch.empty(0, device=target)
+        # With its index: what the current device is, each thread has for itself.
+        target = torch.empty(0, device=torch.device(device)).device
     except (RuntimeError, TypeError, AssertionError, ImportError) as error:
         raise OptionError(f"device: {device!r} cannot be used: {error}") from error
     if target.type == "cpu":

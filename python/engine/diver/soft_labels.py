@@ -33,7 +33,8 @@ class SoftLabels:
     Args:
         tree: The folder with ``epoch_0``.
         images: The images, as :func:`diver.open` gives them: a set of format ``image-folder``.
-        size: Rows and columns of the views.
+        size: Rows and columns of the views: as many as the labels were made at, which no file says. The boxes of
+            CutMix are in pixels, and lie elsewhere at another size.
         device: Where tensors go; the CPU by default.
         format: ``"torch"``, ``"numpy"``, or ``"auto"``: torch if it is there.
 
@@ -94,13 +95,17 @@ class SoftLabels:
     def epoch(self, epoch: SupportsIndex) -> Iterator[Views]:
         """The batches of an epoch, each made while the one before it is trained on."""
         number = _options.integer("epoch", epoch)
-        with ThreadPoolExecutor(1, "diver-views") as ahead:
+        ahead = ThreadPoolExecutor(1, "diver-views")
+        try:
             made = ahead.submit(self.views, number, 0)
             for batch in range(self.batches):
                 views = made.result()
                 if batch + 1 < self.batches:
                     made = ahead.submit(self.views, number, batch + 1)
                 yield views
+        finally:
+            # Whoever stops early does not wait for a batch that nobody wants.
+            ahead.shutdown(wait=False, cancel_futures=True)
 
     def __repr__(self) -> str:
         return f"<soft labels: {self.epochs} epochs of {self.batches} batches, {self._size} x {self._size} pixels>"

@@ -88,6 +88,8 @@ impl Views {
     /// The views as a network is trained on them, `[B, 3, side, side]`: cropped, resized, flipped, normalised and mixed,
     /// in this order. Works on as many threads as there are processors.
     ///
+    /// The boxes of CutMix are in pixels: `side` must be the one that the labels were made at, which no file says.
+    ///
     /// # Errors
     /// If an image cannot be read, a crop is empty, `side` is 0, or the box of a mix lies outside of `side`.
     pub fn pixels(&self, images: &dyn Source, side: usize, normalize: &Normalize) -> Result<Vec<f32>> {
@@ -96,7 +98,10 @@ impl Views {
         }
         let bounds = self.mix.as_ref().and_then(|mix| mix.bounds);
         if bounds.is_some_and(|[_, _, bottom, right]| bottom > side || right > side) {
-            let reason = format!("{:?} lies outside of {side} x {side} pixels", bounds.unwrap_or_default());
+            let reason = format!(
+                "{:?} lies outside of {side} x {side} pixels: views have the size that labels were made at",
+                bounds.unwrap_or_default()
+            );
             return Err(Error::field(&self.path, "mix_bbox", reason));
         }
         // A quarter of the size of what is made of them, of which each may need two.
