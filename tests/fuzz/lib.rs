@@ -3,7 +3,7 @@
 mod readers;
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The most bytes that a reader may ask for at once, for a file of 64 KiB or less. A compressed image is by far
 /// the largest thing that so small a file can hold.
@@ -22,10 +22,17 @@ macro_rules! target {
     };
 }
 
+/// What the last panic was.
+static PANIC: Mutex<String> = Mutex::new(String::new());
+
 /// Gives the bytes to the reader of a target.
 pub fn read(target: &str, bytes: &[u8]) {
     let reader = readers::READERS.iter().find(|(name, _)| *name == target);
-    reader.expect("each target has a reader").1(folder(), bytes);
+    let reader = reader.expect("each target has a reader").1;
+    if std::panic::catch_unwind(|| reader(folder(), bytes)).is_err() {
+        eprintln!("{}", PANIC.lock().unwrap_or_else(PoisonError::into_inner));
+        std::process::abort();
+    }
 }
 
 /// One folder for a whole process.
@@ -35,10 +42,11 @@ fn folder() -> &'static Path {
     FOLDER.path()
 }
 
-/// libFuzzer ends the process at a panic, before the readers that answer those of a crate with an error can.
-/// One that they do not catch ends it all the same, after this.
+/// libFuzzer's own hook ends the process at a panic, before the readers that answer those of a crate with an error can.
 pub fn prepare() {
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| {
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+    }));
 }
 
 pub mod bounded {

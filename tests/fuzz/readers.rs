@@ -4,6 +4,7 @@
 
 use diver_loaders::cache::RowKey;
 use diver_loaders::source::fkd::SoftLabels;
+use diver_loaders::source::OpenOptions;
 use diver_loaders::{Cache, ClassMap, Digest, Source, open};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::sync::LazyLock;
 pub(crate) type Reader = fn(&Path, &[u8]);
 
 /// The readers by the names of their targets. Each gets an empty folder, or the one that it had before.
-pub(crate) const READERS: [(&str, Reader); 13] = [
+pub(crate) const READERS: [(&str, Reader); 15] = [
     ("torch", torch),
     ("mtt_images", mtt_images),
     ("mtt_labels", mtt_labels),
@@ -26,6 +27,8 @@ pub(crate) const READERS: [(&str, Reader); 13] = [
     ("fkd", fkd),
     ("classes", classes),
     ("norm", norm),
+    ("parts", parts),
+    ("zca", zca),
     ("cache", cache),
 ];
 
@@ -113,6 +116,26 @@ fn norm(folder: &Path, bytes: &[u8]) {
     set(folder, "res_DM_CIFAR10_1ipc.pt", include_bytes!("../fixtures/torch/small.pt"));
 }
 
+/// A part of a set in several, beside a sound one.
+fn parts(folder: &Path, bytes: &[u8]) {
+    write(folder, "images_best_0.pt", include_bytes!("../fixtures/torch/CIFAR100/best/images_best.pt"));
+    write(folder, "labels_best_0.pt", include_bytes!("../fixtures/torch/CIFAR100/best/labels_best.pt"));
+    write(folder, "images_best_1.pt", bytes);
+    write(folder, "labels_best_1.pt", include_bytes!("../fixtures/torch/CIFAR100/best/labels_best.pt"));
+    read(folder);
+}
+
+/// The transform of a whitened set, in each kind of file.
+fn zca(folder: &Path, bytes: &[u8]) {
+    write(folder, "images_best.pt", include_bytes!("../fixtures/torch/zca/images_best.pt"));
+    write(folder, "labels_best.pt", include_bytes!("../fixtures/torch/zca/labels_best.pt"));
+    // By its first bytes one of torch or safetensors, or else by its name one of npz.
+    for name in ["zca", "zca.npz"] {
+        let transform = write(folder, name, bytes);
+        read_with(&OpenOptions::new().zca(transform), folder);
+    }
+}
+
 fn cache(folder: &Path, bytes: &[u8]) {
     let cache = Cache::open(folder.join("cache")).expect("a folder can be made");
     let fingerprint = serde_json::json!({"refiner": "fuzz"});
@@ -133,7 +156,11 @@ fn set(folder: &Path, name: &str, bytes: &[u8]) {
 
 /// Reads what a training would.
 fn read(path: &Path) {
-    let Ok(source) = open(path) else { return };
+    read_with(&OpenOptions::new(), path);
+}
+
+fn read_with(options: &OpenOptions, path: &Path) {
+    let Ok(source) = options.open(path) else { return };
     let info = source.info();
     for index in (0..info.samples.min(READ)).chain([info.samples - 1]) {
         let _ = source.label(index);

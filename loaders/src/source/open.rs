@@ -87,6 +87,14 @@ impl FromStr for Values {
     }
 }
 
+/// The first bytes of a file, as many as tell its format.
+pub(super) fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    file.take(webdataset::HEAD as u64).read_to_end(&mut head).map_err(Error::io(path, "cannot read"))?;
+    Ok(head)
+}
+
 impl OpenOptions {
     /// Options that leave everything to the files.
     pub fn new() -> Self {
@@ -214,12 +222,7 @@ impl OpenOptions {
     }
 
     fn open_file(&self, path: &Path) -> Result<Box<dyn Source>> {
-        let mut head = Vec::new();
-        let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
-        file.by_ref()
-            .take(webdataset::HEAD as u64)
-            .read_to_end(&mut head)
-            .map_err(Error::io(path, "cannot read"))?;
+        let head = head(path)?;
         if head.starts_with(b"PAR1") {
             return parquet::open(path, &[path.to_owned()], self);
         }
@@ -235,7 +238,7 @@ impl OpenOptions {
             }
             return Err(nearest::of_file(path, &head));
         }
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
+        if plain::is_npz(path) {
             return plain::open_npz(path, self);
         }
         let (file, pickle) = torch::open(path)?;
@@ -244,7 +247,7 @@ impl OpenOptions {
             return mtt::open(file, &pickle, self);
         }
         if let Some(tensors) = plain::in_dict(&pickle) {
-            return plain::open(file, &tensors, "tensors", self);
+            return plain::open_tensors(file, &tensors, "tensors", self);
         }
         if root.get("data").is_some() {
             return dc::open(file, &pickle, self);

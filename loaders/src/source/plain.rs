@@ -5,7 +5,7 @@ use super::npz;
 use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
 use super::tensors::{About, Images};
 use super::torch::{self, Pickle};
-use super::{OpenOptions, Source, Values, normalization};
+use super::{OpenOptions, Source, Values, normalization, open};
 use crate::export::VALUES;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -32,11 +32,16 @@ pub(super) fn is_safetensors(head: &[u8]) -> bool {
     head.len() > 8 && head[8] == b'{'
 }
 
+/// Whether a file is taken for one of npz: by its name, as both it and torch's are zip archives.
+pub(super) fn is_npz(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
+}
+
 /// Opens a safetensors file.
 pub(super) fn open_safetensors(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
     let (file, tensors, values) = read_safetensors(path)?;
     let values = options.values.or(values);
-    open(file, &tensors, "tensors", &OpenOptions { values, ..options.clone() })
+    open_tensors(file, &tensors, "tensors", &OpenOptions { values, ..options.clone() })
 }
 
 /// Opens an npz file: KIP's, as DC-BENCH has them, or one of one's own.
@@ -45,7 +50,7 @@ pub(super) fn open_npz(path: &Path, options: &OpenOptions) -> Result<Box<dyn Sou
     let (file, tensors) = npz::open(path, &names)?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_kip = name.starts_with("kip_");
-    open(file, &tensors, if is_kip { "kip" } else { "tensors" }, options)
+    open_tensors(file, &tensors, if is_kip { "kip" } else { "tensors" }, options)
 }
 
 /// The named tensors of a torch file's dict, if there are images among them.
@@ -64,15 +69,15 @@ fn of_dict<'a>(pickle: &Pickle, names: impl IntoIterator<Item = &'a &'a str>) ->
 /// # Errors
 /// If it is none of these, or damaged.
 pub(super) fn named(path: &Path, names: &[&str]) -> Result<(TensorFile, Tensors)> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("npz") => npz::open(path, names),
-        Some("safetensors") => read_safetensors(path).map(|(file, tensors, _)| (file, tensors)),
-        _ => {
-            let (file, pickle) = torch::open(path)?;
-            let tensors = of_dict(&pickle, names);
-            Ok((file, tensors))
-        }
+    if is_npz(path) {
+        return npz::open(path, names);
     }
+    if is_safetensors(&open::head(path)?) {
+        return read_safetensors(path).map(|(file, tensors, _)| (file, tensors));
+    }
+    let (file, pickle) = torch::open(path)?;
+    let tensors = of_dict(&pickle, names);
+    Ok((file, tensors))
 }
 
 fn find<'a>(tensors: &'a Tensors, names: &[&'static str]) -> Option<(&'static str, &'a TensorRef)> {
@@ -80,7 +85,7 @@ fn find<'a>(tensors: &'a Tensors, names: &[&'static str]) -> Option<(&'static st
 }
 
 /// Joins the images and labels among `tensors`.
-pub(super) fn open(
+pub(super) fn open_tensors(
     file: TensorFile,
     tensors: &Tensors,
     format: &'static str,

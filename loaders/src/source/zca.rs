@@ -5,6 +5,7 @@ use super::tensor::TensorFile;
 use super::{Label, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use crate::{Error, Result};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Names of the tensors: those of kornia's `ZCAWhitening`, with which methods whiten, and plain ones.
 const MEANS: [&str; 2] = ["mean_vector", "mean"];
@@ -62,12 +63,18 @@ fn read(file: &TensorFile, tensors: &Tensors, names: [&str; 2], shapes: &[&[usiz
     Err(Error::field(file.path(), name, "values that are not finite"))
 }
 
+/// The most bytes of pixels that are kept, since an image takes `D * D` multiplications; whitened sets are of small
+/// images, and few.
+const KEPT: usize = 1 << 30;
+
 /// A whitened source as pixels.
 #[derive(Debug)]
 pub(super) struct Unwhitened {
     whole: Box<dyn Source>,
     info: SourceInfo,
     inverse: Inverse,
+    /// The images that were asked for, by index; empty where the set is too large to keep them.
+    pixels: Box<[OnceLock<Vec<f32>>]>,
 }
 
 impl Unwhitened {
@@ -84,7 +91,7 @@ impl Unwhitened {
         }
         if info.value_space != ValueSpace::Whitened {
             let reason = format!(
-                "the values of {} are taken for {}: say that they are whitened if they are",
+                "the values of {} are {}, not whitened, so there is nothing to transform",
                 info.path.display(),
                 if info.value_space == ValueSpace::Unit { "pixels" } else { "normalised" }
             );
@@ -92,7 +99,10 @@ impl Unwhitened {
         }
         let inverse = Inverse::read(zca, info.shape.iter().product())?;
         let info = SourceInfo { value_space: ValueSpace::Unit, ..info.clone() };
-        Ok(Self { whole, info, inverse })
+        let bytes = info.shape.iter().product::<usize>().saturating_mul(4).saturating_mul(info.samples);
+        let kept = if bytes <= KEPT { info.samples } else { 0 };
+        let pixels = (0..kept).map(|_| OnceLock::new()).collect();
+        Ok(Self { whole, info, inverse, pixels })
     }
 }
 
@@ -110,6 +120,10 @@ impl Source for Unwhitened {
         let StoredPixels::F32(values) = &sample.pixels else {
             return Err(Error::sample(&self.info.path, index, "bytes, which are not whitened values"));
         };
-        Ok(Sample { pixels: StoredPixels::F32(self.inverse.pixels(values)), ..sample })
+        let pixels = match self.pixels.get(index) {
+            Some(kept) => kept.get_or_init(|| self.inverse.pixels(values)).clone(),
+            None => self.inverse.pixels(values),
+        };
+        Ok(Sample { pixels: StoredPixels::F32(pixels), ..sample })
     }
 }
