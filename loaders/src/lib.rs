@@ -46,7 +46,7 @@ pub use pixels::{Normalize, RgbImage};
 pub use refine::{CancelToken, Conditioning, Identity, Refine};
 pub use sheet::Sheet;
 pub use source::{
-    Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace,
-    Values, open,
+    Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StateDict, StoredPixels,
+    ValueSpace, Values, open,
 };
 pub use stream::{Batch, Loader, LoaderBuilder, LoaderState, Mix, OnMiss, Refinery, Stats, Uneven};

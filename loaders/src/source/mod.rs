@@ -24,6 +24,7 @@ mod open;
 mod parquet;
 mod plain;
 mod shards;
+mod state_dict;
 mod table;
 mod tensor;
 mod tensors;
@@ -33,6 +34,7 @@ mod zca;
 
 pub use memory::MemorySource;
 pub use open::{OpenOptions, Values, open};
+pub use state_dict::StateDict;
 
 use crate::{ClassMap, Digest, Error, Normalize, Result};
 use serde::Serialize;

@@ -23,6 +23,8 @@ pub(super) enum Global {
     Storage(DType),
     /// `collections.OrderedDict()`
     OrderedDict,
+    /// `argparse.Namespace()`: the settings of a training, beside its weights.
+    Namespace,
     /// `numpy.core.multiarray.scalar(dtype, bytes)`: integers and floats are read.
     Scalar,
     /// `numpy.dtype(code, align, copy)`
@@ -38,6 +40,7 @@ impl Global {
             ("torch._utils", "_rebuild_parameter") => Some(Self::RebuildParameter),
             ("torch", class) => DType::from_storage_class(class).map(Self::Storage),
             ("collections", "OrderedDict") => Some(Self::OrderedDict),
+            ("argparse", "Namespace") => Some(Self::Namespace),
             ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Some(Self::Scalar),
             ("numpy", "dtype") => Some(Self::Dtype),
             ("_codecs", "encode") => Some(Self::Encode),
@@ -73,6 +76,7 @@ pub(super) fn call(objects: &[Object], function: Global, args: &[Id]) -> Result<
             return Ok(Outcome::Same(args[0]));
         }
         (Global::OrderedDict, 0) => Object::Dict(Vec::new()),
+        (Global::Namespace, 0) => Object::Opaque("a namespace"),
         (Global::Dtype, 3) => match object(0) {
             Some(Object::Str(code)) if code.len() <= MAX_CODE => Object::Dtype(code.clone()),
             _ => Object::Opaque("a dtype"),

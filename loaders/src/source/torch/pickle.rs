@@ -117,7 +117,8 @@ impl<R: Read> Machine<R> {
                     self.push(Object::Global(Global::find(&module, &name)?))?;
                 }
                 0x93 => self.stack_global()?,
-                b'R' => self.reduce()?,
+                // A call of a function, and one of a class: the same for what is allowed.
+                b'R' | 0x81 => self.reduce()?,
                 b'b' => {
                     self.pop()?;
                     let target = self.top()?;

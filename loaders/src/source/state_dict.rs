@@ -1,0 +1,73 @@
+//! The weights of a network in a torch file, read without executing it.
+
+use super::tensor::{TensorFile, TensorRef};
+use super::torch;
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where training scripts put weights beside other things, the averaged ones first: they are what is sampled from.
+const NESTED: [&str; 3] = ["ema", "model", "state_dict"];
+
+/// The tensors of a network as `torch.save` wrote them: its `state_dict()`, or a training's checkpoint with that under
+/// `ema`, `model` or `state_dict`. None is read before it is asked for.
+///
+/// ```no_run
+/// use diver_loaders::StateDict;
+///
+/// let weights = StateDict::open("DiT-XL-2-256x256.pt")?;
+/// assert_eq!(weights.shape("x_embedder.proj.weight"), Some(&[1152, 4, 2, 2][..]));
+/// let bias: Vec<f32> = weights.read("x_embedder.proj.bias")?;
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct StateDict {
+    file: TensorFile,
+    tensors: BTreeMap<String, TensorRef>,
+}
+
+impl StateDict {
+    /// Opens a file of `torch.save`. What the dict holds beside tensors is passed over.
+    ///
+    /// # Errors
+    /// If it is no such file, is damaged, names functions that tensors do not need, or holds no dict with tensors.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (file, pickle) = torch::open(path)?;
+        let root = pickle.root();
+        let nested = NESTED.into_iter().filter_map(|name| root.get(name));
+        let tensors = nested.chain([root]).map(|dict| {
+            let keys = dict.keys().into_iter().flatten();
+            keys.filter_map(|key| Some((key.to_owned(), dict.get(key)?.as_tensor()?.clone()))).collect()
+        });
+        match tensors.into_iter().find(|tensors: &BTreeMap<_, _>| !tensors.is_empty()) {
+            Some(tensors) => Ok(Self { file, tensors }),
+            None => {
+                let reason = format!("no weights of a network: {}, without a dict of tensors", root.kind());
+                Err(Error::format(path, reason))
+            }
+        }
+    }
+
+    /// Names and shapes, in the names' order.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()))
+    }
+
+    /// The shape of the tensor of that name.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(TensorRef::shape)
+    }
+
+    /// The values of a tensor in row-major order, whatever number they are stored as.
+    ///
+    /// # Errors
+    /// If there is none of that name, or its data is damaged.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let tensor = self.tensors.get(name).ok_or_else(|| {
+            Error::field(self.file.path(), name, "there is no tensor of that name")
+        })?;
+        self.file.read(tensor, name)
+    }
+}
