@@ -26,6 +26,9 @@ pub enum Error {
         /// What was found, and what was expected.
         reason: String,
     },
+    /// What the engine's readers say of a file.
+    #[error(transparent)]
+    Engine(#[from] diver_loaders::Error),
     /// A knob has a value that it cannot have.
     #[error("{knob}: {reason}")]
     Knob {
@@ -133,6 +136,7 @@ impl From<Error> for diver_loaders::Error {
             Error::Conditioning { conditioning, reason } => {
                 Self::Config { option: "labels", reason: format!("{conditioning}: {reason}") }
             }
+            Error::Engine(error) => error,
             Error::Cancelled => Self::Cancelled,
             other => Self::refine(other),
         }

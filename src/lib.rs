@@ -40,6 +40,7 @@
 
 pub mod backbone;
 mod batch;
+mod conditions;
 mod demo;
 mod device;
 mod error;
@@ -49,11 +50,13 @@ pub mod method;
 mod refiner;
 
 pub use batch::BatchExt;
+pub use conditions::Conditions;
 pub use device::{DeviceChoice, Precision, load_cuda};
 pub use error::{Error, Result};
 pub use host::TchHost;
 pub use method::{
-    Chain, ChainKind, Gradient, Knobs, KnobsBuilder, Mode, NoiseSchedule, Sigma, Start, WindowEnds,
+    Chain, ChainKind, Family, Flow, FlowStart, Gradient, Grid, Knobs, KnobsBuilder, Mapping, Mode,
+    NoiseSchedule, Sigma, Solver, Start, WindowEnds,
 };
 pub use refiner::{Noise, Refiner, RefinerBuilder};
 

@@ -1,10 +1,11 @@
 //! Pixels in, refined pixels out.
 
-use crate::backbone::Backbone;
+use crate::backbone::{Backbone, BackboneBuilder, GuidedNetwork};
 use crate::method::{
-    Interpolation, Knobs, Mode, from_network, latent_noise, no_variance_head, sample_latents, to_network,
+    FlowSampler, Interpolation, Knobs, KnobsBuilder, Mode, from_network, latent_noise, no_variance_head,
+    sample_flow, sample_latents, step_noise, to_network,
 };
-use crate::{Chain, DeviceChoice, Error, Precision, Result, Sigma};
+use crate::{Chain, Conditions, DeviceChoice, Error, Family, Flow, Precision, Result, Sigma, Solver};
 use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
 use diver_loaders::{CancelToken, Conditioning, Refine, RgbImage};
 use std::ops::Range;
@@ -63,17 +64,36 @@ pub struct Refiner {
 /// assert_eq!(error.to_string(), "no/such/folder: there is no such folder");
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct RefinerBuilder {
-    folder: PathBuf,
+    backbone: BackboneBuilder,
     device: String,
     dtype: String,
-    knobs: Knobs,
+    knobs: KnobsBuilder,
     batch_size: usize,
 }
 
 impl RefinerBuilder {
+    /// A folder with an autoencoder of diffusers, or with one in `vae/`: needed beside a checkpoint of the DiT or SiT
+    /// repository, which holds none.
+    pub fn vae(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.backbone = self.backbone.vae(folder);
+        self
+    }
+
+    /// Whether a checkpoint is of a DiT or a SiT, which its weights do not tell; by its file's name unless set.
+    pub fn model(mut self, family: Family) -> Self {
+        self.backbone = self.backbone.model(family);
+        self
+    }
+
+    /// The attention heads of a checkpoint whose size is none of the published ones (S, B, L and XL).
+    pub fn num_heads(mut self, heads: i64) -> Self {
+        self.backbone = self.backbone.num_heads(heads);
+        self
+    }
+
     /// Where to compute: `auto` (the default), `cpu`, `cuda` or `cuda:N`.
-    #[must_use]
     pub fn device(mut self, device: impl Into<String>) -> Self {
         self.device = device.into();
         self
@@ -81,22 +101,20 @@ impl RefinerBuilder {
 
     /// In which precision the diffusion network computes: `auto` (the default; bf16 on CUDA, else f32), `f32` or
     /// `bf16`; see [`Precision`].
-    #[must_use]
     pub fn dtype(mut self, dtype: impl Into<String>) -> Self {
         self.dtype = dtype.into();
         self
     }
 
-    /// The settings of the method; the paper's unless set.
-    #[must_use]
-    pub fn knobs(mut self, knobs: Knobs) -> Self {
-        self.knobs = knobs;
+    /// The settings of the method, [`Knobs`] or their builder. What is not set has the paper's value, or that of the
+    /// backbone's [`Family`].
+    pub fn knobs(mut self, knobs: impl Into<KnobsBuilder>) -> Self {
+        self.knobs = knobs.into();
         self
     }
 
     /// How many images go through the networks at a time, 32 unless set. Halved by itself when the device's memory
     /// runs out.
-    #[must_use]
     pub fn batch_size(mut self, images: usize) -> Self {
         self.batch_size = images;
         self
@@ -105,7 +123,7 @@ impl RefinerBuilder {
     /// Reads the weights.
     ///
     /// # Errors
-    /// If an option is not one of those above, the device cannot be used, the folder is not a whole backbone, or
+    /// If an option is not one of those above, the device cannot be used, there is no whole backbone, or
     /// the knobs do not suit it: the chain that they ask for does not exist, they guide more channels than a latent
     /// has, or `sigma` is `learned` and there is no variance head.
     pub fn build(self) -> Result<Refiner> {
@@ -116,21 +134,24 @@ impl RefinerBuilder {
         let precision: Precision = self.dtype.parse()?;
         let device = device.resolve()?;
         let kind = precision.resolve(device);
-        let backbone = Backbone::from_folder(&self.folder, device, kind)?;
-        let chain = suited_chain(&backbone, &self.knobs)?;
-        let batch_size = self.batch_size;
-        Ok(Refiner { backbone, knobs: self.knobs, chain, device, kind, batch_size })
+        let backbone = self.backbone.build(device, kind)?;
+        let knobs = self.knobs.build_for(backbone.network().family())?;
+        let chain = suited_chain(&backbone, &knobs)?;
+        Ok(Refiner { backbone, knobs, chain, device, kind, batch_size: self.batch_size })
     }
 }
 
 /// The chain that the knobs ask for, once they are known to suit the backbone.
 fn suited_chain(backbone: &Backbone, knobs: &Knobs) -> Result<Chain> {
-    let dit = backbone.dit();
-    dit.check_guided_channels(knobs.cfg_channels())?;
-    if knobs.sigma() == Sigma::Learned && !dit.has_variance() {
-        return Err(no_variance_head());
+    let network = backbone.network();
+    network.check_guided_channels(knobs.cfg_channels())?;
+    let chain = Chain::new(knobs.chain(), knobs.steps(), backbone.schedule())?;
+    match network.family() {
+        Family::Sit => drop(Flow::new(knobs, &chain)?),
+        _ if knobs.sigma() == Sigma::Learned && !network.has_variance() => return Err(no_variance_head()),
+        _ => {}
     }
-    Chain::new(knobs.chain(), knobs.steps(), backbone.schedule())
+    Ok(chain)
 }
 
 /// Where the noise of a batch of latents comes from.
@@ -168,18 +189,18 @@ impl Refiner {
     ///
     /// # Errors
     /// As for [`RefinerBuilder::build`].
-    pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self> {
-        Self::builder(folder).build()
+    pub fn from_pretrained(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).build()
     }
 
-    /// A refiner with other settings.
-    #[must_use]
-    pub fn builder(folder: impl AsRef<Path>) -> RefinerBuilder {
+    /// A refiner with other settings, or of a checkpoint of the DiT or SiT repository, with
+    /// [`vae`](RefinerBuilder::vae).
+    pub fn builder(path: impl AsRef<Path>) -> RefinerBuilder {
         RefinerBuilder {
-            folder: folder.as_ref().to_owned(),
+            backbone: Backbone::builder(path),
             device: DeviceChoice::Auto.to_string(),
             dtype: Precision::Auto.to_string(),
-            knobs: Knobs::default(),
+            knobs: Knobs::builder(),
             batch_size: BATCH,
         }
     }
@@ -201,11 +222,12 @@ impl Refiner {
         &self.knobs
     }
 
-    /// Changes the settings of the method; the networks stay as they are.
+    /// Changes the settings of the method, as [`RefinerBuilder::knobs`]; the networks stay as they are.
     ///
     /// # Errors
     /// If the knobs do not suit the backbone, as for [`RefinerBuilder::build`]; the old settings stay.
-    pub fn set_knobs(&mut self, knobs: Knobs) -> Result<()> {
+    pub fn set_knobs(&mut self, knobs: impl Into<KnobsBuilder>) -> Result<()> {
+        let knobs = knobs.into().build_for(self.backbone.network().family())?;
         self.chain = suited_chain(&self.backbone, &knobs)?;
         self.knobs = knobs;
         Ok(())
@@ -229,16 +251,17 @@ impl Refiner {
         self.backbone.vae().encode(&images)
     }
 
-    /// Runs the method on latents `z0` (`[B, C, h, w]`, f32, as from [`encode`](Self::encode)) of the given classes:
-    /// refined latents of the same shape. In mode `vae` these are `z0` itself.
+    /// Runs the method on latents `z0` (`[B, C, h, w]`, f32, as from [`encode`](Self::encode)) that show what
+    /// `conditions` say (classes or texts, as the backbone knows them): refined latents of the same shape. In mode
+    /// `vae` these are `z0` itself.
     ///
     /// # Errors
-    /// If a shape is another, a class does not exist, or libtorch fails; [`Error::Cancelled`] soon after `cancel`
-    /// is set.
+    /// If a shape is another, the backbone does not know what is shown, or libtorch fails; [`Error::Cancelled`] soon
+    /// after `cancel` is set.
     pub fn sample_latents<'a>(
         &self,
         z0: &Tensor,
-        classes: &[usize],
+        conditions: impl Into<Conditions>,
         noise: impl Into<Noise<'a>>,
         cancel: &CancelToken,
         progress: &dyn Progress,
@@ -248,21 +271,42 @@ impl Refiner {
             return Ok(z0.shallow_clone());
         }
         let (rows, channels, height, width) = z0.size4()?;
-        if rows != classes.len() as i64 {
+        let (conditions, count) = counted(conditions);
+        if rows != count as i64 {
             return Err(Error::tensor(
                 "z0",
-                format!("one row for each of {} classes", classes.len()),
+                format!("one row for each of {count} classes"),
                 format!("{rows}"),
             ));
         }
         let z0 = z0.f_to_device(self.device)?;
-        let noise = match noise.into() {
+        let (knobs, shape) = (&self.knobs, [channels, height, width]);
+        let source = noise.into();
+        let noise = match source {
             Noise::Given(noise) => noise.f_to_device(self.device)?,
-            Noise::Keyed(keys) => latent_noise(self.knobs.refine_seed(), keys, [channels, height, width])?
-                .f_to_device(self.device)?,
+            Noise::Keyed(keys) => latent_noise(knobs.refine_seed(), keys, shape)?.f_to_device(self.device)?,
         };
-        let net = self.backbone.dit().guided(classes, self.knobs.cfg_scale(), self.knobs.cfg_channels())?;
-        sample_latents(&net, &self.chain, &self.knobs, &z0, &noise, cancel, progress)
+        let (scale, guided) = (knobs.cfg_scale(), knobs.cfg_channels());
+        match self.backbone.network().guided(conditions.as_slice(), scale, guided)? {
+            GuidedNetwork::Noise(net) => {
+                sample_latents(&*net, &self.chain, knobs, &z0, &noise, cancel, progress)
+            }
+            GuidedNetwork::Velocity(net) => {
+                let draw = |k: usize| match source {
+                    Noise::Keyed(keys) => {
+                        let drawn = step_noise(knobs.refine_seed(), keys, shape, knobs.steps() + 1 - k)?;
+                        Ok(drawn.f_to_device(self.device)?)
+                    }
+                    Noise::Given(_) => Err(Error::knob(
+                        "solver",
+                        format!("`{}` draws noise at every step: give keys instead of noise", Solver::Sde),
+                    )),
+                };
+                let flow = Flow::new(knobs, &self.chain)?;
+                let sampler = FlowSampler::new(&flow, knobs, &z0, &noise, &draw)?;
+                sample_flow(&*net, sampler, cancel, progress)
+            }
+        }
     }
 
     /// Images `[B, 3, H, W]` in [0, 1], f32, from scaled latents `[B, C, h, w]`.
@@ -275,22 +319,8 @@ impl Refiner {
         from_network(&self.backbone.vae().decode(&latents)?)
     }
 
-    fn class_of(&self, conditioning: &Conditioning) -> Result<usize> {
-        let dit = self.backbone.dit();
-        match conditioning {
-            Conditioning::Class(class) => dit.check_class(*class).map(|()| *class),
-            other => Err(Error::Conditioning {
-                conditioning: other.to_string(),
-                reason: format!(
-                    "this backbone is conditioned on one of {} classes, not on text",
-                    dit.num_classes()
-                ),
-            }),
-        }
-    }
-
-    /// Refines images `[B, 3, H, W]` in [0, 1], of any floating-point dtype, device and size, of the given classes:
-    /// [`encode`](Self::encode), [`sample_latents`](Self::sample_latents) and [`decode`](Self::decode), a batch of the
+    /// Refines images `[B, 3, H, W]` in [0, 1], of any floating-point dtype, device and size, that show what
+    /// `conditions` say: [`encode`](Self::encode), [`sample_latents`](Self::sample_latents) and [`decode`](Self::decode), a batch of the
     /// refiner's own size at a time. The result is `[B, 3, R, R]` in [0, 1], f32, with `R` the backbone's resolution.
     ///
     /// # Errors
@@ -299,19 +329,19 @@ impl Refiner {
     pub fn refine_images(
         &mut self,
         images: &Tensor,
-        classes: &[usize],
+        conditions: impl Into<Conditions>,
         keys: &[NoiseKey],
         cancel: &CancelToken,
         progress: &dyn Progress,
     ) -> Result<Tensor> {
         let rows = images.size().first().copied().unwrap_or_default();
-        if rows != classes.len() as i64 || classes.is_empty() || keys.len() != classes.len() {
-            let expected =
-                format!("one or more, for each of {} classes and {} keys", classes.len(), keys.len());
+        let (conditions, count) = counted(conditions);
+        if rows != count as i64 || count == 0 || keys.len() != count {
+            let expected = format!("one or more, for each of {count} classes and {} keys", keys.len());
             return Err(Error::tensor("images", expected, rows.to_string()));
         }
         let refined = self.in_parts(
-            classes,
+            conditions.as_slice(),
             keys,
             cancel,
             progress,
@@ -325,7 +355,7 @@ impl Refiner {
     /// results of what the decoder gives for it.
     fn in_parts<T>(
         &mut self,
-        classes: &[usize],
+        conditions: &[Conditioning],
         keys: &[NoiseKey],
         cancel: &CancelToken,
         progress: &dyn Progress,
@@ -334,14 +364,14 @@ impl Refiner {
     ) -> Result<Vec<T>> {
         let _no_grad = tch::no_grad_guard();
         let mut limit = self.batch_size;
-        let refined = in_parts(classes.len(), &mut limit, |images| {
+        let refined = in_parts(conditions.len(), &mut limit, |images| {
             let check = || cancel.check().map_err(|_| Error::Cancelled);
-            let part = Part { images: images.clone(), of: classes.len(), progress };
+            let part = Part { images: images.clone(), of: conditions.len(), progress };
             check()?;
             let z0 = self.encode(&pixels(images.clone())?)?;
             check()?;
-            let (classes, keys) = (&classes[images.clone()], &keys[images.clone()]);
-            let z = self.sample_latents(&z0, classes, keys, cancel, &part)?;
+            let (conditions, keys) = (&conditions[images.clone()], &keys[images.clone()]);
+            let z = self.sample_latents(&z0, conditions, keys, cancel, &part)?;
             check()?;
             let decoded = self.backbone.vae().decode(&z)?;
             check_finite(&decoded, images.start)?;
@@ -372,12 +402,11 @@ impl Refine for Refiner {
     }
 
     fn num_classes(&self) -> Option<usize> {
-        Some(self.backbone.dit().num_classes())
+        self.backbone.network().num_classes()
     }
 
     fn check_conditioning(&self, conditioning: &Conditioning) -> diver_loaders::Result<()> {
-        self.class_of(conditioning)?;
-        Ok(())
+        Ok(self.backbone.network().check_conditioning(conditioning)?)
     }
 
     fn refine(
@@ -386,15 +415,21 @@ impl Refine for Refiner {
         cancel: &CancelToken,
         progress: &dyn Progress,
     ) -> diver_loaders::Result<Vec<RgbImage>> {
-        let classes: Vec<usize> =
-            batch.conditioning.iter().map(|c| self.class_of(c)).collect::<Result<_>>()?;
+        batch.conditioning.iter().try_for_each(|shown| self.check_conditioning(shown))?;
         let pixels = |part: Range<usize>| {
             let values = 3 * batch.height * batch.width;
             let shape = [part.len() as i64, 3, batch.height as i64, batch.width as i64];
             Ok(Tensor::f_from_slice(&batch.pixels[part.start * values..part.end * values])?.f_view(shape)?)
         };
-        Ok(self.in_parts(&classes, batch.keys, cancel, progress, pixels, to_images)?)
+        Ok(self.in_parts(batch.conditioning, batch.keys, cancel, progress, pixels, to_images)?)
     }
+}
+
+/// Conditions, and of how many images.
+fn counted(conditions: impl Into<Conditions>) -> (Conditions, usize) {
+    let conditions = conditions.into();
+    let count = conditions.as_slice().len();
+    (conditions, count)
 }
 
 /// Progress of a whole batch, heard from one of its parts. A step counts once for each image.

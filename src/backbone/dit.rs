@@ -1,12 +1,14 @@
-//! The diffusion transformer (DiT, Peebles and Xie 2023), from the repository's own weights or diffusers'.
+//! The diffusion transformer (DiT, Peebles and Xie 2023), from the repository's own weights or diffusers'. SiT (Ma et
+//! al. 2024) is the same network.
 
 use super::config::DitConfig;
 use super::dit_layout::Layout;
 use super::embedding::{TimeEmbedding, position_embedding};
 use super::layers::{Conv, Linear};
 use super::weights::{Place, Weights};
-use crate::method::{Denoiser, Prediction, classifier_free};
+use crate::method::{Denoiser, Prediction, Velocity, classifier_free};
 use crate::{Error, Result};
+use diver_loaders::Conditioning;
 use tch::{Device, Kind, Tensor};
 
 /// Parts of a block's modulation: shift, scale and gate of the attention, then of the MLP.
@@ -37,7 +39,7 @@ impl Convention {
     pub const DIFFUSERS: Self = Self { time_divisor_less: 1.0, mlp_norm_eps: 1e-5 };
 }
 
-/// A frozen DiT.
+/// A frozen DiT or SiT.
 #[derive(Debug)]
 pub struct Dit {
     config: DitConfig,
@@ -87,6 +89,7 @@ impl Dit {
 
         // What the labels and timesteps go through stays f32: it is small, and bf16 would blur the time.
         let exact = Place { kind: Kind::Float, ..place };
+        let on_cpu = Place { device: Device::Cpu, ..place };
         layout.drop_embedder_copies(w, depth)?;
         let given_positions = match layout {
             Layout::Official => Some(w.take("pos_embed", &[1, config.tokens(), hidden], place)?),
@@ -106,12 +109,12 @@ impl Dit {
                 fc2: Linear::take(w, &name("mlp.fc2"), hidden, 4 * hidden, place)?,
             });
             let outputs = BLOCK_PARTS * hidden;
-            modulations.push(Linear::take(w, &name("adaLN_modulation.1"), outputs, hidden, place)?);
+            modulations.push(Linear::take(w, &name("adaLN_modulation.1"), outputs, hidden, on_cpu)?);
         }
         let name = layout.name("final_layer.adaLN_modulation.1");
-        modulations.push(Linear::take(w, &name, FINAL_PARTS * hidden, hidden, place)?);
+        modulations.push(Linear::take(w, &name, FINAL_PARTS * hidden, hidden, on_cpu)?);
 
-        let modulation = Linear::stack(w, &modulations)?;
+        let modulation = Linear::stack(w, modulations, place.device)?;
         let embedder = Conv::take(w, &layout.name("x_embedder.proj"), hidden, channels, patch, place)?;
         let time = TimeEmbedding::take(w, layout, hidden, convention.time_divisor_less, exact)?;
         let table = layout.name("y_embedder.embedding_table.weight");
@@ -181,13 +184,18 @@ impl Dit {
         })
     }
 
-    /// Refuses classifier-free guidance on more channels than a latent has.
-    pub(crate) fn check_guided_channels(&self, channels: usize) -> Result<()> {
-        if channels as i64 <= self.config.in_channels {
-            return Ok(());
+    /// The class that a sample is refined as.
+    pub(crate) fn class_of(&self, conditioning: &Conditioning) -> Result<usize> {
+        match conditioning {
+            Conditioning::Class(class) => self.check_class(*class).map(|()| *class),
+            other => Err(Error::Conditioning {
+                conditioning: other.to_string(),
+                reason: format!(
+                    "this backbone is conditioned on one of {} classes, not on text",
+                    self.num_classes()
+                ),
+            }),
         }
-        let reason = format!("{channels} is more than the {} of a latent", self.config.in_channels);
-        Err(Error::knob("cfg_channels", reason))
     }
 
     /// All output channels for latents `x` `[R, C, h, w]`, timesteps `t` `[R]` and classes `y` `[R]` (i64, the null
@@ -223,7 +231,10 @@ impl Dit {
     /// [`Error::Conditioning`] if a class does not exist; [`Error::Knob`] if `channels` exceeds a latent's.
     pub fn guided(&self, classes: &[usize], scale: f64, channels: usize) -> Result<Guided<'_>> {
         classes.iter().try_for_each(|class| self.check_class(*class))?;
-        self.check_guided_channels(channels)?;
+        if channels as i64 > self.config.in_channels {
+            let reason = format!("{channels} is more than the {} of a latent", self.config.in_channels);
+            return Err(Error::knob("cfg_channels", reason));
+        }
         let is_guided = scale != 1.0;
         let mut rows = classes.to_vec();
         if is_guided {
@@ -344,10 +355,11 @@ pub struct Guided<'a> {
     guidance: Option<(f64, usize)>,
 }
 
-impl Denoiser for Guided<'_> {
-    fn predict(&self, z: &Tensor, tau: i64) -> Result<Prediction> {
+impl Guided<'_> {
+    /// All output channels for latents `z` (`[B, C, h, w]`, f32) at one time: `[B, out, h, w]`, f32.
+    fn outputs(&self, z: &Tensor, time: f64) -> Result<Tensor> {
         let dit = self.dit;
-        let t = Tensor::f_full([1], tau, (Kind::Float, dit.place.device))?;
+        let t = Tensor::f_full([1], time, (Kind::Float, dit.place.device))?;
         let cond = dit.time.mlp(&dit.time.features(&t)?)?.f_add(&self.classes)?;
         let modulation = dit.modulate(&cond)?.f_index_select(0, &self.rows)?;
 
@@ -357,14 +369,21 @@ impl Denoiser for Guided<'_> {
             None => tokens,
         };
         let out = dit.transform(tokens, &modulation, &mut |_, _| {})?.f_to_kind(Kind::Float)?;
-        let out = match self.guidance {
+        match self.guidance {
             Some((scale, channels)) => {
                 let half = z.size()[0];
-                classifier_free(&out.f_narrow(0, 0, half)?, &out.f_narrow(0, half, half)?, scale, channels)?
+                classifier_free(&out.f_narrow(0, 0, half)?, &out.f_narrow(0, half, half)?, scale, channels)
             }
-            None => out,
-        };
-        let (latent, total) = (dit.config.in_channels, dit.config.out());
+            None => Ok(out),
+        }
+    }
+}
+
+/// As a DiT, which was trained to predict the noise.
+impl Denoiser for Guided<'_> {
+    fn predict(&self, z: &Tensor, tau: i64) -> Result<Prediction> {
+        let out = self.outputs(z, tau as f64)?;
+        let (latent, total) = (self.dit.config.in_channels, self.dit.config.out());
         Ok(Prediction {
             eps: out.f_narrow(1, 0, latent)?,
             variance: match total - latent {
@@ -372,5 +391,12 @@ impl Denoiser for Guided<'_> {
                 rest => Some(out.f_narrow(1, latent, rest)?),
             },
         })
+    }
+}
+
+/// As a SiT, which was trained to predict the velocity. It has a DiT's channels for a variance, which mean nothing.
+impl Velocity for Guided<'_> {
+    fn velocity(&self, z: &Tensor, s: f64) -> Result<Tensor> {
+        Ok(self.outputs(z, s)?.f_narrow(1, 0, self.dit.config.in_channels)?)
     }
 }

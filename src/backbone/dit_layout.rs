@@ -78,7 +78,7 @@ impl Layout {
                         Linear::take(w, &name, hidden, hidden, place)
                     })
                     .collect();
-                Linear::stack(w, &parts?)
+                Linear::stack(w, parts?, place.device)
             }
         }
     }

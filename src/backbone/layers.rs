@@ -2,7 +2,7 @@
 
 use super::weights::{Place, Weights};
 use crate::Result;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// `x W^T + b` over the last dimension.
 #[derive(Debug)]
@@ -26,20 +26,33 @@ impl Linear {
         })
     }
 
-    /// Several layers of one input as one: their outputs lie side by side. Of weights with a fault, which
+    /// Several layers of one input as one, moved to `device`: their outputs lie side by side. Layers on the CPU are
+    /// never held twice on a GPU, and one by one are given up for the whole. Of weights with a fault, which
     /// [`Weights::finish`] will refuse, nothing is stacked: that would give placeholders of any size memory.
-    pub(super) fn stack(weights: &Weights, layers: &[Self]) -> Result<Self> {
-        let layers = if weights.is_sound() { layers } else { &[] };
-        let stack = |part: fn(&Self) -> &Tensor| match layers {
-            [] => Ok(Tensor::new()),
-            _ => Tensor::f_cat(&layers.iter().map(part).collect::<Vec<_>>(), 0),
-        };
-        Ok(Self { weight: stack(|layer| &layer.weight)?, bias: stack(|layer| &layer.bias)? })
+    pub(super) fn stack(weights: &Weights, layers: Vec<Self>, device: Device) -> Result<Self> {
+        let layers = if weights.is_sound() { layers } else { Vec::new() };
+        let (weights, biases) = layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
+        Ok(Self { weight: stack(weights, device)?, bias: stack(biases, device)? })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_linear(&self.weight, Some(&self.bias))?)
     }
+}
+
+/// Tensors one after the other along their first dimension.
+fn stack(parts: Vec<Tensor>, device: Device) -> Result<Tensor> {
+    let Some(first) = parts.first() else { return Ok(Tensor::new()) };
+    let mut size = first.size();
+    size[0] = parts.iter().map(|part| part.size()[0]).sum();
+    let whole = Tensor::f_empty(&size, (first.kind(), first.device()))?;
+    let mut at = 0;
+    for part in parts {
+        let rows = part.size()[0];
+        whole.f_narrow(0, at, rows)?.f_copy_(&part)?;
+        at += rows;
+    }
+    Ok(whole.f_to_device(device)?)
 }
 
 /// A square convolution.

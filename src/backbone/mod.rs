@@ -1,10 +1,13 @@
-//! Frozen networks: an autoencoder and a class-conditional diffusion transformer, read from a diffusers folder.
+//! Frozen networks: an autoencoder and a diffusion model that works on its latents, read from a diffusers folder or
+//! from the checkpoints of the DiT and SiT repositories.
 
 mod config;
 mod dit;
 mod dit_layout;
 mod embedding;
 mod layers;
+mod network;
+mod official;
 mod vae;
 mod weights;
 
@@ -12,79 +15,188 @@ pub use config::{DitConfig, SchedulerConfig, VaeConfig};
 #[doc(hidden)]
 pub use dit::Convention;
 pub use dit::{Dit, Guided};
+pub(crate) use network::GuidedNetwork;
+pub use network::Network;
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
 
-use crate::{Error, NoiseSchedule, Result};
+use crate::{Error, Family, NoiseSchedule, Result};
 use config::read_json;
 use diver_loaders::Digest;
 use diver_loaders::cache::Fingerprint;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-/// An autoencoder, a diffusion transformer that works on its latents, and the noise levels of its training.
+/// An autoencoder, a diffusion model that works on its latents, and the noise levels of its training.
 ///
 /// ```no_run
 /// use diver::backbone::Backbone;
 /// use tch::{Device, Kind};
 ///
-/// let backbone = Backbone::from_folder("DiT-XL-2-256".as_ref(), Device::Cpu, Kind::Float)?;
+/// let backbone = Backbone::builder("DiT-XL-2-256").build(Device::Cpu, Kind::Float)?;
 /// assert_eq!(backbone.resolution(), 256);
 /// # Ok::<(), diver::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Backbone {
-    dit: Dit,
+    network: Network,
     vae: Vae,
     schedule: NoiseSchedule,
     digest: Digest,
 }
 
-impl Backbone {
-    /// Reads a diffusers folder: `transformer/`, `vae/` and `scheduler/`, each with its `config.json`
-    /// (`scheduler_config.json`), the first two with safetensors weights of any floating-point dtype. The
-    /// transformer computes in `kind`, the autoencoder in f32 (see [`Precision`](crate::Precision) for its
-    /// convolutions on GPUs).
+/// A [`Backbone`] in the making.
+///
+/// ```no_run
+/// use diver::backbone::Backbone;
+/// use tch::{Device, Kind};
+///
+/// let sit = Backbone::builder("SiT-XL-2-256x256.pt").vae("sd-vae-ft-mse").build(Device::Cpu, Kind::Float)?;
+/// # Ok::<(), diver::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BackboneBuilder {
+    path: PathBuf,
+    vae: Option<PathBuf>,
+    family: Option<Family>,
+    num_heads: Option<i64>,
+}
+
+impl BackboneBuilder {
+    /// A folder with an autoencoder of diffusers (`config.json` and weights), or with one in `vae/`. A checkpoint of the
+    /// DiT or SiT repository holds none; a diffusers folder's own is passed over.
+    pub fn vae(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.vae = Some(folder.into());
+        self
+    }
+
+    /// Whether a checkpoint is of a DiT or a SiT, which its weights do not tell; by its file's name unless set.
+    pub fn model(mut self, family: Family) -> Self {
+        self.family = Some(family);
+        self
+    }
+
+    /// The attention heads of a checkpoint whose size is none of the published ones.
+    pub fn num_heads(mut self, heads: i64) -> Self {
+        self.num_heads = Some(heads);
+        self
+    }
+
+    /// Reads the weights. The diffusion network computes in `kind`, the autoencoder in f32 (see
+    /// [`Precision`](crate::Precision) for its convolutions on GPUs).
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::File`] names the file that is missing or damaged and, for weights, the keys that
-    /// are missing, unknown or of another shape.
-    pub fn from_folder(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+    /// A file that is missing or damaged is named and, for weights, the keys that are missing, unknown or of another
+    /// shape; [`Error::Knob`] names an option that does not suit what is there.
+    pub fn build(self, device: Device, kind: Kind) -> Result<Backbone> {
+        let _no_grad = tch::no_grad_guard();
+        if self.path.is_file() { self.checkpoint(device, kind) } else { self.folder(device, kind) }
+    }
+
+    /// A diffusers folder.
+    fn folder(self, device: Device, kind: Kind) -> Result<Backbone> {
+        let folder = &self.path;
         if !folder.is_dir() {
             return Err(Error::file(folder, "there is no such folder"));
         }
-        let (transformer, autoencoder) = (folder.join("transformer"), folder.join("vae"));
-        let dit_config: DitConfig = read_json(&transformer.join("config.json"))?;
-        let vae_config: VaeConfig = read_json(&autoencoder.join("config.json"))?;
+        if let Some(family) = self.family.filter(|family| *family != Family::Dit) {
+            let reason = format!("`{family}` is what a single file may be; {} is a folder", folder.display());
+            return Err(Error::knob("model", reason));
+        }
+        if self.num_heads.is_some() {
+            return Err(Error::knob("num_heads", "a folder's config.json tells them"));
+        }
+        let transformer = folder.join("transformer");
+        let config: DitConfig = read_json(&transformer.join("config.json"))?;
         let scheduler_path = folder.join("scheduler/scheduler_config.json");
         let scheduler: SchedulerConfig = read_json(&scheduler_path)?;
         let schedule =
             scheduler.noise_schedule().map_err(|error| Error::file(&scheduler_path, error.to_string()))?;
-        if dit_config.in_channels != vae_config.latent_channels {
-            let reason = format!(
-                "latents have {} channels in vae/config.json and {} in transformer/config.json",
-                vae_config.latent_channels, dit_config.in_channels
-            );
-            return Err(Error::file(folder, reason));
-        }
-
-        let _no_grad = tch::no_grad_guard();
-        let vae_weights = Weights::read_folder(&autoencoder)?;
-        let dit_weights = Weights::read_folder(&transformer)?;
-        let digest =
-            digest_of((&dit_config, dit_weights.digest()), (&vae_config, vae_weights.digest()), &scheduler);
-        Ok(Self {
-            vae: Vae::new(vae_config, vae_weights, Place { device, kind: Kind::Float })?,
-            dit: Dit::new(dit_config, dit_weights, Place { device, kind })?,
+        let vae = Autoencoder::open(self.vae.as_deref().unwrap_or(folder), config.in_channels)?;
+        let weights = Weights::read_folder(&transformer)?;
+        let digest = digest_of((&config, weights.digest()), vae.parts(), &scheduler, Family::Dit);
+        Ok(Backbone {
+            vae: vae.build(device)?,
+            network: Network::Dit(Dit::new(config, weights, Place { device, kind })?),
             schedule,
             digest,
         })
     }
 
-    /// The diffusion transformer.
+    /// A checkpoint of the DiT or SiT repository.
+    fn checkpoint(self, device: Device, kind: Kind) -> Result<Backbone> {
+        let family = match self.family {
+            None => official::family_of(&self.path)?,
+            Some(Family::StableDiffusion) => {
+                return Err(Error::knob("model", "`stable_diffusion` is read from a diffusers folder alone"));
+            }
+            Some(family) => family,
+        };
+        let Some(vae) = &self.vae else {
+            let reason = "a checkpoint of one network holds no autoencoder: name the folder of one as `vae`, that of \
+                          stabilityai/sd-vae-ft-mse for the published models";
+            return Err(Error::file(&self.path, reason));
+        };
+        let weights = Weights::read(&self.path)?;
+        let config = official::config_of(&weights, self.num_heads)?;
+        let vae = Autoencoder::open(vae, config.in_channels)?;
+        // What both repositories train with; for a SiT, the chain whose noise its times are matched with.
+        let scheduler = SchedulerConfig::default();
+        let schedule = scheduler.noise_schedule()?;
+        let digest = digest_of((&config, weights.digest()), vae.parts(), &scheduler, family);
+        let vae = vae.build(device)?;
+        let dit = Dit::new(config, weights, Place { device, kind })?;
+        let network = if family == Family::Sit { Network::Sit(dit) } else { Network::Dit(dit) };
+        Ok(Backbone { network, vae, schedule, digest })
+    }
+}
+
+/// The files of an autoencoder, before it is built.
+struct Autoencoder {
+    config: VaeConfig,
+    weights: Weights,
+}
+
+impl Autoencoder {
+    /// The one in `folder`, or in its `vae/`, if its latents have so many channels.
+    fn open(folder: &Path, channels: i64) -> Result<Self> {
+        let inner = folder.join("vae");
+        let folder = if inner.is_dir() || !folder.join("config.json").is_file() { &inner } else { folder };
+        let config_path = folder.join("config.json");
+        let config: VaeConfig = read_json(&config_path)?;
+        if config.latent_channels != channels {
+            let reason = format!(
+                "latents have {} channels, and {channels} in the diffusion model",
+                config.latent_channels
+            );
+            return Err(Error::file(&config_path, reason));
+        }
+        Ok(Self { config, weights: Weights::read_folder(folder)? })
+    }
+
+    /// What a backbone's digest is made from.
+    fn parts(&self) -> (&VaeConfig, Option<Digest>) {
+        (&self.config, self.weights.digest())
+    }
+
+    fn build(self, device: Device) -> Result<Vae> {
+        Vae::new(self.config, self.weights, Place { device, kind: Kind::Float })
+    }
+}
+
+impl Backbone {
+    /// A diffusers folder (`transformer/`, `vae/` and `scheduler/`, each with its `config.json` or
+    /// `scheduler_config.json`, the first two with weights of any floating-point dtype), or a checkpoint of the DiT or
+    /// SiT repository.
+    pub fn builder(path: impl AsRef<Path>) -> BackboneBuilder {
+        BackboneBuilder { path: path.as_ref().to_owned(), vae: None, family: None, num_heads: None }
+    }
+
+    /// The diffusion network.
     #[must_use]
-    pub fn dit(&self) -> &Dit {
-        &self.dit
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The autoencoder.
@@ -106,10 +218,11 @@ impl Backbone {
         self.digest
     }
 
-    /// Rows and columns of the images that it works on: the transformer's latents, times the autoencoder's factor.
+    /// Rows and columns of the images that it works on: those of a latent, times the autoencoder's factor.
     #[must_use]
     pub fn resolution(&self) -> i64 {
-        self.dit.config().sample_size * self.vae.config().downscale()
+        let [_, side, _] = self.network.latent();
+        side * self.vae.config().downscale()
     }
 }
 
@@ -118,12 +231,16 @@ fn digest_of(
     (transformer, its_weights): (&DitConfig, Option<Digest>),
     (vae, vae_weights): (&VaeConfig, Option<Digest>),
     scheduler: &SchedulerConfig,
+    family: Family,
 ) -> Digest {
-    let parts = serde_json::json!({
+    let mut parts = serde_json::json!({
         "transformer": {"config": transformer, "weights": its_weights},
         "vae": {"config": vae, "weights": vae_weights},
         "scheduler": scheduler,
     });
+    if family != Family::Dit {
+        parts["family"] = family.as_str().into();
+    }
     Fingerprint::new(&parts).digest()
 }
 
@@ -138,14 +255,18 @@ mod tests {
                 "num_layers": 28, "sample_size": 32, "patch_size": 2, "num_embeds_ada_norm": 1000}"#,
         )
         .unwrap();
-        let of = |dit_weights: &[u8], scheduler: &SchedulerConfig| {
-            let weights = |bytes| Some(Digest::of(bytes));
-            digest_of((&dit, weights(dit_weights)), (&VaeConfig::default(), weights(b"vae")), scheduler)
+        let weights = |bytes: &[u8]| Some(Digest::of(bytes));
+        let of_family = |dit_weights: &[u8], scheduler: &SchedulerConfig, family| {
+            let vae = (&VaeConfig::default(), weights(b"vae"));
+            digest_of((&dit, weights(dit_weights)), vae, scheduler, family)
         };
+        let of =
+            |dit_weights: &[u8], scheduler: &SchedulerConfig| of_family(dit_weights, scheduler, Family::Dit);
         let digest = of(b"dit", &SchedulerConfig::default());
         assert_eq!(digest.to_string(), "44506230dd826fc1227e7e464d03fe14aad37e6122687e6d028e8595276349f5");
         assert_ne!(digest, of(b"another", &SchedulerConfig::default()));
         let other = SchedulerConfig { beta_end: 0.012, ..SchedulerConfig::default() };
         assert_ne!(digest, of(b"dit", &other));
+        assert_ne!(digest, of_family(b"dit", &SchedulerConfig::default(), Family::Sit));
     }
 }

@@ -378,8 +378,8 @@ impl Attention {
     fn take(w: &mut Weights, name: &str, width: i64, config: &VaeConfig, place: Place) -> Result<Self> {
         // Files from before 2023 use the old names, and some of them 1x1 convolutions.
         for (old, new) in [("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")] {
-            w.rename(&format!("{name}.{old}.weight"), &format!("{name}.{new}.weight"), &[width, width])?;
-            w.rename(&format!("{name}.{old}.bias"), &format!("{name}.{new}.bias"), &[width])?;
+            w.rename(&format!("{name}.{old}.weight"), &format!("{name}.{new}.weight"), &[width, width]);
+            w.rename(&format!("{name}.{old}.bias"), &format!("{name}.{new}.bias"), &[width]);
         }
         let linear =
             |part: &str, w: &mut Weights| Linear::take(w, &format!("{name}.{part}"), width, width, place);

@@ -1,15 +1,19 @@
 //! Named tensors from a file, handed out one by one against what the network's configuration asks for.
 
 use crate::{Error, Result};
-use diver_loaders::Digest;
+use diver_loaders::{Digest, StateDict};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Keys named in one message; more are only counted.
 const NAMED: usize = 10;
+
+/// Bytes at the start of a file that tell its format.
+const HEAD: u64 = 8;
 
 /// Where tensors go when a network takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,9 @@ pub struct Place {
 
 /// The tensors of one network. It is taken apart by [`take`](Self::take); [`finish`](Self::finish) then tells
 /// whether all keys were there, none was left, and every shape was right.
+///
+/// A tensor of a file is read when it is taken, and placed at once: no more than one is held twice. Files are read and
+/// not mapped, as what is mapped ends the process with a signal if the file is shortened meanwhile.
 ///
 /// ```
 /// use diver::backbone::{Place, Weights};
@@ -38,10 +45,46 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
-    tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, Stored>,
     digest: Option<Digest>,
     missing: Vec<String>,
     wrong: Vec<String>,
+}
+
+/// A tensor that was not taken yet.
+#[derive(Debug)]
+struct Stored {
+    shape: Vec<i64>,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    Held(Tensor),
+    Safetensors { file: Arc<(PathBuf, File)>, start: u64, bytes: usize, kind: Kind },
+    Torch { file: Arc<StateDict>, name: String },
+}
+
+impl Stored {
+    /// The tensor on the CPU (or where it is), in the file's dtype or f32.
+    fn read(&self) -> Result<Tensor> {
+        let flat = match &self.data {
+            Data::Held(tensor) => tensor.shallow_clone(),
+            Data::Safetensors { file, start, bytes, kind } => {
+                let (path, mut file) = (&file.0, &file.1);
+                let mut data = vec![0; *bytes];
+                file.seek(SeekFrom::Start(*start))
+                    .and_then(|_| file.read_exact(&mut data))
+                    .map_err(Error::io(path, "cannot read"))?;
+                Tensor::f_from_data_size(&data, &self.shape, *kind)?
+            }
+            Data::Torch { file, name } => {
+                let values = file.read(name)?;
+                Tensor::f_from_slice(&values)?
+            }
+        };
+        Ok(flat.f_reshape(&self.shape)?)
+    }
 }
 
 impl Weights {
@@ -50,76 +93,99 @@ impl Weights {
         path: impl Into<PathBuf>,
         tensors: impl IntoIterator<Item = (String, Tensor)>,
     ) -> Self {
-        let tensors = tensors.into_iter().collect();
+        let held = |(name, tensor): (String, Tensor)| {
+            (name, Stored { shape: tensor.size(), data: Data::Held(tensor) })
+        };
+        let tensors = tensors.into_iter().map(held).collect();
         Self { path: path.into(), tensors, digest: None, missing: Vec::new(), wrong: Vec::new() }
     }
 
-    /// A safetensors file, read once from front to back.
+    /// A safetensors file, or one of `torch.save` (which is not executed).
     ///
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut weights = Self::from_tensors(path, []);
-        let mut hasher = blake3::Hasher::new();
-        weights.append(path, &mut hasher)?;
-        weights.digest = Some(hasher.finalize().into());
-        Ok(weights)
+        Self::read_parts(path, &[path.to_owned()])
     }
 
     /// The weights in a folder of a diffusers model: `diffusion_pytorch_model.safetensors`, the parts that
-    /// `diffusion_pytorch_model.safetensors.index.json` lists, or the only `*.safetensors` file there.
+    /// `diffusion_pytorch_model.safetensors.index.json` lists, the only `*.safetensors` file there, or
+    /// `diffusion_pytorch_model.bin`.
     ///
     /// # Errors
     /// If there is none, or it cannot be read.
     pub fn read_folder(folder: &Path) -> Result<Self> {
         let files = weight_files(folder)?;
-        if let [file] = files.as_slice() {
-            return Self::read(file);
-        }
-        let mut weights = Self::from_tensors(folder, []);
+        let path = if let [file] = files.as_slice() { file } else { folder };
+        Self::read_parts(path, &files)
+    }
+
+    fn read_parts(path: &Path, files: &[PathBuf]) -> Result<Self> {
+        let mut weights = Self::from_tensors(path, []);
         let mut hasher = blake3::Hasher::new();
-        for file in &files {
-            weights.append(file, &mut hasher)?;
+        for path in files {
+            let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+            let mut head = Vec::new();
+            let cannot_read = Error::io(path, "cannot read");
+            file.by_ref().take(HEAD).read_to_end(&mut head).map_err(cannot_read)?;
+            hasher.update(&head);
+            hasher.update_reader(&mut file).map_err(Error::io(path, "cannot read"))?;
+            if StateDict::is_torch(&head) {
+                weights.add_torch(path)?;
+            } else {
+                weights.add_safetensors(path, file)?;
+            }
         }
         weights.digest = Some(hasher.finalize().into());
         Ok(weights)
     }
 
-    /// Reads a safetensors file tensor by tensor, so that no more than one is held twice.
-    fn append(&mut self, path: &Path, hasher: &mut blake3::Hasher) -> Result<()> {
-        let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    fn add_torch(&mut self, path: &Path) -> Result<()> {
+        let file = Arc::new(StateDict::open(path)?);
+        for (name, shape) in file.shapes() {
+            let shape = shape.iter().map(|&side| side as i64).collect();
+            let data = Data::Torch { file: Arc::clone(&file), name: name.to_owned() };
+            self.tensors.insert(name.to_owned(), Stored { shape, data });
+        }
+        Ok(())
+    }
+
+    fn add_safetensors(&mut self, path: &Path, mut file: File) -> Result<()> {
         let length = file.metadata().map_err(Error::io(path, "cannot read"))?.len();
-        let mut reader = BufReader::new(file);
-        let mut next = |bytes: u64| -> Result<Vec<u8>> {
+        file.rewind().map_err(Error::io(path, "cannot read"))?;
+        let mut read = |bytes: u64| -> Result<Vec<u8>> {
             if bytes > length {
                 return Err(Error::file(path, "is not a safetensors file, or was cut short"));
             }
             let mut buffer = vec![0; bytes as usize];
-            reader.read_exact(&mut buffer).map_err(Error::io(path, "cannot read"))?;
-            hasher.update(&buffer);
+            file.read_exact(&mut buffer).map_err(Error::io(path, "cannot read"))?;
             Ok(buffer)
         };
-
         let mut prefix = [0; 8];
-        prefix.copy_from_slice(&next(8)?);
+        prefix.copy_from_slice(&read(8)?);
         let header_length = u64::from_le_bytes(prefix);
-        let header: safetensors::tensor::Metadata = serde_json::from_slice(&next(header_length)?)
+        let header: safetensors::tensor::Metadata = serde_json::from_slice(&read(header_length)?)
             .map_err(|e| Error::file(path, format!("is not a safetensors file ({e})")))?;
-        if 8 + header_length + header.data_len() as u64 != length {
+        let data = 8 + header_length;
+        if data + header.data_len() as u64 != length {
             return Err(Error::file(path, "was cut short, or has bytes after its tensors"));
         }
-        for name in header.offset_keys() {
-            let Some(info) = header.info(&name) else { continue };
-            let shape: Vec<i64> = info.shape.iter().map(|&side| side as i64).collect();
-            let data = next((info.data_offsets.1 - info.data_offsets.0) as u64)?;
-            match kind_of(info.dtype) {
-                Some(kind) => {
-                    // The header's own check has made sure that shape and dtype give this many bytes.
-                    let tensor = Tensor::f_from_data_size(&data, &shape, kind)?;
-                    self.tensors.insert(name, tensor);
-                }
-                None => self.wrong.push(format!("{name} has dtype {:?}", info.dtype)),
-            }
+        let file = Arc::new((path.to_owned(), file));
+        for (name, info) in header.tensors() {
+            let Some(kind) = kind_of(info.dtype) else {
+                self.wrong.push(format!("{name} has dtype {:?}", info.dtype));
+                continue;
+            };
+            // The header's own check has made sure that shape and dtype give this many bytes.
+            let (start, end) = info.data_offsets;
+            let shape = info.shape.iter().map(|&side| side as i64).collect();
+            let data = Data::Safetensors {
+                file: Arc::clone(&file),
+                start: data + start as u64,
+                bytes: end - start,
+                kind,
+            };
+            self.tensors.insert(name, Stored { shape, data });
         }
         Ok(())
     }
@@ -142,10 +208,15 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
+    /// How many of the tensors that are left have names of this form.
+    pub(super) fn count(&self, prefix: &str, suffix: &str) -> usize {
+        self.tensors.keys().filter(|name| name.starts_with(prefix) && name.ends_with(suffix)).count()
+    }
+
     /// The shape of a tensor that is left.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
-        self.tensors.get(name).map(Tensor::size)
+        self.tensors.get(name).map(|stored| stored.shape.clone())
     }
 
     /// Takes a tensor of a known shape. If it is missing or has another shape, that is noted for
@@ -155,12 +226,12 @@ impl Weights {
     /// If libtorch cannot place the tensor.
     pub fn take(&mut self, name: &str, shape: &[i64], place: Place) -> Result<Tensor> {
         match self.tensors.remove(name) {
-            Some(tensor) if tensor.size() == shape => {
-                let placed = tensor.f_to_device(place.device)?.f_to_kind(place.kind)?;
+            Some(stored) if stored.shape == shape => {
+                let placed = stored.read()?.f_to_device(place.device)?.f_to_kind(place.kind)?;
                 return Ok(placed.f_set_requires_grad(false)?);
             }
-            Some(tensor) => {
-                self.wrong.push(format!("{name} is {:?} instead of {shape:?}", tensor.size()));
+            Some(stored) => {
+                self.wrong.push(format!("{name} is {:?} instead of {shape:?}", stored.shape));
             }
             None => self.missing.push(name.to_owned()),
         }
@@ -173,10 +244,10 @@ impl Weights {
     /// # Errors
     /// If libtorch fails.
     pub fn drop_copies(&mut self, first: &str, copies: impl Iterator<Item = String>) -> Result<()> {
-        let Some(original) = self.tensors.get(first).map(Tensor::shallow_clone) else { return Ok(()) };
+        let Some(original) = self.tensors.get(first).map(Stored::read).transpose()? else { return Ok(()) };
         for copy in copies {
             match self.tensors.remove(&copy) {
-                Some(tensor) if tensor.size() == original.size() && tensor.f_equal(&original)? => {}
+                Some(stored) if stored.shape == original.size() && stored.read()?.f_equal(&original)? => {}
                 Some(_) => self.wrong.push(format!("{copy} differs from {first}")),
                 None => self.missing.push(copy),
             }
@@ -196,16 +267,13 @@ impl Weights {
 
     /// Gives a tensor another name, for files that spell it the old way, and the shape `shape` if it has as many
     /// values.
-    ///
-    /// # Errors
-    /// If libtorch fails.
-    pub fn rename(&mut self, old: &str, new: &str, shape: &[i64]) -> Result<()> {
-        if let Some(tensor) = self.tensors.remove(old) {
-            let fits = tensor.numel() as i64 == shape.iter().product::<i64>();
-            let tensor = if fits { tensor.f_reshape(shape)? } else { tensor };
-            self.tensors.insert(new.to_owned(), tensor);
+    pub fn rename(&mut self, old: &str, new: &str, shape: &[i64]) {
+        if let Some(mut stored) = self.tensors.remove(old) {
+            if stored.shape.iter().product::<i64>() == shape.iter().product::<i64>() {
+                stored.shape = shape.to_vec();
+            }
+            self.tensors.insert(new.to_owned(), stored);
         }
-        Ok(())
     }
 
     /// Whether everything asked for was there, and nothing else.
@@ -259,10 +327,8 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     match found.len() {
         1 => Ok(found),
-        0 if folder.join(PICKLE).is_file() => {
-            Err(Error::file(folder, format!("has {PICKLE} alone; only safetensors are read ({WHOLE})")))
-        }
-        0 => Err(Error::file(folder, format!("has no {WHOLE}"))),
+        0 if folder.join(PICKLE).is_file() => Ok(vec![folder.join(PICKLE)]),
+        0 => Err(Error::file(folder, format!("has no {WHOLE}, nor {PICKLE}"))),
         count => Err(Error::file(folder, format!("has {count} safetensors files, none of them {WHOLE}"))),
     }
 }
@@ -345,10 +411,11 @@ mod tests {
         assert!(text.contains("none: cannot list"), "{text}");
         fs::remove_file(&path).unwrap();
         let text = Weights::read_folder(folder.path()).unwrap_err().to_string();
-        assert!(text.ends_with("has no diffusion_pytorch_model.safetensors"), "{text}");
-        fs::write(folder.path().join("diffusion_pytorch_model.bin"), "").unwrap();
+        let none = "has no diffusion_pytorch_model.safetensors, nor diffusion_pytorch_model.bin";
+        assert!(text.ends_with(none), "{text}");
+        fs::write(folder.path().join("diffusion_pytorch_model.bin"), "PK\x03\x04").unwrap();
         let text = Weights::read_folder(folder.path()).unwrap_err().to_string();
-        assert!(text.contains("has diffusion_pytorch_model.bin alone; only safetensors are read"), "{text}");
+        assert!(text.contains("diffusion_pytorch_model.bin: "), "{text}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Every setting of the method, validated.
 
+use super::family::Family;
+use super::flow_switches::{FlowStart, Grid, Mapping, Solver};
 use super::presets::Preset;
 use super::switches::{ChainKind, Gradient, Mode, Sigma, Start, WindowEnds};
 use crate::{Error, Result};
@@ -38,7 +40,20 @@ pub struct Knobs {
     start: Start,
     window_ends: WindowEnds,
     gradient: Gradient,
+    // Left out where they say nothing new: what was cached before they were there is found by the old JSON.
+    #[serde(skip_serializing_if = "is_default")]
+    solver: Solver,
+    #[serde(skip_serializing_if = "is_default")]
+    grid: Grid,
+    #[serde(skip_serializing_if = "is_default")]
+    mapping: Mapping,
+    #[serde(skip_serializing_if = "is_default")]
+    flow_start: FlowStart,
     refine_seed: u64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Knobs {
@@ -49,13 +64,17 @@ impl Default for Knobs {
             t_f: 25,
             window: Preset::Paper.window(),
             gamma: Preset::Paper.gamma(),
-            cfg_scale: 4.0,
-            cfg_channels: 3,
+            cfg_scale: Family::Dit.cfg_scale(),
+            cfg_channels: Family::Dit.cfg_channels(),
             sigma: Sigma::Posterior,
-            chain: ChainKind::Dit,
+            chain: Family::Dit.chain(),
             start: Start::Tr,
             window_ends: WindowEnds::Closed,
             gradient: Gradient::Latent,
+            solver: Solver::Euler,
+            grid: Grid::Uniform,
+            mapping: Mapping::Snr,
+            flow_start: FlowStart::Vp,
             refine_seed: 0,
         }
     }
@@ -85,6 +104,10 @@ impl Knobs {
             start: Some(self.start),
             window_ends: Some(self.window_ends),
             gradient: Some(self.gradient),
+            solver: Some(self.solver),
+            grid: Some(self.grid),
+            mapping: Some(self.mapping),
+            flow_start: Some(self.flow_start),
             refine_seed: Some(self.refine_seed),
         }
     }
@@ -161,6 +184,30 @@ impl Knobs {
         self.gradient
     }
 
+    /// How a flow model (SiT) is integrated.
+    #[must_use]
+    pub fn solver(&self) -> Solver {
+        self.solver
+    }
+
+    /// Which times a flow model visits.
+    #[must_use]
+    pub fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// How the window is found on a flow model's grid.
+    #[must_use]
+    pub fn mapping(&self) -> Mapping {
+        self.mapping
+    }
+
+    /// From which latent a flow model starts.
+    #[must_use]
+    pub fn flow_start(&self) -> FlowStart {
+        self.flow_start
+    }
+
     /// Seed of the noise.
     #[must_use]
     pub fn refine_seed(&self) -> u64 {
@@ -216,6 +263,14 @@ pub struct KnobsBuilder {
     window_ends: Option<WindowEnds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gradient: Option<Gradient>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    solver: Option<Solver>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grid: Option<Grid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mapping: Option<Mapping>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow_start: Option<FlowStart>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refine_seed: Option<u64>,
 }
@@ -311,6 +366,34 @@ impl KnobsBuilder {
         self
     }
 
+    /// How a flow model (SiT) is integrated.
+    #[must_use]
+    pub fn solver(mut self, solver: Solver) -> Self {
+        self.solver = Some(solver);
+        self
+    }
+
+    /// Which times a flow model visits; unless set, those that go with the solver.
+    #[must_use]
+    pub fn grid(mut self, grid: Grid) -> Self {
+        self.grid = Some(grid);
+        self
+    }
+
+    /// How the window is found on a flow model's grid.
+    #[must_use]
+    pub fn mapping(mut self, mapping: Mapping) -> Self {
+        self.mapping = Some(mapping);
+        self
+    }
+
+    /// From which latent a flow model starts.
+    #[must_use]
+    pub fn flow_start(mut self, flow_start: FlowStart) -> Self {
+        self.flow_start = Some(flow_start);
+        self
+    }
+
     /// Seed of the noise.
     #[must_use]
     pub fn refine_seed(mut self, refine_seed: u64) -> Self {
@@ -318,11 +401,28 @@ impl KnobsBuilder {
         self
     }
 
-    /// Checks the settings.
+    /// Checks the settings, for a DiT.
     ///
     /// # Errors
     /// [`Error::Knob`] names the first one that has a value it cannot have, and what is allowed.
     pub fn build(self) -> Result<Knobs> {
+        self.build_for(Family::Dit)
+    }
+
+    /// Checks the settings, for a family of models: classifier-free guidance and chain take its usual values unless
+    /// they are set.
+    ///
+    /// ```
+    /// use diver::{ChainKind, Family, Knobs};
+    ///
+    /// let knobs = Knobs::builder().build_for(Family::StableDiffusion)?;
+    /// assert_eq!((knobs.cfg_scale(), knobs.chain()), (7.5, ChainKind::SdLeading1));
+    /// # Ok::<(), diver::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`build`](Self::build).
+    pub fn build_for(self, family: Family) -> Result<Knobs> {
         let paper = Knobs::default();
         let steps = self.steps.unwrap_or(paper.steps);
         if steps < 2 {
@@ -344,25 +444,37 @@ impl KnobsBuilder {
                 format!("{high}..{low} is not two steps from {steps} down to 1, the higher first"),
             ));
         }
-        let cfg_channels = self.cfg_channels.unwrap_or(paper.cfg_channels);
+        let cfg_channels = self.cfg_channels.unwrap_or(family.cfg_channels());
         if !matches!(cfg_channels, 3 | 4) {
             return Err(Error::knob("cfg_channels", format!("{cfg_channels} is neither 3 nor 4")));
         }
+        let solver = self.solver.unwrap_or_default();
         Ok(Knobs {
             mode: self.mode.unwrap_or_default(),
             steps,
             t_f,
             window: (high, low),
             gamma: not_negative("gamma", self.gamma.unwrap_or(preset.gamma()))?,
-            cfg_scale: not_negative("cfg_scale", self.cfg_scale.unwrap_or(paper.cfg_scale))?,
+            cfg_scale: not_negative("cfg_scale", self.cfg_scale.unwrap_or(family.cfg_scale()))?,
             cfg_channels,
             sigma: self.sigma.unwrap_or_default(),
-            chain: self.chain.unwrap_or_default(),
+            chain: self.chain.unwrap_or(family.chain()),
             start: self.start.unwrap_or_default(),
             window_ends: self.window_ends.unwrap_or_default(),
             gradient: self.gradient.unwrap_or_default(),
+            solver,
+            grid: self.grid.unwrap_or(solver.usual_grid()),
+            mapping: self.mapping.unwrap_or_default(),
+            flow_start: self.flow_start.unwrap_or_default(),
             refine_seed: self.refine_seed.unwrap_or(paper.refine_seed),
         })
+    }
+}
+
+/// Settings that are all set.
+impl From<Knobs> for KnobsBuilder {
+    fn from(knobs: Knobs) -> Self {
+        knobs.to_builder()
     }
 }
 

@@ -9,10 +9,17 @@
 //!     z  = z'
 //! ```
 //!
+//! A flow model (SiT) moves along straight lines instead; the loop is the same, with its own times (flow.rs) and steps
+//! (flow_sampler.rs).
+//!
 //! `z0` is the scaled latent of the distilled image and `eps` its noise ([`normals`]); the scalars come from a
 //! [`Chain`], the choices from [`Knobs`], the network from whatever implements [`Denoiser`].
 
 mod ddim;
+mod family;
+mod flow;
+mod flow_sampler;
+mod flow_switches;
 mod guidance;
 mod images;
 mod knob_enum;
@@ -25,9 +32,14 @@ mod semantic;
 mod switches;
 
 pub use ddim::learned_sigma;
+pub use family::Family;
+pub use flow::Flow;
+pub use flow_sampler::{FlowSampler, StepNoise, Velocity, sample_flow};
+pub use flow_switches::{FlowStart, Grid, Mapping, Solver};
 pub use guidance::classifier_free;
 pub use images::{Interpolation, from_network, to_network};
 pub use knobs::{Knobs, KnobsBuilder};
+pub(crate) use noise::step_noise;
 pub use noise::{CONTEXT, latent_noise, normals};
 pub use sampler::{Denoiser, Prediction, Sampler, sample_latents};
 pub use schedule::{Chain, NoiseSchedule};

@@ -13,6 +13,7 @@
 //! 5. Box-Muller in f64 with the functions of the crate `libm`: `r = sqrt(-2 ln u)`,
 //!    `n(2j) = r cos(2 pi v)`, `n(2j+1) = r sin(2 pi v)`, where `2 pi v` is the f64 product `TAU · v`.
 //! 6. Each is rounded to the nearest f32. Value `i` of a latent `[C, h, w]`, counted in row-major order, is `n(i)`.
+//! 7. A sampler that draws at every step goes on: value `i` of draw `d`, the start's being 0, is `n(d·C·h·w + i)`.
 
 use crate::{Error, Result};
 use diver_loaders::Digest;
@@ -38,6 +39,11 @@ const TWO_POW_MINUS_53: f64 = 1.0 / (1_u64 << 53) as f64;
 /// ```
 #[must_use]
 pub fn normals(refine_seed: u64, content: &Digest, variant: u32, count: usize) -> Vec<f32> {
+    normals_from(refine_seed, content, variant, 0, count)
+}
+
+/// `count` normals of a sample from the one numbered `first` on.
+fn normals_from(refine_seed: u64, content: &Digest, variant: u32, first: usize, count: usize) -> Vec<f32> {
     let mut material = [0; 44];
     material[..8].copy_from_slice(&refine_seed.to_le_bytes());
     material[8..40].copy_from_slice(content.as_bytes());
@@ -48,11 +54,14 @@ pub fn normals(refine_seed: u64, content: &Digest, variant: u32, count: usize) -
     let key = [word(0), word(1)];
     let (nonce0, nonce1) = (word(2), word(3));
 
-    let mut values = Vec::with_capacity(count + 1);
-    for block in 0..count.div_ceil(2) as u64 {
+    let (first_block, skipped) = (first / 2, first % 2);
+    let last_block = (first + count).div_ceil(2);
+    let mut values = Vec::with_capacity(2 * (last_block - first_block));
+    for block in first_block as u64..last_block as u64 {
         let bits = philox4x32_10([block as u32, (block >> 32) as u32, nonce0, nonce1], key);
         values.extend(box_muller(bits));
     }
+    values.drain(..skipped);
     values.truncate(count);
     values
 }
@@ -62,11 +71,22 @@ pub fn normals(refine_seed: u64, content: &Digest, variant: u32, count: usize) -
 /// # Errors
 /// If memory runs out.
 pub fn latent_noise(refine_seed: u64, keys: &[NoiseKey], shape: [i64; 3]) -> Result<Tensor> {
+    step_noise(refine_seed, keys, shape, 0)
+}
+
+/// The noise of the step that draws for the `draw`th time, the start's being draw 0: the normals of each sample go on
+/// where those of the draw before ended.
+pub(crate) fn step_noise(
+    refine_seed: u64,
+    keys: &[NoiseKey],
+    shape: [i64; 3],
+    draw: usize,
+) -> Result<Tensor> {
     let count = usize::try_from(shape.iter().product::<i64>())
         .map_err(|_| Error::tensor("noise", "sides from 0 up", format!("{shape:?}")))?;
     let mut values = Vec::with_capacity(keys.len() * count);
     for key in keys {
-        values.extend(normals(refine_seed, &key.content, key.variant, count));
+        values.extend(normals_from(refine_seed, &key.content, key.variant, draw * count, count));
     }
     let [channels, height, width] = shape;
     Ok(Tensor::f_from_slice(&values)?.f_view([keys.len() as i64, channels, height, width])?)
@@ -102,6 +122,15 @@ fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn normals_go_on_where_they_ended() {
+        let content = Digest::of(b"an image");
+        let all = normals(3, &content, 1, 11);
+        for (first, count) in [(0, 11), (1, 4), (4, 5), (7, 4), (10, 1)] {
+            assert_eq!(normals_from(3, &content, 1, first, count), all[first..first + count]);
+        }
+    }
 
     /// The vectors for `philox4x32 10` in `kat_vectors` of Random123.
     #[test]

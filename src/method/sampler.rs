@@ -1,7 +1,7 @@
 //! The loop: a DDIM chain with DIVER's inheritance, guidance and fusion.
 
 use super::schedule::Chain;
-use super::semantic::{GuidedStep, guide, inherited_start, is_guided};
+use super::semantic::{GuidedStep, StepSigma, guide, inherited_start, is_guided, no_variance_head};
 use super::{Knobs, ddim};
 use crate::{Error, Result};
 use diver_loaders::CancelToken;
@@ -74,14 +74,10 @@ impl<'a> Sampler<'a> {
                 format!("{} are not the {} of the chain", knobs.steps(), chain.len()),
             ));
         }
-        let what_it_is = |t: &Tensor| format!("{:?} {:?}", t.kind(), t.size());
-        if z0.dim() != 4 || z0.kind() != Kind::Float {
-            return Err(Error::tensor("z0", "Float [B, C, h, w]", what_it_is(z0)));
-        }
-        if noise.size() != z0.size() || noise.kind() != Kind::Float {
-            return Err(Error::tensor("noise", what_it_is(z0), what_it_is(noise)));
-        }
-        let z = tch::no_grad(|| inherited_start(chain, knobs, z0, noise))?;
+        check_latents(z0, noise)?;
+        let abar = chain.abar(knobs.t_f());
+        let weights = (abar.sqrt(), (1.0 - abar).sqrt());
+        let z = tch::no_grad(|| inherited_start(knobs.mode(), weights, z0, noise))?;
         Ok(Self { chain, knobs, z0, z, remaining: knobs.executed_steps() })
     }
 
@@ -111,15 +107,33 @@ impl<'a> Sampler<'a> {
         let prediction = net.predict(&self.z, chain.tau(k))?;
         let x0 = ddim::predicted_clean(chain, k, &self.z, &prediction.eps)?;
         let mut next = ddim::next(chain, k, &x0, &prediction.eps)?;
-        if is_guided(knobs, k) {
-            let variance = prediction.variance.as_ref();
-            let step = GuidedStep { z0: self.z0, z: &self.z, x0: &x0, next: &next, variance };
-            next = guide(chain, knobs, k, &step)?;
+        if is_guided(knobs.mode(), knobs.window_ends().contains(knobs.window(), k)) {
+            let sigma = match chain.sigma(knobs.sigma(), k) {
+                Some(sigma) => StepSigma::Scalar(sigma),
+                None => {
+                    let variance = prediction.variance.as_ref().ok_or_else(no_variance_head)?;
+                    StepSigma::Learned(ddim::learned_sigma(chain, k, variance)?)
+                }
+            };
+            let step = GuidedStep { z0: self.z0, z: &self.z, x0: &x0, next: &next };
+            next = guide(knobs, &sigma, &step)?;
         }
         self.z = next;
         self.remaining = k - 1;
         Ok(Some(prediction))
     }
+}
+
+/// Refuses latents that are not f32 `[B, C, h, w]`, and noise that is not like them.
+pub(super) fn check_latents(z0: &Tensor, noise: &Tensor) -> Result<()> {
+    let what_it_is = |t: &Tensor| format!("{:?} {:?}", t.kind(), t.size());
+    if z0.dim() != 4 || z0.kind() != Kind::Float {
+        return Err(Error::tensor("z0", "Float [B, C, h, w]", what_it_is(z0)));
+    }
+    if noise.size() != z0.size() || noise.kind() != Kind::Float {
+        return Err(Error::tensor("noise", what_it_is(z0), what_it_is(noise)));
+    }
+    Ok(())
 }
 
 /// Runs the whole chain and returns the refined latents, `[B, C, h, w]`, f32. The cancel token is looked at, and

@@ -2,26 +2,28 @@
 //! (SI), semantic guidance (SG) and semantic fusion (SF). `z0` is the distilled latent throughout.
 
 use super::Knobs;
-use super::ddim::learned_sigma;
-use super::schedule::Chain;
-use super::switches::Gradient;
+use super::switches::{Gradient, Mode};
 use crate::{Error, Result};
 use tch::Tensor;
 
-/// SI: the latent from which the chain starts, `sqrt(abar) z0 + sqrt(1 - abar) eps` at the noise level of step
-/// `t_f`; without inheritance the noise alone. `[B, C, h, w]`, f32.
-pub(super) fn inherited_start(chain: &Chain, knobs: &Knobs, z0: &Tensor, noise: &Tensor) -> Result<Tensor> {
-    if !knobs.mode().inherits() {
+/// SI: the latent from which the chain starts, `signal z0 + noise eps` with `weights` `(signal, noise)` at the noise
+/// level of step `t_f`; without inheritance the noise alone. `[B, C, h, w]`, f32.
+pub(super) fn inherited_start(
+    mode: Mode,
+    weights: (f64, f64),
+    z0: &Tensor,
+    noise: &Tensor,
+) -> Result<Tensor> {
+    if !mode.inherits() {
         return Ok(noise.shallow_clone());
     }
-    let abar = chain.abar(knobs.t_f());
-    Ok(z0.f_mul_scalar(abar.sqrt())?.f_add(&noise.f_mul_scalar((1.0 - abar).sqrt())?)?)
+    Ok(z0.f_mul_scalar(weights.0)?.f_add(&noise.f_mul_scalar(weights.1)?)?)
 }
 
-/// SF: whether step `k` is guided. The window bounds the semantic phase of the chain, between a concrete phase in
+/// SF: whether a step is guided. The window bounds the semantic phase of the chain, between a concrete phase in
 /// which the model lays out the scene and a refining one in which it draws the details.
-pub(super) fn is_guided(knobs: &Knobs, k: usize) -> bool {
-    knobs.mode().guides() && (!knobs.mode().fuses() || knobs.window_ends().contains(knobs.window(), k))
+pub(super) fn is_guided(mode: Mode, is_in_window: bool) -> bool {
+    mode.guides() && (!mode.fuses() || is_in_window)
 }
 
 /// What a guided step knows.
@@ -31,28 +33,29 @@ pub(super) struct GuidedStep<'a> {
     pub(super) z: &'a Tensor,
     /// The clean latent that the step predicts.
     pub(super) x0: &'a Tensor,
-    /// Where the DDIM step lands.
+    /// Where the unguided step lands.
     pub(super) next: &'a Tensor,
-    /// The variance head's output for the conditional branch, if the network has one.
-    pub(super) variance: Option<&'a Tensor>,
 }
 
-/// SG: `s(z_k, k, eps) - gamma sigma_k grad G(z_k)` with `G(z) = |z - z0|^2 / 2`: the DDIM step, pulled toward the
-/// distilled latent.
-pub(super) fn guide(chain: &Chain, knobs: &Knobs, k: usize, step: &GuidedStep<'_>) -> Result<Tensor> {
+/// `sigma` of a step: one number, or one for each value of the latents.
+pub(super) enum StepSigma {
+    Scalar(f64),
+    Learned(Tensor),
+}
+
+/// SG: `s(z_k, k, eps) - gamma sigma_k grad G(z_k)` with `G(z) = |z - z0|^2 / 2`: the sampler's step, pulled toward
+/// the distilled latent.
+pub(super) fn guide(knobs: &Knobs, sigma: &StepSigma, step: &GuidedStep<'_>) -> Result<Tensor> {
     let point = match knobs.gradient() {
         Gradient::Latent => step.z,
         Gradient::After => step.next,
         Gradient::X0 => step.x0,
     };
     let pull = point.f_sub(step.z0)?;
-    let weighted = match chain.sigma(knobs.sigma(), k) {
+    let weighted = match sigma {
         // One f64 product first, so that the tensor is multiplied once.
-        Some(sigma) => pull.f_mul_scalar(knobs.gamma() * sigma)?,
-        None => {
-            let variance = step.variance.ok_or_else(no_variance_head)?;
-            pull.f_mul(&learned_sigma(chain, k, variance)?.f_mul_scalar(knobs.gamma())?)?
-        }
+        StepSigma::Scalar(sigma) => pull.f_mul_scalar(knobs.gamma() * sigma)?,
+        StepSigma::Learned(sigma) => pull.f_mul(&sigma.f_mul_scalar(knobs.gamma())?)?,
     };
     Ok(step.next.f_sub(&weighted)?)
 }
@@ -65,11 +68,12 @@ pub(crate) fn no_variance_head() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Mode, WindowEnds};
+    use crate::WindowEnds;
 
     fn guided(mode: Mode, ends: WindowEnds) -> Vec<usize> {
         let knobs = Knobs::builder().mode(mode).window_ends(ends).build().unwrap();
-        (1..=50).filter(|k| is_guided(&knobs, *k)).collect()
+        let is_in_window = |k| knobs.window_ends().contains(knobs.window(), k);
+        (1..=50).filter(|k| is_guided(mode, is_in_window(*k))).collect()
     }
 
     #[test]

@@ -66,7 +66,8 @@ knob_enum! {
         Posterior = "posterior",
         /// `sqrt(1 - abar_t)`, the standard deviation of the noise in `z_t`; about twice `posterior` in the window.
         Marginal = "marginal",
-        /// `sqrt(beta_t)` of the respaced chain.
+        /// `sqrt(beta_t)` of the respaced chain: the standard deviation of one step of the reverse process, which for
+        /// a flow model is `sqrt(2 (1 - s) ds)`.
         Beta = "beta",
         /// The network's own standard deviation, where it has a variance head (DiT has).
         Learned = "learned",
