@@ -3,8 +3,8 @@
 //! kept.
 
 use diver_loaders::cache::RowKey;
-use diver_loaders::source::fkd::SoftLabels;
 use diver_loaders::source::OpenOptions;
+use diver_loaders::source::fkd::SoftLabels;
 use diver_loaders::{Cache, ClassMap, Digest, Source, open};
 use std::fs;
 use std::path::{Path, PathBuf};
