@@ -27,6 +27,12 @@ pub struct StateDict {
 }
 
 impl StateDict {
+    /// Whether a file that begins with `head` may be one of `torch.save`; 8 bytes tell.
+    #[must_use]
+    pub fn is_torch(head: &[u8]) -> bool {
+        torch::is_torch(head)
+    }
+
     /// Opens a file of `torch.save`. What the dict holds beside tensors is passed over.
     ///
     /// # Errors
@@ -65,9 +71,10 @@ impl StateDict {
     /// # Errors
     /// If there is none of that name, or its data is damaged.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let tensor = self.tensors.get(name).ok_or_else(|| {
-            Error::field(self.file.path(), name, "there is no tensor of that name")
-        })?;
+        let tensor = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| Error::field(self.file.path(), name, "there is no tensor of that name"))?;
         self.file.read(tensor, name)
     }
 }
