@@ -1,6 +1,6 @@
 //! What the command line needs of libtorch.
 
-use crate::{Error, Knobs, Refiner, Result, demo};
+use crate::{Error, Knobs, KnobsBuilder, Refiner, Result, demo};
 use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs};
 use diver_loaders::{CancelToken, Refine};
 
@@ -37,11 +37,20 @@ impl Refiner {
         if let Some(images) = args.refine_batch {
             builder = builder.batch_size(images);
         }
+        if let Some(vae) = &args.vae {
+            builder = builder.vae(vae);
+        }
+        if let Some(model) = &args.model {
+            builder = builder.model(model.parse()?);
+        }
+        if let Some(heads) = args.num_heads {
+            builder = builder.num_heads(heads.into());
+        }
         builder.build()
     }
 }
 
-fn knobs(args: &RefinerArgs) -> Result<Knobs> {
+fn knobs(args: &RefinerArgs) -> Result<KnobsBuilder> {
     let mut builder = match &args.preset {
         Some(name) => Knobs::preset(name)?,
         None => Knobs::builder(),
@@ -54,12 +63,12 @@ fn knobs(args: &RefinerArgs) -> Result<Knobs> {
         ($($knob:ident),*) => { $(if let Some(text) = &args.$knob { builder = builder.$knob(text.parse()?); })* };
     }
     set!(steps, t_f, gamma, cfg_scale, cfg_channels, refine_seed);
-    parse!(mode, sigma, chain, start, window_ends, gradient);
+    parse!(mode, sigma, chain, start, window_ends, gradient, solver, grid, mapping, flow_start);
     if let Some(window) = &args.window {
         let [high, low] = window[..] else {
             return Err(Error::knob("window", "two steps are expected, as in --window 40,25"));
         };
         builder = builder.window(high, low);
     }
-    builder.build()
+    Ok(builder)
 }

@@ -136,14 +136,32 @@ impl Vae {
     }
 }
 
-/// Applies `f` to slices of at most `chunk` items and puts the results together.
-fn in_chunks(batch: &Tensor, chunk: i64, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+/// Applies `f` to slices of at most `chunk` items and puts the results together. Where memory runs out, slices are
+/// halved: the networks beside this one may need most of it.
+fn in_chunks(batch: &Tensor, mut chunk: i64, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let count = batch.size().first().copied().unwrap_or(0);
-    if count <= chunk {
+    if count == 0 {
         return f(batch);
     }
-    let parts: Result<Vec<Tensor>> = batch.f_split(chunk, 0)?.iter().map(f).collect();
-    Ok(Tensor::f_cat(&parts?, 0)?)
+    let (mut parts, mut done) = (Vec::new(), 0);
+    while done < count {
+        let size = chunk.min(count - done);
+        match f(&batch.f_narrow(0, done, size)?) {
+            Ok(part) => {
+                parts.push(part);
+                done += size;
+            }
+            Err(error) if error.is_out_of_memory() && size > 1 => {
+                chunk = size / 2;
+                tracing::debug!(%error, "not enough memory for {size} images in the autoencoder; going on with {chunk}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match parts.len() {
+        1 => Ok(parts.remove(0)),
+        _ => Ok(Tensor::f_cat(&parts, 0)?),
+    }
 }
 
 #[derive(Debug)]
@@ -409,5 +427,34 @@ impl Attention {
             Tensor::f_scaled_dot_product_attention::<&Tensor>(&q, &k, &v, None, 0.0, false, None, false)?;
         let out = self.out.forward(&mixed.f_squeeze_dim(1)?)?.f_transpose(1, 2)?;
         Ok(out.f_reshape([batch, width, rows, columns])?.f_add(x)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use tch::{Kind, TchError};
+
+    #[test]
+    fn chunks_shrink_where_memory_runs_out() {
+        let batch = Tensor::arange(11, (Kind::Float, tch::Device::Cpu)).view([11, 1, 1, 1]);
+        let sizes = RefCell::new(Vec::new());
+        let fits = |most: i64| {
+            let sizes = &sizes;
+            move |part: &Tensor| {
+                let size = part.size()[0];
+                sizes.borrow_mut().push(size);
+                match size <= most {
+                    true => Ok(part * 2.0),
+                    false => Err(TchError::Torch("CUDA out of memory.".to_owned()).into()),
+                }
+            }
+        };
+        assert_eq!(in_chunks(&batch, 8, fits(3)).unwrap(), &batch * 2.0);
+        assert_eq!(sizes.take(), [8, 4, 2, 2, 2, 2, 2, 1]);
+        assert!(in_chunks(&batch, 8, fits(0)).unwrap_err().is_out_of_memory());
+        assert_eq!(sizes.take(), [8, 4, 2, 1]);
+        assert_eq!(in_chunks(&batch.narrow(0, 0, 0), 8, fits(3)).unwrap().size(), [0, 1, 1, 1]);
     }
 }

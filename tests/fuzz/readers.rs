@@ -5,7 +5,7 @@
 use diver_loaders::cache::RowKey;
 use diver_loaders::source::OpenOptions;
 use diver_loaders::source::fkd::SoftLabels;
-use diver_loaders::{Cache, ClassMap, Digest, Source, open};
+use diver_loaders::{Cache, CancelToken, ClassMap, Digest, Source, open};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -100,7 +100,7 @@ fn fkd(folder: &Path, bytes: &[u8]) {
     if let Ok(labels) = SoftLabels::open(folder, &**IMAGES)
         && let Ok(views) = labels.views(0, 0)
     {
-        let _ = views.pixels(&**IMAGES, 8, &IMAGES.info().normalize);
+        let _ = views.pixels(&**IMAGES, 8, &IMAGES.info().normalize, &CancelToken::new());
     }
 }
 

@@ -14,6 +14,8 @@ checkpoint = {
     "model": {"x_embedder.proj.bias": weights["x_embedder.proj.bias"] + 1},
     "ema": {name: tensor.half() for name, tensor in weights.items()},
     "opt": {"state": moments, "param_groups": groups},
-    "args": argparse.Namespace(model="DiT-S/2", image_size=64, num_classes=10, ckpt_every=50_000, data_path=None),
+    "args": argparse.Namespace(
+        model="DiT-S/2", image_size=64, num_classes=10, ckpt_every=50_000, data_path=None
+    ),
 }
 torch.save(checkpoint, folder / "dit_tiny_checkpoint.pt")

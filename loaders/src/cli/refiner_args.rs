@@ -8,9 +8,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RefinerArgs {
-    /// The diffusion model: a folder with transformer/, vae/ and scheduler/ as diffusers writes it
-    #[arg(long, value_name = "FOLDER")]
+    /// The diffusion model: a folder as diffusers writes it (with transformer/ or unet/, vae/ and scheduler/), a
+    /// repository of the Hugging Face hub (owner/name, or owner/name@revision), or a checkpoint of the DiT or SiT
+    /// repository
+    #[arg(long, value_name = "FOLDER|REPOSITORY|FILE")]
     pub backbone: String,
+
+    /// The autoencoder, as a folder or a repository: needed beside a checkpoint, which has none
+    #[arg(long, value_name = "FOLDER|REPOSITORY", help_heading = "Refiner")]
+    pub vae: Option<String>,
+
+    /// Whether a checkpoint is of a dit or a sit [default: what its name says]
+    #[arg(long, help_heading = "Refiner")]
+    pub model: Option<String>,
+
+    /// Attention heads of a checkpoint that is none of the sizes S, B, L and XL
+    #[arg(long, value_name = "N", help_heading = "Refiner")]
+    pub num_heads: Option<u32>,
 
     /// Where to refine: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", help_heading = "Refiner")]
@@ -54,11 +68,12 @@ pub struct RefinerArgs {
     #[arg(long, value_name = "G", help_heading = "Method")]
     pub gamma: Option<f64>,
 
-    /// Scale of classifier-free guidance [default: 4.0]
+    /// Scale of classifier-free guidance [default: 4.0; 7.5 for Stable Diffusion]
     #[arg(long, value_name = "S", help_heading = "Method")]
     pub cfg_scale: Option<f64>,
 
-    /// Latent channels under classifier-free guidance, 3 as in DiT's own code or 4 as in diffusers [default: 3]
+    /// Latent channels under classifier-free guidance, 3 as in DiT's own code or 4 as in diffusers [default: 3; 4
+    /// for Stable Diffusion]
     #[arg(long, value_name = "N", help_heading = "Method")]
     pub cfg_channels: Option<usize>,
 
@@ -66,7 +81,8 @@ pub struct RefinerArgs {
     #[arg(long, help_heading = "Method")]
     pub sigma: Option<String>,
 
-    /// Timesteps: dit, ddim, leading0, leading1, trailing, linspace_diffusers or sd_leading1 [default: dit]
+    /// Timesteps: dit, ddim, leading0, leading1, trailing, linspace_diffusers or sd_leading1 [default: dit;
+    /// sd_leading1 for Stable Diffusion]
     #[arg(long, help_heading = "Method")]
     pub chain: Option<String>,
 
@@ -81,4 +97,21 @@ pub struct RefinerArgs {
     /// What is pulled: latent (before the step), after (the step) or x0 (the prediction) [default: latent]
     #[arg(long, help_heading = "Method")]
     pub gradient: Option<String>,
+
+    /// How a SiT is integrated: euler, heun or sde [default: euler]
+    #[arg(long, help_heading = "Method")]
+    pub solver: Option<String>,
+
+    /// Times that a SiT visits: uniform, official_sde or snr [default: that of the solver]
+    #[arg(long, help_heading = "Method")]
+    pub grid: Option<String>,
+
+    /// How the window is found on a SiT's times: snr (steps of the same noise) or counter (of the same number)
+    /// [default: snr]
+    #[arg(long, help_heading = "Method")]
+    pub mapping: Option<String>,
+
+    /// Latent that a SiT starts from: vp (of unit variance) or path (on its own line) [default: vp]
+    #[arg(long, help_heading = "Method")]
+    pub flow_start: Option<String>,
 }

@@ -19,6 +19,10 @@ Chain: TypeAlias = Literal[
 Start: TypeAlias = Literal["t_r", "t_f"]
 WindowEnds: TypeAlias = Literal["closed", "high", "zero_based"]
 Gradient: TypeAlias = Literal["latent", "after", "x0"]
+Solver: TypeAlias = Literal["euler", "heun", "sde"]
+Grid: TypeAlias = Literal["uniform", "official_sde", "snr"]
+FlowMapping: TypeAlias = Literal["snr", "counter"]
+FlowStart: TypeAlias = Literal["vp", "path"]
 
 
 class KnobOptions(TypedDict, total=False):
@@ -30,15 +34,24 @@ class KnobOptions(TypedDict, total=False):
     - ``t_f`` (25): the step whose noise level the distilled latent is noised to, 1 to ``steps``.
     - ``window`` ((40, 25)): first and last guided step, counting down.
     - ``gamma`` (0.1): strength of the pull toward the distilled latent, 0 or more.
-    - ``cfg_scale`` (4.0): scale of classifier-free guidance, 0 or more; 1 means none.
-    - ``cfg_channels`` (3): latent channels under classifier-free guidance, 3 as in DiT's own code, 4 as in
-      diffusers.
+    - ``cfg_scale`` (4.0; 7.5 for Stable Diffusion): scale of classifier-free guidance, 0 or more; 1 means none.
+    - ``cfg_channels`` (3; 4 for Stable Diffusion): latent channels under classifier-free guidance, 3 as in DiT's
+      own code, 4 as in diffusers.
     - ``sigma`` ("posterior"): scale of the pull at each step.
-    - ``chain`` ("dit"): which timesteps are visited.
+    - ``chain`` ("dit"; "sd_leading1" for Stable Diffusion): which timesteps are visited.
     - ``start`` ("t_r"): the first step: ``t_r`` (all run) or ``t_f`` (from the noised latent's own step).
     - ``window_ends`` ("closed"): which ends of the window are guided.
     - ``gradient`` ("latent"): what is pulled: the latent before the step, ``after`` it, or the prediction
       ``x0``.
+
+    For a SiT alone, which moves from noise to data along straight lines:
+
+    - ``solver`` ("euler"): how it is integrated; ``heun`` calls the network twice a step, ``sde`` draws noise at
+      every step.
+    - ``grid`` (that of the solver): the times that are visited: ``uniform``, ``official_sde`` or ``snr`` (the noise
+      levels of ``chain``).
+    - ``mapping`` ("snr"): how ``window`` is found among them: by the noise of the chain's steps, or by ``counter``.
+    - ``flow_start`` ("vp"): the latent it starts from: of unit variance, or on its own ``path``.
     """
 
     mode: Mode | None
@@ -53,6 +66,10 @@ class KnobOptions(TypedDict, total=False):
     start: Start | None
     window_ends: WindowEnds | None
     gradient: Gradient | None
+    solver: Solver | None
+    grid: Grid | None
+    mapping: FlowMapping | None
+    flow_start: FlowStart | None
 
 
 #: All of them, in the order of the documentation.

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self, SupportsIndex, Unpack, cast
+from typing import Any, Literal, NoReturn, Protocol, Self, SupportsIndex, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,9 @@ class Refiner:
         cls,
         path: str | os.PathLike[str],
         *,
+        vae: str | os.PathLike[str] | None = None,
+        model: Literal["dit", "sit"] | None = None,
+        num_heads: SupportsIndex | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         batch_size: SupportsIndex = 32,
@@ -79,8 +82,13 @@ class Refiner:
         """Reads the weights of a backbone.
 
         Args:
-            path: A diffusers folder: ``transformer/`` (a DiT), ``vae/`` and ``scheduler/``. ``~`` is
-                expanded.
+            path: A diffusers folder (``transformer/``, ``vae/`` and ``scheduler/``), or a checkpoint of the DiT or
+                SiT repository, which is not executed. ``~`` is expanded.
+            vae: A folder with an autoencoder of diffusers, or with one in ``vae/``: needed beside a checkpoint,
+                which has none.
+            model: Whether a checkpoint is of a ``"dit"`` or a ``"sit"``, which its weights do not tell; what its
+                file's name says unless given.
+            num_heads: Attention heads of a checkpoint that is none of the sizes S, B, L and XL.
             device: ``"auto"`` (the first CUDA device if there is one, else the CPU), ``"cpu"``, ``"cuda"`` or
                 ``"cuda:N"``.
             dtype: In which precision the diffusion network computes: ``"auto"`` (bfloat16 on CUDA, else
@@ -108,7 +116,12 @@ class Refiner:
         if refine_seed is not None:
             own["refine_seed"] = _knobs.seed("refine_seed", refine_seed)
         args = {
-            "backbone": _path(path),
+            "backbone": _path("path", path),
+            "vae": None if vae is None else _path("vae", vae),
+            "model": None if model is None else _options.text("model", model),
+            "num_heads": None
+            if num_heads is None
+            else _options.integer("num_heads", num_heads, least=1, most=2**16),
             "device": _device_name(device),
             "dtype": _dtype_name(dtype),
             "refine_batch": _options.integer("batch_size", batch_size, least=1),
@@ -338,12 +351,12 @@ class Refiner:
         )
 
 
-def _path(path: str | os.PathLike[str]) -> str:
-    given = _options.path("path", path)
+def _path(name: str, path: str | os.PathLike[str]) -> str:
+    given = _options.path(name, path)
     try:
         given.encode()
     except UnicodeEncodeError:
-        raise OptionError(f"path: {given!r} is not UTF-8") from None
+        raise OptionError(f"{name}: {given!r} is not UTF-8") from None
     return given
 
 

@@ -34,8 +34,7 @@ struct Loaded {
 
 impl Loaded {
     fn of(refiner: &diver::Refiner) -> Self {
-        let dit = refiner.backbone().dit();
-        let config = dit.config();
+        let network = refiner.backbone().network();
         let device = match refiner.device() {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
@@ -43,10 +42,11 @@ impl Loaded {
         let description = serde_json::json!({
             "fingerprint": refiner.fingerprint(),
             "knobs": refiner.knobs(),
-            "num_classes": dit.num_classes(),
+            "model": network.family().as_str(),
+            "num_classes": network.num_classes(),
             "device": device,
             "resolution": refiner.backbone().resolution(),
-            "latent": [config.in_channels, config.sample_size, config.sample_size],
+            "latent": network.latent(),
         });
         Self {
             knobs: refiner.knobs().clone(),
@@ -152,7 +152,7 @@ impl Refiner {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Tensor> {
         let images = Given::new(images, "images")?;
-        let (knobs, keys) = (self.knobs.clone(), stages::keys(keys));
+        let (knobs, keys) = (self.knobs.clone().into(), stages::keys(keys));
         let preferred_batch = Arc::clone(&self.preferred_batch);
         self.run(py, &Engine { cancel, progress }, move |refiner, cancel, progress| {
             let bytes = stages::refine_bytes(refiner, knobs, &images, &labels, &keys, cancel, progress);

@@ -1,7 +1,7 @@
 //! What the thread of a refiner does: the stages of the method on tensors of Python's.
 
 use crate::tensors::{Given, floats, torch};
-use diver::{Knobs, Mode, Noise, Refiner};
+use diver::{KnobsBuilder, Mode, Noise, Refiner};
 use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
 use diver_loaders::{
     CancelToken, Conditioning, Digest, Label, Refine, Result, RgbImage, Sample, StoredPixels,
@@ -47,7 +47,7 @@ pub fn decode(refiner: &Refiner, latents: &Given, cancel: &CancelToken) -> Resul
 #[allow(clippy::too_many_arguments)] // A stage with all that it depends on.
 pub fn sample_latents(
     refiner: &mut Refiner,
-    knobs: Knobs,
+    knobs: KnobsBuilder,
     z0: &Given,
     classes: &[usize],
     noise: Option<&Given>,
@@ -73,7 +73,7 @@ pub fn sample_latents(
 /// Images to refined images, in parts as large as the refiner takes at a time.
 pub fn refine(
     refiner: &mut Refiner,
-    knobs: Knobs,
+    knobs: KnobsBuilder,
     images: &Given,
     classes: &[usize],
     given: Option<Vec<NoiseKey>>,
@@ -90,7 +90,7 @@ pub fn refine(
 /// Images to refined images in bytes, as the engine has them refined: `[B, 3, R, R]` and its planar values.
 pub fn refine_bytes(
     refiner: &mut Refiner,
-    knobs: Knobs,
+    knobs: KnobsBuilder,
     images: &Given,
     classes: &[usize],
     keys: &[NoiseKey],
