@@ -12,6 +12,7 @@ Needs torch, diffusers and a build of diver. Run from the repository root, or na
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ import oracle  # noqa: E402
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 CFG_SCALE, CFG_CHANNELS = 4.0, 3
-STEPS = 50
+HIDDEN, TOKENS = 1152, 256
 # Of a DiT-XL/2's pass over one latent of 4 x 32 x 32 (arXiv 2212.09748, table 4: 118.64 G for 28 blocks).
 MULTIPLY_ADDS_A_BLOCK = 118.64e9 / 28
 
@@ -74,14 +75,22 @@ def make_backbone(folder: Path, *, layers: int, device: torch.device) -> None:
 class Reference:
     """The reference loop around diffusers' networks."""
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype):
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, steps: int):
         from diffusers import AutoencoderKL, DiTTransformer2DModel
 
         self.device, self.dtype = device, dtype
         self.transformer = DiTTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=dtype)
         self.transformer = self.transformer.to(device).eval()
         self.vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype).to(device).eval()
-        self.chain = oracle.make_chain("dit")
+        self.chain = oracle.make_chain("dit", steps)
+        share = steps / 50
+        self.method = dataclasses.replace(
+            oracle.MODES["full"],
+            steps=steps,
+            t_f=max(round(25 * share), 1),
+            t_h=max(round(40 * share), 1),
+            t_l=max(round(25 * share), 1),
+        )
 
     @torch.no_grad()
     def refine(self, pixels: torch.Tensor, classes: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -90,7 +99,7 @@ class Reference:
         mean, logvar, _ = oracle.vae_moments(self.vae, images)
         z0 = oracle.vae_to_z0(mean.float(), logvar.float(), scale=scale)
         latents = oracle.run_diver(
-            self.guided(classes.to(self.device)), self.chain, z0, noise.to(self.device), oracle.MODES["full"]
+            self.guided(classes.to(self.device)), self.chain, z0, noise.to(self.device), self.method
         )[-1]
         decoded = oracle.postprocess(oracle.vae_decode(self.vae, latents.to(self.dtype), scale).float())
         return (decoded * 255).round().to(torch.uint8).cpu()
@@ -143,6 +152,20 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
     return 2 * size**3 / median_seconds(lambda: a @ b, device, runs=10)
 
 
+def layers_rate(device: torch.device, dtype: torch.dtype, rows: int) -> float:
+    """Operations a second of the products in one block of a DiT-XL/2, for so many latents."""
+    shapes = [(HIDDEN, 3 * HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 4 * HIDDEN), (4 * HIDDEN, HIDDEN)]
+    layers = [torch.randn(outputs, inputs, device=device, dtype=dtype) for inputs, outputs in shapes]
+    tokens = [torch.randn(rows * TOKENS, inputs, device=device, dtype=dtype) for inputs, _ in shapes]
+
+    def run() -> None:
+        for x, weight in zip(tokens, layers, strict=True):
+            torch.nn.functional.linear(x, weight)
+
+    operations = sum(2 * rows * TOKENS * inputs * outputs for inputs, outputs in shapes)
+    return operations / median_seconds(run, device, runs=10)
+
+
 def median_seconds(run, device: torch.device, runs: int) -> float:
     """Median time after a warm-up run."""
     times = []
@@ -163,6 +186,7 @@ def main() -> None:
     parser.add_argument(
         "--layers", type=int, default=28, help="fewer make a smaller network, to try this script"
     )
+    parser.add_argument("--steps", type=int, default=50, help="fewer for slow machines")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--diver", type=Path, default=ROOT / "target/release/diver")
     parser.add_argument("--source", type=Path, default=ROOT / "examples/shapes/dm_ipc10")
@@ -176,13 +200,17 @@ def main() -> None:
         make_backbone(backbone, layers=arguments.layers, device=device)
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        size = 8192 if device.type == "cuda" else 1024
-        rate = matrix_rate(device, dtype, size)
-        print(f"product of {size} x {size} matrices: {rate / 1e12:.1f} TFLOP/s", flush=True)
+        if device.type == "cuda":
+            rate = matrix_rate(device, dtype, 8192)
+            print(f"product of 8192 x 8192 matrices: {rate / 1e12:.1f} TFLOP/s", flush=True)
+        else:
+            rate = layers_rate(device, dtype, 2)
+            print(f"products of a block for two latents: {rate / 1e12:.3f} TFLOP/s", flush=True)
 
         def ours(mode: str, batches: list[int]) -> dict[int, float]:
             command = [arguments.diver, "bench", arguments.source, "--backbone", backbone, "--json"]
             command += ["--device", str(device), "--dtype", arguments.dtype, "--mode", mode]
+            command += ["--steps", str(arguments.steps)]
             command += ["--batches", ",".join(map(str, batches)), "--runs", str(arguments.runs)]
             with Memory(device) as memory:
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -197,7 +225,7 @@ def main() -> None:
         bare = ours("raw", arguments.batches)
         alone = ours("vae", arguments.batches)
 
-        reference = Reference(backbone, device, dtype)
+        reference = Reference(backbone, device, dtype, arguments.steps)
         variants = {"eager": reference.transformer}
         if arguments.compile:
             variants["compiled"] = torch.compile(reference.transformer)
@@ -213,7 +241,8 @@ def main() -> None:
                 theirs[name][batch] = seconds / batch
                 print(f"diffusers, {name}: {{{batch}: {seconds / batch}}} s/image", flush=True)
 
-    print(f"\nDiT of {arguments.layers} layers, {arguments.dtype}, {machine}, torch {torch.__version__}")
+    network = f"DiT of {arguments.layers} layers, {arguments.steps} steps, {arguments.dtype}"
+    print(f"\n{network}, {machine}, torch {torch.__version__}")
     print(
         "batch  diver s/image  of it sampling  share of matrix rate  DIVER / bare  "
         + "  ".join(f"diffusers {name} s/image  diffusers / diver" for name in variants)
@@ -221,7 +250,7 @@ def main() -> None:
     for batch in arguments.batches:
         sampling = full[batch] - alone[batch]
         # Two operations each, and both rows of the guided pair.
-        operations = 2 * 2 * STEPS * MULTIPLY_ADDS_A_BLOCK * arguments.layers
+        operations = 2 * 2 * arguments.steps * MULTIPLY_ADDS_A_BLOCK * arguments.layers
         share = operations / sampling / rate
         row = (
             f"{batch:5} {full[batch]:14.4f} {sampling:15.4f} {share:21.1%} {full[batch] / bare[batch]:13.3f}"
