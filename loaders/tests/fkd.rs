@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use diver_loaders::source::fkd::SoftLabels;
-use diver_loaders::{Normalize, Source, open};
+use diver_loaders::{CancelToken, Error, Normalize, Source, open};
 use std::path::{Path, PathBuf};
 
 const SIDE: usize = 12;
@@ -26,11 +26,57 @@ fn views_are_what_torch_and_pil_make() {
         assert_eq!((views.len(), views.classes()), (10, 12), "{tree}");
         let bytes = std::fs::read(fixture(&format!("{tree}.f32"))).unwrap();
         let expected: Vec<f32> = bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-        let pixels = views.pixels(&images, SIDE, &plain).unwrap();
+        let pixels = views.pixels(&images, SIDE, &plain, &CancelToken::new()).unwrap();
         assert_eq!(pixels.len(), expected.len());
         let off = pixels.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off < 1.01 / 255.0, "{tree}: off by {} grey levels", off * 255.0);
     }
+}
+
+#[test]
+fn boxes_are_scaled_from_what_the_teacher_saw() {
+    let images = images();
+    let plain = Normalize::new([0.0; 3], [1.0; 3]).unwrap();
+    let open = || SoftLabels::open(fixture("cutmix"), &images).unwrap();
+    let made = |labels: &SoftLabels, side| {
+        labels.views(1, 0).and_then(|views| views.pixels(&images, side, &plain, &CancelToken::new()))
+    };
+    // The fixture's box: rows 2 to 8 and columns 3 to 11 of 12.
+    let (at_teachers, unsaid) = (open().with_teacher_side(SIDE).unwrap(), open());
+    assert_eq!(made(&at_teachers, SIDE).unwrap(), made(&unsaid, SIDE).unwrap());
+    let views = at_teachers.views(1, 0).unwrap();
+    let partners = &views.mix().unwrap().partners;
+    for (side, [top, left, bottom, right]) in [(24, [4, 6, 16, 22]), (6, [1, 2, 4, 6]), (16, [3, 4, 11, 15])]
+    {
+        let mixed = made(&at_teachers, side).unwrap();
+        // Of so many pixels, the box is none of the view: the images themselves.
+        let own = made(&open().with_teacher_side(1 << 20).unwrap(), side).unwrap();
+        for (place, value) in mixed.iter().enumerate() {
+            let (row, inner) = (place / (3 * side * side), place % (3 * side * side));
+            let (y, x) = (inner / side % side, inner % side);
+            let is_boxed = (top..bottom).contains(&y) && (left..right).contains(&x);
+            let of = if is_boxed { partners[row] } else { row };
+            assert_eq!(*value, own[of * 3 * side * side + inner], "side {side}, row {row}, y {y}, x {x}");
+        }
+    }
+    let error = made(&unsaid, 4).unwrap_err().to_string();
+    assert!(
+        error.contains("`mix_bbox`: [2, 3, 8, 11] lies outside of 4 x 4 pixels: say at which"),
+        "{error}"
+    );
+    let error = made(&open().with_teacher_side(10).unwrap(), SIDE).unwrap_err().to_string();
+    assert!(error.contains("outside of 10 x 10 pixels"), "{error}");
+    assert!(open().with_teacher_side(0).unwrap_err().to_string().starts_with("teacher_side: 0"));
+}
+
+#[test]
+fn views_that_nobody_wants_are_not_made() {
+    let images = images();
+    let views = SoftLabels::open(fixture("cutmix"), &images).unwrap().views(0, 0).unwrap();
+    let cancel = CancelToken::new();
+    cancel.cancel();
+    let error = views.pixels(&images, SIDE, &Normalize::IMAGENET, &cancel).unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
 }
 
 #[test]
@@ -106,7 +152,7 @@ fn no_changed_byte_panics() {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let views = SoftLabels::open(folder.path(), &images).and_then(|labels| labels.views(0, 2));
             if let Ok(views) = views {
-                let _ = views.pixels(&images, SIDE, &Normalize::IMAGENET);
+                let _ = views.pixels(&images, SIDE, &Normalize::IMAGENET, &CancelToken::new());
             }
         }));
         assert!(outcome.is_ok(), "byte {at}");

@@ -13,7 +13,7 @@ use super::tensor::TensorFile;
 use super::torch::{self, Pickle, Value};
 use super::{Source, SourceInfo};
 use crate::{Error, Result};
-use order::{Draws, Order};
+use order::{Draws, Order, Permutations};
 use std::path::{Path, PathBuf};
 
 /// The seed of the sampler in the methods' relabelling scripts.
@@ -28,12 +28,14 @@ const ABOVE_CHANCE: f64 = 4.0;
 /// A tree of soft labels of an image folder's images.
 ///
 /// ```no_run
+/// use diver_loaders::CancelToken;
 /// use diver_loaders::source::fkd::SoftLabels;
 ///
 /// let images = diver_loaders::open("syn_data")?;
 /// let labels = SoftLabels::open("FKD_cutmix_fp16", &images)?;
 /// let views = labels.views(0, 0)?;
-/// let pixels = views.pixels(&images, 224, &images.info().normalize)?; // [B, 3, 224, 224]
+/// let normalize = &images.info().normalize;
+/// let pixels = views.pixels(&images, 224, normalize, &CancelToken::new())?; // [B, 3, 224, 224]
 /// println!("{} views of {} classes, {} values", views.len(), views.classes(), pixels.len());
 /// # Ok::<(), diver_loaders::Error>(())
 /// ```
@@ -47,6 +49,8 @@ pub struct SoftLabels {
     /// Of each place in torchvision's order of the images, the index in the source.
     places: Vec<usize>,
     order: Order,
+    permutations: Permutations,
+    teacher_side: Option<usize>,
 }
 
 impl SoftLabels {
@@ -70,6 +74,8 @@ impl SoftLabels {
             samples: images.info().samples,
             places,
             order: Order::Stored,
+            permutations: Permutations::new(SEED, images.info().samples),
+            teacher_side: None,
         };
         if batches == 0 {
             return Err(Error::format(root, "no soft labels: epoch_0/batch_0.tar is expected"));
@@ -92,6 +98,18 @@ impl SoftLabels {
         Ok(tree)
     }
 
+    /// Says that the teacher saw views of `side` x `side` pixels, which no file says: the boxes of CutMix are in these.
+    /// Without it, views are made at that size.
+    ///
+    /// # Errors
+    /// If it is 0.
+    pub fn with_teacher_side(self, side: usize) -> Result<Self> {
+        if side == 0 {
+            return Err(Error::config("teacher_side", "0 is not a number of pixels"));
+        }
+        Ok(Self { teacher_side: Some(side), ..self })
+    }
+
     /// Number of epochs.
     pub fn epochs(&self) -> usize {
         self.epochs
@@ -112,12 +130,12 @@ impl SoftLabels {
             Order::Stored => record.indices()?,
             Order::Drawn(draws) => self.drawn(*draws, epoch, batch, record.rows())?,
         };
-        record.views(&self.indices(places)?)
+        Ok(record.views(&self.indices(places)?)?.seen_at(self.teacher_side))
     }
 
     fn drawn(&self, draws: Draws, epoch: usize, batch: usize, rows: usize) -> Result<Vec<usize>> {
         let first = batch.saturating_mul(self.batch_size);
-        let permutation = draws.permutation(SEED, self.samples, epoch);
+        let permutation = self.permutations.get(draws, epoch);
         let places = permutation.get(first..first.saturating_add(rows));
         places.map(<[usize]>::to_vec).ok_or_else(|| {
             let reason = format!("{rows} rows from {first} on, of {} images", self.samples);

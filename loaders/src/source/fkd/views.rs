@@ -1,7 +1,7 @@
 //! A batch of views: images cropped, flipped and mixed as when a teacher saw them, with what it said.
 
 use super::super::{Label, Source};
-use crate::{Error, Normalize, Result, RgbImage};
+use crate::{CancelToken, Error, Normalize, Result, RgbImage};
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -12,7 +12,8 @@ pub struct Mixed {
     pub partners: Vec<usize>,
     /// Each row's own share, 0 to 1.
     pub share: f64,
-    /// CutMix: the first row and column of the partner's box, and the row and column behind it. MixUp has none.
+    /// CutMix: the first row and column of the partner's box, and the row and column behind it, in pixels of what the
+    /// teacher saw. MixUp has none.
     pub bounds: Option<[usize; 4]>,
 }
 
@@ -27,6 +28,7 @@ pub struct Views {
     mix: Option<Mixed>,
     logits: Vec<f32>,
     classes: usize,
+    teacher_side: Option<usize>,
 }
 
 impl Views {
@@ -39,7 +41,12 @@ impl Views {
         logits: Vec<f32>,
         classes: usize,
     ) -> Self {
-        Self { path, indices, crops, flips, mix, logits, classes }
+        Self { path, indices, crops, flips, mix, logits, classes, teacher_side: None }
+    }
+
+    /// The views, of which the teacher saw those of `side` pixels; none for as many as are asked for.
+    pub(super) fn seen_at(self, side: Option<usize>) -> Self {
+        Self { teacher_side: side, ..self }
     }
 
     /// Number of views.
@@ -88,35 +95,51 @@ impl Views {
     /// The views as a network is trained on them, `[B, 3, side, side]`: cropped, resized, flipped, normalised and mixed,
     /// in this order. Works on as many threads as there are processors.
     ///
-    /// The boxes of CutMix are in pixels: `side` must be the one that the labels were made at, which no file says.
+    /// The boxes of CutMix are in pixels of what the teacher saw
+    /// ([`SoftLabels::with_teacher_side`](super::SoftLabels::with_teacher_side)), and are scaled to `side`.
     ///
     /// # Errors
-    /// If an image cannot be read, a crop is empty, `side` is 0, or the box of a mix lies outside of `side`.
-    pub fn pixels(&self, images: &dyn Source, side: usize, normalize: &Normalize) -> Result<Vec<f32>> {
+    /// If an image cannot be read, a crop is empty, `side` is 0, the box of a mix lies outside of what the teacher saw,
+    /// or `cancel` is cancelled, which is looked at for each view.
+    pub fn pixels(
+        &self,
+        images: &dyn Source,
+        side: usize,
+        normalize: &Normalize,
+        cancel: &CancelToken,
+    ) -> Result<Vec<f32>> {
         if side == 0 {
             return Err(Error::config("side", "0 is not a number of pixels"));
         }
-        let bounds = self.mix.as_ref().and_then(|mix| mix.bounds);
-        if bounds.is_some_and(|[_, _, bottom, right]| bottom > side || right > side) {
-            let reason = format!(
-                "{:?} lies outside of {side} x {side} pixels: views have the size that labels were made at",
-                bounds.unwrap_or_default()
-            );
-            return Err(Error::field(&self.path, "mix_bbox", reason));
-        }
+        let bounds = self.bounds(side)?;
         // A quarter of the size of what is made of them, of which each may need two.
         let mut views = vec![None; self.len()];
         in_parallel(&mut views, 1, |row, view| {
+            cancel.check()?;
             view[0] = Some(self.view(row, images, side)?);
             Ok(())
         })?;
         let views: Vec<RgbImage> = views.into_iter().flatten().collect();
         let mut pixels = vec![0.0; self.len() * 3 * side * side];
         in_parallel(&mut pixels, 3 * side * side, |row, pixels| {
-            self.mix_into(pixels, row, &views, normalize);
+            cancel.check()?;
+            self.mix_into(pixels, row, &views, bounds, normalize);
             Ok(())
         })?;
         Ok(pixels)
+    }
+
+    /// The box of CutMix in views of `side` pixels: its edges lie where the nearest ones between pixels are.
+    fn bounds(&self, side: usize) -> Result<Option<[usize; 4]>> {
+        let Some(bounds) = self.mix.as_ref().and_then(|mix| mix.bounds) else { return Ok(None) };
+        let teacher = self.teacher_side.unwrap_or(side);
+        if bounds.iter().any(|bound| *bound > teacher) {
+            let reason = format!(
+                "{bounds:?} lies outside of {teacher} x {teacher} pixels: say at which size the teacher saw the views"
+            );
+            return Err(Error::field(&self.path, "mix_bbox", reason));
+        }
+        Ok(Some(bounds.map(|bound| (bound as f64 * side as f64 / teacher as f64).round() as usize)))
     }
 
     /// View `row`, before it is normalised and mixed.
@@ -128,8 +151,15 @@ impl Views {
         self.cropped(row, &image)?.resized(side, side)
     }
 
-    /// Writes view `row` of `views`, planar, with what it is mixed with.
-    fn mix_into(&self, pixels: &mut [f32], row: usize, views: &[RgbImage], normalize: &Normalize) {
+    /// Writes view `row` of `views`, planar, with what it is mixed with: within `bounds`, if there are any.
+    fn mix_into(
+        &self,
+        pixels: &mut [f32],
+        row: usize,
+        views: &[RgbImage],
+        bounds: Option<[usize; 4]>,
+        normalize: &Normalize,
+    ) {
         let side = views[row].width();
         // A view is flipped before it is mixed: each by its own flag.
         let at = |row: usize, channel: usize, y: usize, x: usize| {
@@ -138,14 +168,14 @@ impl Views {
         };
         for (place, pixel) in pixels.iter_mut().enumerate() {
             let (channel, y, x) = (place / (side * side), place / side % side, place % side);
-            *pixel = match &self.mix {
-                None => at(row, channel, y, x),
-                Some(Mixed { partners, share, bounds: None }) => {
+            *pixel = match (&self.mix, bounds) {
+                (None, _) => at(row, channel, y, x),
+                (Some(Mixed { partners, share, .. }), None) => {
                     let share = *share as f32;
                     share * at(row, channel, y, x) + (1.0 - share) * at(partners[row], channel, y, x)
                 }
-                Some(Mixed { partners, bounds: Some([top, left, bottom, right]), .. }) => {
-                    let is_boxed = (*top..*bottom).contains(&y) && (*left..*right).contains(&x);
+                (Some(Mixed { partners, .. }), Some([top, left, bottom, right])) => {
+                    let is_boxed = (top..bottom).contains(&y) && (left..right).contains(&x);
                     at(if is_boxed { partners[row] } else { row }, channel, y, x)
                 }
             };
