@@ -45,6 +45,7 @@ mod demo;
 mod device;
 mod error;
 pub mod eval;
+mod fleet;
 mod host;
 pub mod method;
 mod refiner;
@@ -53,6 +54,7 @@ pub use batch::BatchExt;
 pub use conditions::Conditions;
 pub use device::{DeviceChoice, Precision, load_cuda};
 pub use error::{Error, Result};
+pub use fleet::Fleet;
 pub use host::TchHost;
 pub use method::{
     Chain, ChainKind, Family, Flow, FlowStart, Gradient, Grid, Knobs, KnobsBuilder, Mapping, Mode,
