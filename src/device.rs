@@ -48,6 +48,26 @@ impl DeviceChoice {
         }
     }
 
+    /// The devices of a list, as in `cuda:0,cuda:1`; `cuda:all` are all that there are.
+    ///
+    /// ```
+    /// use diver::DeviceChoice;
+    ///
+    /// assert_eq!(DeviceChoice::list("cuda:0,cuda:1")?, [DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)]);
+    /// assert_eq!(DeviceChoice::list("auto")?, [DeviceChoice::Auto]);
+    /// # Ok::<(), diver::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Knob`] if one has no such name; [`Error::Device`] if there is none.
+    pub fn list(text: &str) -> Result<Vec<Self>> {
+        if text != "cuda:all" {
+            return text.split(',').map(|name| name.trim().parse()).collect();
+        }
+        Self::Cuda(0).resolve()?;
+        Ok((0..usize::try_from(Cuda::device_count()).unwrap_or(0)).map(Self::Cuda).collect())
+    }
+
     fn cuda(self, index: usize) -> Result<Device> {
         let missing = |reason: &str| unusable(self.to_string(), reason);
         cuda_libraries().map_err(missing)?;

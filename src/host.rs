@@ -1,6 +1,6 @@
 //! What the command line needs of libtorch.
 
-use crate::{Error, Knobs, KnobsBuilder, Refiner, Result, demo};
+use crate::{DeviceChoice, Error, Fleet, Knobs, KnobsBuilder, Refiner, Result, demo};
 use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs};
 use diver_loaders::{CancelToken, Refine};
 
@@ -17,7 +17,12 @@ pub struct TchHost;
 
 impl Host for TchHost {
     fn refiner(&self, args: &RefinerArgs) -> diver_loaders::Result<Box<dyn Refine>> {
-        Ok(Box::new(Refiner::from_args(args)?))
+        let devices = DeviceChoice::list(&args.device)?;
+        if devices.len() == 1 {
+            return Ok(Box::new(Refiner::from_args(args)?));
+        }
+        let refiner = |device: DeviceChoice| Refiner::from_args(&args.clone().on(device.to_string()));
+        Ok(Box::new(Fleet::new(devices.into_iter().map(refiner).collect::<Result<_>>()?)?))
     }
 
     fn demo(&self, args: &DemoArgs, cancel: &CancelToken) -> diver_loaders::Result<DemoReport> {

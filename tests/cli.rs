@@ -100,6 +100,30 @@ fn an_interrupted_cache_goes_on_where_it_stopped() {
     assert!(stderr.contains("part-00000001.parquet: damaged part"), "{stderr}");
 }
 
+/// Two refiners on one device, as two GPUs would.
+#[test]
+fn several_devices_share_a_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let exported = |device: &str| {
+        let cache = folder.path().join(format!("{device}-cache"));
+        let mut command = refine(SET, BACKBONE, text(&cache));
+        command[7] = device;
+        assert_eq!(json(&command)["refined"], 10, "{device}");
+        command[7] = "cpu";
+        assert_eq!(json(&command)["refined"], 0, "the same images are asked for");
+        let output = folder.path().join(device);
+        command[0] = "export";
+        json(&[&command[..], &["--to", "safetensors", "--output", text(&output)]].concat());
+        fs::read(output.join("data.safetensors")).unwrap()
+    };
+    let (one, two) = (exported("cpu"), exported("cpu,cpu"));
+    assert_eq!(one.len(), two.len());
+    // Batches of another size may move a byte by one grey level.
+    assert!(one.iter().zip(&two).all(|(one, two)| one.abs_diff(*two) <= 1));
+    let error = failure(&["refine", SET, "--backbone", BACKBONE, "--cache", "x", "--device", "cpu,gpu"]);
+    assert!(error.contains("device: `gpu` is none of auto, cpu, cuda, cuda:N"), "{error}");
+}
+
 /// A kill at any instant loses the micro-batch in flight and nothing else; Ctrl-C ends with code 130.
 #[test]
 #[cfg(unix)]

@@ -26,7 +26,7 @@ pub struct RefinerArgs {
     #[arg(long, value_name = "N", help_heading = "Refiner")]
     pub num_heads: Option<u32>,
 
-    /// Where to refine: auto, cpu, cuda or cuda:N
+    /// Where to refine: auto, cpu, cuda, cuda:N, or several, which share the work, as in cuda:0,cuda:1 or cuda:all
     #[arg(long, default_value = "auto", help_heading = "Refiner")]
     pub device: String,
 
@@ -114,4 +114,12 @@ pub struct RefinerArgs {
     /// Latent that a SiT starts from: vp (of unit variance) or path (on its own line) [default: vp]
     #[arg(long, help_heading = "Method")]
     pub flow_start: Option<String>,
+}
+
+impl RefinerArgs {
+    /// The same on another device.
+    #[must_use]
+    pub fn on(self, device: impl Into<String>) -> Self {
+        Self { device: device.into(), ..self }
+    }
 }
