@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import ROOT
+from support import ROOT, run
+from test_signals import ANSWER, PRELUDE, seconds
 
 import diver
 from diver.errors import DataError, OptionError, OptionTypeError
@@ -46,6 +47,61 @@ def test_an_epoch_has_every_image_once() -> None:
     next(iter(labels.epoch(0)))
 
 
+def test_an_index_beyond_the_end_is_an_index_error() -> None:
+    labels = diver.SoftLabels(FKD / "cutmix", images(), size=SIDE)
+    with pytest.raises(IndexError, match="epoch: there is no epoch 2 among 2"):
+        labels.views(2, 0)
+    with pytest.raises(IndexError, match="batch: there is no batch 3 among 3"):
+        labels.views(0, 3)
+    with pytest.raises(IndexError, match="epoch: there is no epoch 99 among 2"):
+        labels.epoch(99)  # At the call, before the first batch is asked for.
+    with pytest.raises(OptionError, match="epoch: -1 must be at least 0"):
+        labels.epoch(-1)
+
+
+def test_boxes_are_scaled_from_the_teachers_size() -> None:
+    source = images(mean=0, std=1)
+    labels = diver.SoftLabels(FKD / "cutmix", source, size=2 * SIDE, teacher_size=SIDE)
+    mixed = labels.views(1, 0).images
+    # Where the box is none of the view, images are themselves.
+    own = diver.SoftLabels(FKD / "cutmix", source, size=2 * SIDE, teacher_size=1 << 13).views(1, 0).images
+    changed = (mixed != own).any(1).any(0)
+    box = torch.zeros(2 * SIDE, 2 * SIDE, dtype=torch.bool)
+    box[4:16, 6:22] = True  # The fixture's is 2:8, 3:11 of 12.
+    assert (changed <= box).all() and changed.float().sum() > 0.9 * box.sum()
+
+
+#: A batch that takes a second or more, if nobody stops it.
+SLOW = f"""
+import atexit, time
+# Handlers run last first: this one when diver's own is done.
+atexit.register(lambda: print("seconds", time.monotonic() - ended))
+{PRELUDE}
+images = diver.open({str(FKD / "images")!r})
+labels = diver.SoftLabels({str(FKD / "cutmix")!r}, images, size=1500, teacher_size=12, format="numpy")
+"""
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "with Interrupt(0.1): labels.views(0, 0)",
+        "with Interrupt(0.1): list(labels.epoch(0))",
+        "making = labels._make(0, 0); time.sleep(0.1)",
+        "batches = labels.epoch(1); next(batches)",
+    ],
+)
+def test_nobody_waits_for_views_that_nobody_wants(ends: str) -> None:
+    best = float("inf")
+    for _ in range(3):
+        code, out, err = run(SLOW + ends + "\nended = time.monotonic()\n")
+        assert (code, err) == (0, "")
+        best = min(best, max(seconds(out)))
+        if best < ANSWER:
+            break
+    assert best < ANSWER
+
+
 def test_numpy_does_without_torch() -> None:
     views = diver.SoftLabels(FKD / "mixup", images(), size=SIDE, format="numpy").views(0, 0)
     assert all(isinstance(part, np.ndarray) for part in views)
@@ -58,12 +114,12 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         diver.SoftLabels(FKD / "cutmix", images(), size=0)
     with pytest.raises(DataError, match=r"epoch_0/batch_0\.tar is expected"):
         diver.SoftLabels(FKD / "images", images())
-    labels = diver.SoftLabels(FKD / "cutmix", images(), size=SIDE)
-    for epoch, batch in (2, 0), (0, 3):
-        with pytest.raises(DataError, match=f"no batch {batch} of epoch {epoch}"):
-            labels.views(epoch, batch)
     with pytest.raises(DataError, match="mix_bbox"):
         diver.SoftLabels(FKD / "cutmix", images(), size=4).views(0, 0)
+    with pytest.raises(DataError, match="outside of 10 x 10 pixels"):
+        diver.SoftLabels(FKD / "cutmix", images(), size=SIDE, teacher_size=10).views(0, 0)
+    with pytest.raises(OptionError, match="teacher_size: 0 must be at least 1"):
+        diver.SoftLabels(FKD / "cutmix", images(), size=SIDE, teacher_size=0)
     with pytest.raises(
         DataError, match=r"it has epoch_0, epoch_1\. Nearest are FKD's soft labels .*SoftLabels"
     ):

@@ -8,6 +8,7 @@ __all__ = [
     "Cache",
     "CancelToken",
     "Loader",
+    "Making",
     "Mix",
     "Progress",
     "SoftLabels",
@@ -118,12 +119,16 @@ class Loader:
 
 @final
 class SoftLabels:
-    def __new__(cls, tree: str, images: Source) -> SoftLabels: ...
+    def __new__(cls, tree: str, images: Source, teacher_size: int) -> SoftLabels: ...
     @property
     def epochs(self) -> int: ...
     @property
     def batches(self) -> int: ...
-    def views(self, epoch: int, batch: int, size: int) -> tuple[Tensor, Tensor, list[int]]: ...
+    def make(self, epoch: int, batch: int, size: int) -> Making: ...
+
+@final
+class Making:
+    def result(self) -> tuple[Tensor, Tensor, list[int]]: ...
 
 def open(
     path: str,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, SupportsIndex
 
 from diver import _engine, _options, _tensors
 from diver.errors import OptionTypeError
 from diver.source import Source
+
+#: The most rows and columns of a view.
+MOST_PIXELS = 1 << 13
 
 
 class Views(NamedTuple):
@@ -33,8 +35,9 @@ class SoftLabels:
     Args:
         tree: The folder with ``epoch_0``.
         images: The images, as :func:`diver.open` gives them: a set of format ``image-folder``.
-        size: Rows and columns of the views: as many as the labels were made at, which no file says. The boxes of
-            CutMix are in pixels, and lie elsewhere at another size.
+        size: Rows and columns of the views.
+        teacher_size: Rows and columns of the views that the teacher saw, which no file says: ``size`` by default. The
+            boxes of CutMix are in these pixels, and are scaled to ``size``, each edge to the nearest pixel.
         device: Where tensors go; the CPU by default.
         format: ``"torch"``, ``"numpy"``, or ``"auto"``: torch if it is there.
 
@@ -60,14 +63,18 @@ class SoftLabels:
         images: Source,
         *,
         size: SupportsIndex = 224,
+        teacher_size: SupportsIndex | None = None,
         device: Any = None,
         format: str = "auto",
     ) -> None:
         if not isinstance(images, Source):
             raise OptionTypeError(f"images: {type(images).__name__} is not what diver.open gives")
-        self._size = _options.integer("size", size, least=1, most=1 << 13)
+        self._size = _options.integer("size", size, least=1, most=MOST_PIXELS)
+        seen = self._size
+        if teacher_size is not None:
+            seen = _options.integer("teacher_size", teacher_size, least=1, most=MOST_PIXELS)
         self._tensor = _tensors.converter(_options.text("format", format), device)
-        self._engine = _engine.SoftLabels(_options.path("tree", tree), images._engine)
+        self._engine = _engine.SoftLabels(_options.path("tree", tree), images._engine, seen)
 
     @property
     def epochs(self) -> int:
@@ -83,29 +90,44 @@ class SoftLabels:
         """One batch.
 
         Raises:
+            IndexError: there is no such batch.
             FileError: its file, or an image, cannot be read.
-            DataError: there is no such batch, or it, or an image, is damaged.
+            DataError: it, or an image, is damaged.
         """
-        images, logits, indices = self._engine.views(
-            _options.integer("epoch", epoch), _options.integer("batch", batch), self._size
-        )
+        number = self._index("epoch", epoch, self.epochs)
+        return self._take(self._make(number, self._index("batch", batch, self.batches)))
+
+    def epoch(self, epoch: SupportsIndex) -> Iterator[Views]:
+        """The batches of an epoch, each made while the one before it is trained on.
+
+        Raises:
+            IndexError: there is no such epoch. What :meth:`views` raises comes at the batch that meets it.
+        """
+        return self._batches(self._index("epoch", epoch, self.epochs))
+
+    def _batches(self, epoch: int) -> Iterator[Views]:
+        ahead = self._make(epoch, 0)
+        for batch in range(1, self.batches):
+            # The one before is done before another is begun: each takes all processors.
+            views = self._take(ahead)
+            ahead = self._make(epoch, batch)
+            yield views
+        yield self._take(ahead)
+
+    def _make(self, epoch: int, batch: int) -> _engine.Making:
+        return self._engine.make(epoch, batch, self._size)
+
+    def _take(self, making: _engine.Making) -> Views:
+        images, logits, indices = making.result()
         tensor = self._tensor(images)
         return Views(tensor, self._tensor(logits), _tensors.like(tensor, indices))
 
-    def epoch(self, epoch: SupportsIndex) -> Iterator[Views]:
-        """The batches of an epoch, each made while the one before it is trained on."""
-        number = _options.integer("epoch", epoch)
-        ahead = ThreadPoolExecutor(1, "diver-views")
-        try:
-            made = ahead.submit(self.views, number, 0)
-            for batch in range(self.batches):
-                views = made.result()
-                if batch + 1 < self.batches:
-                    made = ahead.submit(self.views, number, batch + 1)
-                yield views
-        finally:
-            # Whoever stops early does not wait for a batch that nobody wants.
-            ahead.shutdown(wait=False, cancel_futures=True)
+    @staticmethod
+    def _index(name: str, value: SupportsIndex, count: int) -> int:
+        index = _options.integer(name, value)
+        if index >= count:
+            raise IndexError(f"{name}: there is no {name} {index} among {count}")
+        return index
 
     def __repr__(self) -> str:
         return f"<soft labels: {self.epochs} epochs of {self.batches} batches, {self._size} x {self._size} pixels>"

@@ -35,7 +35,7 @@ mod _engine {
     #[pymodule_export]
     use super::refiner::{CancelToken, Progress};
     #[pymodule_export]
-    use super::soft_labels::SoftLabels;
+    use super::soft_labels::{Making, SoftLabels};
     #[pymodule_export]
     use super::source::{Source, open};
     #[pymodule_export]

@@ -28,7 +28,7 @@ pub fn receive<T: Send>(py: Python<'_>, results: &Receiver<T>, cancel: &CancelTo
     }
 }
 
-/// Whether [`join`] waits for a thread to its end.
+/// Whether [`join`] waits for a thread to its end. It cancels what the thread does before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtExit {
     /// Yes: it calls into Python, and an interpreter must not end under it.
@@ -49,16 +49,57 @@ pub fn on_thread<T: Send + 'static>(
     cancel: &CancelToken,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> PyResult<T> {
-    let (sender, results) = bounded(1);
-    let ended = start(py, name, move || {
-        // Nobody listens after Ctrl-C.
-        let _ = sender.send(work());
-    })?;
-    let result = receive(py, &results, cancel);
-    if result.is_err() {
-        left().push(Left { ended, at_exit, process: std::process::id() });
+    Task::start(py, name, at_exit, cancel.clone(), work)?.result(py)
+}
+
+/// Work on a thread of its own, whose result is asked for later. Whoever drops it cancels the work.
+#[derive(Debug)]
+pub struct Task<T> {
+    results: Receiver<T>,
+    cancel: CancelToken,
+    process: u32,
+}
+
+impl<T: Send + 'static> Task<T> {
+    /// Starts `work`, which looks at `cancel`.
+    ///
+    /// # Errors
+    /// An internal error if the thread cannot be started.
+    pub fn start(
+        py: Python<'_>,
+        name: &str,
+        at_exit: AtExit,
+        cancel: CancelToken,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> PyResult<Self> {
+        let (sender, results) = bounded(1);
+        let ended = start(py, name, move || {
+            // Nobody listens after Ctrl-C.
+            let _ = sender.send(work());
+        })?;
+        leave(Left { ended, at_exit, cancel: cancel.clone(), process: std::process::id() });
+        Ok(Self { results, cancel, process: std::process::id() })
     }
-    result
+
+    /// Waits for the result, so that Ctrl-C is answered meanwhile.
+    ///
+    /// # Errors
+    /// The signal handler's exception; an internal error if the work panics; in a forked child, which does not have the
+    /// thread, an error that says so.
+    pub fn result(self, py: Python<'_>) -> PyResult<T> {
+        if self.process != std::process::id() {
+            let message =
+                format!("this was begun by process {}, and cannot be waited for in its child", self.process);
+            return Err(Class::Closed.error(py, message));
+        }
+        receive(py, &self.results, &self.cancel)
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
 }
 
 /// Does `work` on a thread of its own that nobody waits for but [`join`].
@@ -67,21 +108,23 @@ pub fn on_thread<T: Send + 'static>(
 /// An internal error if the thread cannot be started; the work is dropped then.
 pub fn in_background(py: Python<'_>, name: &str, work: impl FnOnce() + Send + 'static) -> PyResult<()> {
     let ended = start(py, name, work)?;
-    let mut left = left();
-    left.retain(|left| !left.has_ended());
-    left.push(Left { ended, at_exit: AtExit::Wait, process: std::process::id() });
+    leave(Left { ended, at_exit: AtExit::Wait, cancel: CancelToken::new(), process: std::process::id() });
     Ok(())
 }
 
-/// Waits for the threads that Ctrl-C has left at work: an interpreter must not end under them.
+/// Cancels what threads are left at, and waits for them: an interpreter must not end under them.
 ///
 /// # Errors
 /// The signal handler's exception; the wait can be taken up again.
 pub fn join(py: Python<'_>) -> PyResult<()> {
     // Not taken from the list before they have ended. A forked child has none of its parent's threads.
     let is_ours = |left: &&Left| left.process == std::process::id();
-    let waiting: Vec<_> =
-        left().iter().filter(is_ours).map(|left| (left.ended.clone(), left.at_exit)).collect();
+    let waiting: Vec<_> = left()
+        .iter()
+        .filter(is_ours)
+        .inspect(|left| left.cancel.cancel())
+        .map(|left| (left.ended.clone(), left.at_exit))
+        .collect();
     for (ended, at_exit) in waiting {
         let began = Instant::now();
         while matches!(py.detach(|| ended.recv_timeout(SLICE)), Err(RecvTimeoutError::Timeout)) {
@@ -95,11 +138,12 @@ pub fn join(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// A thread that nobody waits for.
+/// A thread that may be at work when the program ends.
 struct Left {
     /// Disconnected once its work is done.
     ended: Receiver<Infallible>,
     at_exit: AtExit,
+    cancel: CancelToken,
     process: u32,
 }
 
@@ -107,6 +151,12 @@ impl Left {
     fn has_ended(&self) -> bool {
         self.process != std::process::id() || matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected))
     }
+}
+
+fn leave(thread: Left) {
+    let mut left = left();
+    left.retain(|left| !left.has_ended());
+    left.push(thread);
 }
 
 /// Locked only with the interpreter held, as whoever forks does: so it is not locked in a forked child for good.

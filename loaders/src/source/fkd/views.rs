@@ -100,7 +100,7 @@ impl Views {
     ///
     /// # Errors
     /// If an image cannot be read, a crop is empty, `side` is 0, the box of a mix lies outside of what the teacher saw,
-    /// or `cancel` is cancelled, which is looked at for each view.
+    /// or `cancel` is cancelled, which is looked at for each view and channel.
     pub fn pixels(
         &self,
         images: &dyn Source,
@@ -121,9 +121,9 @@ impl Views {
         })?;
         let views: Vec<RgbImage> = views.into_iter().flatten().collect();
         let mut pixels = vec![0.0; self.len() * 3 * side * side];
-        in_parallel(&mut pixels, 3 * side * side, |row, pixels| {
+        in_parallel(&mut pixels, side * side, |place, plane| {
             cancel.check()?;
-            self.mix_into(pixels, row, &views, bounds, normalize);
+            self.mix_into(plane, [place / 3, place % 3], &views, bounds, normalize);
             Ok(())
         })?;
         Ok(pixels)
@@ -151,32 +151,32 @@ impl Views {
         self.cropped(row, &image)?.resized(side, side)
     }
 
-    /// Writes view `row` of `views`, planar, with what it is mixed with: within `bounds`, if there are any.
+    /// Writes a channel of view `row` of `views`, with what it is mixed with: within `bounds`, if there are any.
     fn mix_into(
         &self,
-        pixels: &mut [f32],
-        row: usize,
+        plane: &mut [f32],
+        [row, channel]: [usize; 2],
         views: &[RgbImage],
         bounds: Option<[usize; 4]>,
         normalize: &Normalize,
     ) {
         let side = views[row].width();
         // A view is flipped before it is mixed: each by its own flag.
-        let at = |row: usize, channel: usize, y: usize, x: usize| {
+        let at = |row: usize, y: usize, x: usize| {
             let x = if self.flips[row] { side - 1 - x } else { x };
             normalize.apply(channel, views[row].unit(channel, y, x))
         };
-        for (place, pixel) in pixels.iter_mut().enumerate() {
-            let (channel, y, x) = (place / (side * side), place / side % side, place % side);
+        for (place, pixel) in plane.iter_mut().enumerate() {
+            let (y, x) = (place / side, place % side);
             *pixel = match (&self.mix, bounds) {
-                (None, _) => at(row, channel, y, x),
+                (None, _) => at(row, y, x),
                 (Some(Mixed { partners, share, .. }), None) => {
                     let share = *share as f32;
-                    share * at(row, channel, y, x) + (1.0 - share) * at(partners[row], channel, y, x)
+                    share * at(row, y, x) + (1.0 - share) * at(partners[row], y, x)
                 }
                 (Some(Mixed { partners, .. }), Some([top, left, bottom, right])) => {
                     let is_boxed = (top..bottom).contains(&y) && (left..right).contains(&x);
-                    at(if is_boxed { partners[row] } else { row }, channel, y, x)
+                    at(if is_boxed { partners[row] } else { row }, y, x)
                 }
             };
         }
