@@ -241,6 +241,47 @@ def test_a_refiner_may_be_the_first_to_import_torch() -> None:
 # What it may return.
 
 
+def test_a_fleet_shares_every_batch() -> None:
+    together = threading.Barrier(2, timeout=20)
+    sizes: list[int] = []
+
+    def member(images: Any, progress: Callable[[int, int], object]) -> Any:
+        together.wait()  # Broken, if one were called after the other.
+        sizes.append(len(images))
+        progress(1, 2)
+        progress(2, 2)
+        return invert(images)
+
+    member.fingerprint = "member"  # type: ignore[attr-defined]
+    member.preferred_batch = 3  # type: ignore[attr-defined]
+    fleet = refiners.Fleet([member, member])
+    assert (fleet.preferred_batch, fleet.fingerprint, fleet.num_classes) == (6, "member", None)
+    images = np.random.default_rng(0).random((5, 3, 4, 4), dtype=np.float32)
+    heard: list[tuple[int, int]] = []
+    refined = fleet(images, np.zeros(5, np.int64), [b""] * 5, progress=lambda *step: heard.append(step))
+    assert np.array_equal(refined, invert(images))
+    assert sorted(sizes) == [2, 3] and heard == sorted(heard) and heard[-1] == (10, 10)
+
+
+def test_a_fleet_refines_for_a_loader() -> None:
+    refiners.check(refiners.Fleet([inverter(), inverter(), inverter()]))
+    with diver.DataLoader(DIGITS, refiner=refiners.Fleet([inverter(), inverter()]), batch_size=10) as loader:
+        shared = [images for images, _ in loader]
+    with diver.DataLoader(DIGITS, refiner=inverter(), batch_size=10) as loader:
+        assert all(torch.equal(one, other) for one, (other, _) in zip(shared, loader, strict=True))
+
+
+def test_a_fleet_of_unlike_refiners_is_refused() -> None:
+    other = inverter()
+    other.fingerprint = "another"  # type: ignore[attr-defined]
+    with pytest.raises(OptionError, match="position 1 makes other images than the first"):
+        refiners.Fleet([inverter(), other])
+    with pytest.raises(OptionError, match="one or more"):
+        refiners.Fleet([])
+    with pytest.raises(OptionTypeError, match="a sequence of refiners"):
+        refiners.Fleet("cuda:0")
+
+
 def test_refined_batches_are_the_normalised_bytes() -> None:
     source = diver.open(DIGITS)
     with refining(invert, shuffle=True) as loader:

@@ -1,10 +1,11 @@
 """The ``diver`` command: the same as the binary's, with whatever refiner is installed."""
 
+import json
 import logging
 import sys
 
 from diver import _engine
-from diver.refiners import Adapter
+from diver.refiners import Adapter, Fleet
 
 
 def main() -> int:
@@ -15,7 +16,20 @@ def main() -> int:
 def _make_refiner(options: str) -> Adapter:
     from diver._torch import refiner_class
 
-    return Adapter(refiner_class()._from_args(options))
+    make = refiner_class()._from_args
+    given = json.loads(options)
+    devices = _devices(given["device"])
+    if len(devices) == 1:
+        return Adapter(make(json.dumps(given | {"device": devices[0]})))
+    return Adapter(Fleet(make(json.dumps(given | {"device": device})) for device in devices))
+
+
+def _devices(names: str) -> list[str]:
+    if names != "cuda:all":
+        return [name.strip() for name in names.split(",")]
+    import torch
+
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cuda"]
 
 
 def _demo(options: str, cancel: _engine.CancelToken) -> str:

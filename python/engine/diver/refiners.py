@@ -39,7 +39,7 @@ from diver.errors import OptionError, OptionTypeError, RefineError
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["check"]
+__all__ = ["Fleet", "check"]
 
 #: What a refiner may be given; the first three also by position.
 _NAMES = ("images", "labels", "keys", "cancel", "progress")
@@ -99,10 +99,23 @@ class Adapter:
     ) -> tuple[bytes, int, int]:
         import numpy
 
+        images, indices = _tensors.numpy_array(pixels), numpy.array(labels, dtype=numpy.int64)
+        refined = self.call(images, indices, tuple(keys), cancel, progress)
+        return refined.tobytes(), refined.shape[2], refined.shape[3]
+
+    def call(
+        self,
+        images: numpy.ndarray[Any, Any],
+        labels: numpy.ndarray[Any, Any],
+        keys: tuple[bytes, ...],
+        cancel: Any,
+        progress: Callable[[int, int], object] | None,
+    ) -> numpy.ndarray[Any, Any]:
+        """What comes back for a batch, uint8 ``[B, 3, height, width]``."""
         given: dict[str, Any] = {
-            "images": _tensors.numpy_array(pixels),
-            "labels": numpy.array(labels, dtype=numpy.int64),
-            "keys": tuple(keys),
+            "images": images,
+            "labels": labels,
+            "keys": keys,
             "cancel": cancel,
             "progress": progress,
         }
@@ -110,7 +123,84 @@ class Adapter:
             *(given[name] for name in self._positional),
             **{name: given[value] for name, value in self._named.items()},
         )
-        return _image_bytes(refined, pixels.shape[0])
+        return _images(refined, len(images))
+
+
+class Fleet:
+    """Refiners of one backbone and equal settings on several devices, as one refiner: they share every batch.
+
+        refiners = [diver.Refiner.from_pretrained(folder, device=f"cuda:{i}") for i in range(2)]
+        loader = diver.DataLoader(path, refiner=diver.refiners.Fleet(refiners))
+
+    Any callables may be its refiners, if calls of several at a time are no trouble.
+
+    Raises:
+        OptionError: there is none, or they have different fingerprints.
+    """
+
+    def __init__(self, refiners: Iterable[Callable[..., Any]]) -> None:
+        if isinstance(refiners, str | bytes) or not isinstance(refiners, Iterable):
+            _options.wrong_type("refiners", refiners, "a sequence of refiners")
+        members = list(refiners)
+        if not members:
+            raise OptionError("refiners: one or more are expected")
+        self._members = [Adapter(member) for member in members]
+        first = self._members[0]
+        for position, member in enumerate(self._members):
+            if member.fingerprint != first.fingerprint or member.num_classes != first.num_classes:
+                raise OptionError(f"refiners: that at position {position} makes other images than the first")
+        self._fingerprint = getattr(members[0], "fingerprint", None)
+
+    @property
+    def fingerprint(self) -> Any:
+        """That of each of its refiners."""
+        return self._fingerprint
+
+    @property
+    def preferred_batch(self) -> int:
+        """How many images all of them take together."""
+        return sum(member.preferred_batch for member in self._members)
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes they know."""
+        return self._members[0].num_classes
+
+    def __call__(
+        self,
+        images: numpy.ndarray[Any, Any],
+        labels: numpy.ndarray[Any, Any],
+        keys: Iterable[bytes],
+        *,
+        cancel: Any = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> numpy.ndarray[Any, Any]:
+        """Refines a batch: an equal share of it on each device, all at once."""
+        import threading
+        from concurrent.futures import ThreadPoolExecutor
+
+        import numpy
+
+        keys = tuple(keys)
+        share = -(-len(images) // len(self._members))
+        starts = range(0, len(images), max(share, 1))
+        lock, steps = threading.Lock(), dict.fromkeys(starts, 0)
+
+        def work(start: int, member: Adapter) -> numpy.ndarray[Any, Any]:
+            part = slice(start, start + share)
+            count = len(images[part])
+
+            def heard(done: int, total: int) -> None:
+                if progress is not None:
+                    # Told under the lock: numbers never go back.
+                    with lock:
+                        steps[start] = done * count
+                        progress(sum(steps.values()), total * len(images))
+
+            return member.call(images[part], labels[part], keys[part], cancel, heard)
+
+        with ThreadPoolExecutor(len(starts)) as pool:
+            return numpy.concatenate(list(pool.map(work, starts, self._members)))
 
 
 def _signature(refiner: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
@@ -170,8 +260,8 @@ def _fingerprint(value: object) -> str | None:
         raise OptionError(f"refiner.fingerprint: not like JSON: {error}") from error
 
 
-def _image_bytes(refined: Any, count: int) -> tuple[bytes, int, int]:
-    """The bytes of ``[count, 3, height, width]``, with height and width."""
+def _images(refined: Any, count: int) -> numpy.ndarray[Any, Any]:
+    """What a refiner returned, once it is known to be ``[count, 3, height, width]`` bytes."""
     import numpy
 
     kept = refined
@@ -197,4 +287,4 @@ def _image_bytes(refined: Any, count: int) -> tuple[bytes, int, int]:
             f"{what} came back, uint8 [{count}, 3, height, width] is expected "
             "(from pixels in [0, 1]: multiply by 255, round, clip, convert)"
         )
-    return array.tobytes(), array.shape[2], array.shape[3]
+    return array
