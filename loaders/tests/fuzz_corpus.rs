@@ -8,6 +8,7 @@ use diver_loaders::cache::{Row, RowKey};
 use diver_loaders::export::{ExportFormat, export};
 use diver_loaders::{Cache, CancelToken, Digest, Label, MemorySource, RgbImage, Source};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,20 +16,50 @@ fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(target)
 }
 
+/// Sound inputs of targets that fixtures are for; libFuzzer begins with all fixtures.
+const FIXTURES: [(&str, &str); 11] = [
+    ("torch", "torch/small.pt"),
+    ("torch", "torch/small_legacy.pt"),
+    ("mtt_images", "torch/CIFAR100/best/images_best.pt"),
+    ("mtt_labels", "torch/CIFAR100/best/labels_best.pt"),
+    ("mtt_labels", "torch/edf/Normal/lr_best.pt"),
+    ("npz", "torch/named/compressed.npz"),
+    ("arrow", "arrow/train/data-00000-of-00001.arrow"),
+    ("fkd", "fkd/cutmix/epoch_0/batch_0.tar"),
+    ("parts", "torch/CIFAR100/best/images_best.pt"),
+    ("zca", "torch/zca/transform.pt"),
+    ("zca", "torch/zca/transform.safetensors"),
+];
+
 #[test]
-fn what_is_kept_is_read_without_a_panic() {
-    let mut count = 0;
+fn what_is_kept_is_read_without_a_panic_and_what_is_sound_is_read() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     for (target, reader) in readers::READERS {
         let folder = tempfile::tempdir().unwrap();
-        for input in fs::read_dir(corpus(target)).into_iter().flatten() {
-            let input = input.unwrap().path();
+        let kept = fs::read_dir(corpus(target)).into_iter().flatten().map(|input| input.unwrap().path());
+        let of_target = FIXTURES.iter().filter(|(of, _)| *of == target);
+        let mut sound = 0;
+        for input in kept.chain(of_target.map(|(_, fixture)| fixtures.join(fixture))) {
             // Shown where one fails.
-            println!("{}", input.display());
-            reader(folder.path(), &fs::read(&input).unwrap());
-            count += 1;
+            println!("{target}: {}", input.display());
+            let is_read = reader(folder.path(), &fs::read(&input).unwrap());
+            let name = input.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("sound") || input.starts_with(&fixtures) {
+                assert!(is_read, "{target} does not read {}", input.display());
+                sound += 1;
+            }
         }
+        assert!(sound > 0, "{target} has a sound input");
     }
-    assert!(count > readers::READERS.len() / 2, "the corpus is there");
+}
+
+/// A tensor of floats as numpy's npy.
+fn npy(shape: &str, values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{header:<117}\n").bytes());
+    bytes.extend(values.into_iter().flat_map(f32::to_le_bytes));
+    bytes
 }
 
 /// `cargo test -p diver-loaders --test fuzz_corpus -- --ignored`
@@ -51,6 +82,19 @@ fn write_seeds() {
         fs::create_dir_all(corpus(target)).unwrap();
         fs::copy(folder.join(file), corpus(target).join("sound")).unwrap();
     }
+
+    // A transform of the whitened fixture's images, of 12 values, in numpy's kind of file.
+    fs::create_dir_all(corpus("zca")).unwrap();
+    let mut npz = zip::ZipWriter::new(fs::File::create(corpus("zca").join("sound")).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let identity = (0..144).map(|place| f32::from(u8::from(place % 13 == 0)));
+    for (name, array) in
+        [("mean_vector", npy("(12,)", [0.5; 12])), ("transform_inv", npy("(12, 12)", identity))]
+    {
+        npz.start_file(format!("{name}.npy"), stored).unwrap();
+        npz.write_all(&array).unwrap();
+    }
+    npz.finish().unwrap();
 
     let generation = Cache::open(made.path().join("cache")).unwrap();
     let generation = generation.generation(&serde_json::json!({})).unwrap();

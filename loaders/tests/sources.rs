@@ -170,7 +170,10 @@ fn a_users_transform_makes_pixels_of_whitened_values() {
     let error = refused(zca("small.pt"), "zca");
     assert!(error.contains("small.pt: `mean_vector`: there is no such tensor, nor `mean`"), "{error}");
     let error = refused(zca("zca/transform.pt").values(Values::Unit), "zca");
-    assert!(error.starts_with("zca: the values of ") && error.contains("are pixels, not whitened"), "{error}");
+    assert!(
+        error.starts_with("zca: the values of ") && error.contains("are pixels, not whitened"),
+        "{error}"
+    );
     let error = refused(
         zca("zca/transform.pt"),
         "dc_bench/KIP/kip_cifar10_ConvNet3_ssize3_zca_nol_noaug_ckpt1000.npz",
