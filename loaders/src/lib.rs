@@ -32,6 +32,7 @@ pub mod cli;
 mod digest;
 mod error;
 pub mod export;
+mod parquet_file;
 mod pixels;
 pub mod refine;
 mod sheet;

@@ -12,6 +12,7 @@
 //! | `seconds` | float32 | share of the time that refining its batch took |
 
 use super::RowKey;
+use crate::parquet_file::ParquetFile;
 use crate::{Digest, Error, Label, Result, RgbImage};
 use arrow::array::{
     Array, ArrayRef, AsArray as _, BinaryArray, Float32Array, Float32Builder, Int32Array, Int64Array,
@@ -200,8 +201,9 @@ fn reader<'a>(
     let roots = schema.root_schema().get_fields();
     let positions: Vec<_> =
         columns.iter().filter_map(|c| roots.iter().position(|f| f.name() == *c)).collect();
-    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
-        .with_projection(ProjectionMask::roots(schema, positions));
+    let mut builder =
+        ParquetRecordBatchReaderBuilder::new_with_metadata(ParquetFile::new(file), metadata.clone())
+            .with_projection(ProjectionMask::roots(schema, positions));
     if let Some(selection) = selection {
         builder = builder.with_row_selection(selection);
     }

@@ -2,6 +2,7 @@
 
 use super::table::{self, Rows};
 use super::{OpenOptions, Source};
+use crate::parquet_file::ParquetFile;
 use crate::{Error, Result};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
@@ -28,8 +29,8 @@ fn read(path: &Path) -> Result<Rows> {
     let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
     // Without the writer's Arrow schema, every kind of binary column (large, view, dictionary) reads as one.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(path, e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(ParquetFile::new(file), options)
+        .map_err(|e| damaged(path, e))?;
     let columns = table::columns(path, builder.schema())?;
     // pyarrow puts the names of the classes into the file's metadata, arrow-rs into the Arrow schema within it.
     let metadata = builder.metadata().file_metadata().key_value_metadata();

@@ -1,0 +1,78 @@
+//! Parquet files on disk, on their way to the crate `parquet`.
+
+use bytes::Bytes;
+use parquet::errors::Result;
+use parquet::file::reader::{ChunkReader, Length};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+
+/// How often a reader may be told that nothing is left.
+const PATIENCE: u32 = 16;
+
+/// A file whose readers lose patience at its end.
+///
+/// The crate (60.1) passes over fields of a page's header that it does not know, and does not look whether they are
+/// there: in a damaged file it reads on at the end for each of the two billion numbers that a list may claim.
+#[derive(Debug)]
+pub(crate) struct ParquetFile(File);
+
+impl ParquetFile {
+    pub(crate) fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl Length for ParquetFile {
+    fn len(&self) -> u64 {
+        Length::len(&self.0)
+    }
+}
+
+impl ChunkReader for ParquetFile {
+    type T = Ending<BufReader<File>>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        Ok(Ending { reader: self.0.get_read(start)?, ends: 0 })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        self.0.get_bytes(start, length)
+    }
+}
+
+/// A reader that fails when it is asked on and on at its end.
+#[derive(Debug)]
+pub(crate) struct Ending<R> {
+    reader: R,
+    ends: u32,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            self.ends += 1;
+            if self.ends > PATIENCE {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_told_some_times_and_then_refused() {
+        let mut reader = Ending { reader: &b"ab"[..], ends: 0 };
+        let mut buffer = [0; 8];
+        assert_eq!(reader.read(&mut buffer).unwrap(), 2);
+        for _ in 0..PATIENCE {
+            assert_eq!(reader.read(&mut buffer).unwrap(), 0);
+            assert_eq!(reader.read(&mut []).unwrap(), 0);
+        }
+        assert_eq!(reader.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
