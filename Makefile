@@ -14,7 +14,7 @@ OUT ?= out
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz bench examples doc gpu-bundle clean
+.PHONY: help setup demo test test-full fuzz bench examples doc gpu-bundle clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ test: setup ## Format, lint and run every test.
 	.venv/bin/mypy --config-file python/mypy.ini -p diver -p diver_refiner
 	.venv/bin/stubtest --mypy-config-file python/mypy.ini diver._engine diver_refiner._refiner
 	.venv/bin/pytest -c python/pytest.ini
+
+test-full: setup ## Compare networks of the published sizes with diffusers' and transformers' (15 GB on disk, half an hour).
+	$(PIP) install diffusers transformers
+	.venv/bin/python tests/full_size/make.py $(OUT)/full-size
+	DIVER_FULL_SIZE=$(abspath $(OUT)/full-size) $(CARGO) test --release --test full_size -- --ignored --nocapture --test-threads 1
 
 fuzz: ## Try the readers on random damage, FUZZ_SECONDS for each (needs cargo-fuzz and a nightly toolchain).
 	tests/fuzz/run.sh $(OUT)/fuzz $(FUZZ_SECONDS)
