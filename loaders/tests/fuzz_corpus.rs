@@ -17,7 +17,7 @@ fn corpus(target: &str) -> PathBuf {
 }
 
 /// Sound inputs of targets that fixtures are for; libFuzzer begins with all fixtures.
-const FIXTURES: [(&str, &str); 11] = [
+const FIXTURES: [(&str, &str); 13] = [
     ("torch", "torch/small.pt"),
     ("torch", "torch/small_legacy.pt"),
     ("mtt_images", "torch/CIFAR100/best/images_best.pt"),
@@ -25,6 +25,8 @@ const FIXTURES: [(&str, &str); 11] = [
     ("mtt_labels", "torch/edf/Normal/lr_best.pt"),
     ("npz", "torch/named/compressed.npz"),
     ("arrow", "arrow/train/data-00000-of-00001.arrow"),
+    ("arrow", "feather/lz4/train.feather"),
+    ("arrow", "feather/zstd/train.feather"),
     ("fkd", "fkd/cutmix/epoch_0/batch_0.tar"),
     ("parts", "torch/CIFAR100/best/images_best.pt"),
     ("zca", "torch/zca/transform.pt"),

@@ -4,6 +4,8 @@
 
 use arrow::array::{ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::ipc::CompressionType;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use diver_loaders::export::{ExportFormat, export};
 use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, Values, conformance, open};
 use diver_loaders::{CancelToken, Label, Normalize, Source, StoredPixels};
@@ -659,6 +661,64 @@ fn arrow_files_as_datasets_saves_them() {
         fs::write(&path, bytes).unwrap();
         if let Ok(source) = open(&path) {
             (0..source.info().samples).for_each(|index| drop(source.sample(index)));
+        }
+    }
+}
+
+#[test]
+fn compressed_arrow_files_are_those_of_their_tables() {
+    let fixtures = fixture("..");
+    let source = open(fixtures.join("arrow/train")).unwrap();
+    let check = |path: &Path| {
+        let again = open(path).unwrap();
+        conformance::check(&again);
+        assert_eq!(again.info().format, "arrow");
+        assert_eq!(again.info().class_names, source.info().class_names);
+        for index in 0..3 {
+            assert_eq!(again.sample(index).unwrap(), source.sample(index).unwrap(), "{}", path.display());
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (compression, method) in [("lz4", CompressionType::LZ4_FRAME), ("zstd", CompressionType::ZSTD)] {
+        check(&fixtures.join("feather").join(compression));
+        check(&fixtures.join("feather").join(compression).join("train.feather"));
+
+        let path = folder.path().join(compression).with_extension("arrow");
+        let options = IpcWriteOptions::default().try_with_compression(Some(method)).unwrap();
+        let stream = fs::File::open(fixtures.join("arrow/train/data-00000-of-00001.arrow")).unwrap();
+        let reader = arrow::ipc::reader::StreamReader::try_new(stream, None).unwrap();
+        let file = fs::File::create(&path).unwrap();
+        let mut writer = StreamWriter::try_new_with_options(file, &reader.schema(), options).unwrap();
+        reader.for_each(|batch| writer.write(&batch.unwrap()).unwrap());
+        writer.finish().unwrap();
+        drop(writer);
+        check(&path);
+
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
+        assert!(message(&path).contains("4 bytes come after its end"), "{}", message(&path));
+        for place in (0..whole.len()).step_by(3) {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 0xff;
+            fs::write(&path, bytes).unwrap();
+            if let Ok(source) = open(&path) {
+                (0..source.info().samples).for_each(|index| drop(source.sample(index)));
+            }
+        }
+        // Columns claim to be large: more than memory is, or less.
+        for claim in [i64::MAX, 1 << 45, 1 << 30] {
+            let mut refused = 0;
+            for at in (0..whole.len() - 8).step_by(8) {
+                let mut bytes = whole.clone();
+                let was = bytes[at..at + 8].first_chunk().copied().map(i64::from_le_bytes).unwrap();
+                if (1..1 << 16).contains(&was) {
+                    bytes[at..at + 8].copy_from_slice(&claim.to_le_bytes());
+                    fs::write(&path, bytes).unwrap();
+                    let error = open(&path).err().map(|error| error.to_string()).unwrap_or_default();
+                    refused += usize::from(error.contains("its compressed columns claim"));
+                }
+            }
+            assert!(refused > 0, "{compression}: a claim of {claim} bytes");
         }
     }
 }

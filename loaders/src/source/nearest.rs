@@ -180,7 +180,7 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
             },
         },
         Miss { likeness: 0, format: "Parquet", reason: "no *.parquet".to_owned() },
-        Miss { likeness: 0, format: "Arrow", reason: "no *.arrow".to_owned() },
+        Miss { likeness: 0, format: "Arrow", reason: "no *.arrow or *.feather".to_owned() },
         Miss { likeness: 0, format: "WebDataset", reason: "no *.tar".to_owned() },
     ];
     Ok(error(path, &what, misses))
@@ -190,7 +190,7 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
 fn set_in(folder: &Path) -> Option<String> {
     let is_telling = |name: &String| {
         let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("parquet" | "arrow" | "tar"))
+        matches!(extension, Some("parquet" | "arrow" | "feather" | "tar"))
             || matches!(name.as_str(), "images_best.pt" | "data.pt" | "Normal")
     };
     names(folder).ok()?.into_iter().find(is_telling)

@@ -46,8 +46,12 @@ pub struct OpenOptions {
 type OpenFiles = fn(&Path, &[PathBuf], &OpenOptions) -> Result<Box<dyn Source>>;
 
 /// Formats whose sets may lie in several files of one folder, by the files' extension.
-const SHARDED: [(&str, OpenFiles); 3] =
-    [("parquet", parquet::open), ("arrow", arrow_ipc::open), ("tar", webdataset::open)];
+const SHARDED: [(&str, OpenFiles); 4] = [
+    ("parquet", parquet::open),
+    ("arrow", arrow_ipc::open),
+    ("feather", arrow_ipc::open),
+    ("tar", webdataset::open),
+];
 
 /// What a method stored as an image's float values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
