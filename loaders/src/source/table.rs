@@ -195,11 +195,19 @@ fn class_indices(batch: &RecordBatch) -> Result<Vec<usize>, (usize, String)> {
 fn logits(batch: &RecordBatch) -> Result<Vec<Option<Vec<f32>>>, String> {
     let Some(column) = batch.column_by_name(SOFT_LABEL) else { return Ok(vec![None; batch.num_rows()]) };
     let expected = || format!("{}: a list of floats is expected", column.data_type());
-    let rows = column.as_list_opt::<i32>().ok_or_else(expected)?;
-    rows.iter()
+    let is_list = matches!(
+        column.data_type(),
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)
+    );
+    if !is_list {
+        return Err(expected());
+    }
+    let list = DataType::new_list(DataType::Float32, true);
+    let rows = cast(column, &list).map_err(|_| expected())?;
+    rows.as_list::<i32>()
+        .iter()
         .map(|row| {
             let Some(row) = row else { return Ok(None) };
-            let row = cast(&row, &DataType::Float32).map_err(|_| expected())?;
             let values = row.as_primitive::<Float32Type>().iter().map(|value| value.unwrap_or(f32::NAN));
             Ok(Some(values.collect()))
         })
@@ -220,5 +228,74 @@ impl Encoded for Table {
 
     fn refused(&self, index: usize, reason: String) -> Error {
         Error::sample(&self.path, index, reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, FixedSizeListArray, Int64Array, LargeListArray, StringArray, StructArray};
+    use arrow::datatypes::{Field, Float64Type};
+    use std::sync::Arc;
+
+    const IMAGES: [&[u8]; 2] = [b"a first image, of some length", b"another"];
+
+    fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Rows> {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut rows = Rows::new(&batch.schema());
+        rows.push(Path::new("set"), &batch).map(|()| rows)
+    }
+
+    fn labels() -> ArrayRef {
+        Arc::new(Int64Array::from(vec![1, 0]))
+    }
+
+    fn images(kind: &DataType) -> ArrayRef {
+        cast(&BinaryArray::from_iter_values(IMAGES), kind).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_binary_column_is_read() {
+        for kind in [DataType::Binary, DataType::LargeBinary, DataType::BinaryView] {
+            for text in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View] {
+                let path = cast(&StringArray::from(vec!["a.png", "b.png"]), &text).unwrap();
+                let field =
+                    |name, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+                let bytes = images(&kind);
+                let fields = StructArray::from(vec![
+                    (field("bytes", &bytes), Arc::clone(&bytes)),
+                    (field("path", &path), path),
+                ]);
+                for column in [bytes, Arc::new(fields) as ArrayRef] {
+                    let read = rows(vec![("image", column), ("label", labels())]).unwrap();
+                    assert!(read.images[0].iter().eq(IMAGES.map(Some)), "{kind} {text}");
+                    assert_eq!(read.labels, [1, 0]);
+                }
+            }
+        }
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let error = rows(vec![("image", text), ("label", labels())]).err().unwrap().to_string();
+        assert!(
+            error.starts_with("set: `image`: Utf8: a struct of `bytes` and `path`, or binary"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_kind_of_list_is_read_as_logits() {
+        let values = || [Some([Some(0.5), Some(-1.0)]), None];
+        let fixed = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(values(), 2);
+        let large = LargeListArray::from_iter_primitive::<Float64Type, _, _>(values());
+        let list = arrow::array::ListArray::from_iter_primitive::<Float64Type, _, _>(values());
+        for column in [Arc::new(fixed) as ArrayRef, Arc::new(large), Arc::new(list)] {
+            let kind = column.data_type().to_string();
+            let columns =
+                vec![("image", images(&DataType::Binary)), ("label", labels()), (SOFT_LABEL, column)];
+            let read = rows(columns).unwrap();
+            assert_eq!(read.logits, [Some(vec![0.5, -1.0]), None], "{kind}");
+        }
+        let columns = vec![("image", images(&DataType::Binary)), ("label", labels()), (SOFT_LABEL, labels())];
+        let error = rows(columns).err().unwrap().to_string();
+        assert_eq!(error, "set: `soft_label`: Int64: a list of floats is expected");
     }
 }
