@@ -7,8 +7,8 @@ use tch::Tensor;
 /// `x W^T + b` over the last dimension.
 #[derive(Debug)]
 pub(super) struct Linear {
-    pub(super) weight: Tensor,
-    pub(super) bias: Tensor,
+    weight: Tensor,
+    bias: Option<Tensor>,
 }
 
 impl Linear {
@@ -20,25 +20,34 @@ impl Linear {
         inputs: i64,
         place: Place,
     ) -> Result<Self> {
-        Ok(Self {
-            weight: weights.take(&format!("{name}.weight"), &[outputs, inputs], place)?,
-            bias: weights.take(&format!("{name}.bias"), &[outputs], place)?,
-        })
+        let layer = Self::without_bias(weights, name, outputs, inputs, place)?;
+        Ok(Self { bias: Some(weights.take(&format!("{name}.bias"), &[outputs], place)?), ..layer })
+    }
+
+    /// `name.weight` `[outputs, inputs]` alone.
+    pub(super) fn without_bias(
+        weights: &mut Weights,
+        name: &str,
+        outputs: i64,
+        inputs: i64,
+        place: Place,
+    ) -> Result<Self> {
+        Ok(Self { weight: weights.take(&format!("{name}.weight"), &[outputs, inputs], place)?, bias: None })
     }
 
     /// Several layers of one input as one: their outputs lie side by side. Of weights with a fault, which
     /// [`Weights::finish`] will refuse, nothing is stacked: that would give placeholders of any size memory.
     pub(super) fn stack(weights: &Weights, layers: &[Self]) -> Result<Self> {
         let layers = if weights.is_sound() { layers } else { &[] };
-        let stack = |part: fn(&Self) -> &Tensor| match layers {
-            [] => Ok(Tensor::new()),
-            _ => Tensor::f_cat(&layers.iter().map(part).collect::<Vec<_>>(), 0),
-        };
-        Ok(Self { weight: stack(|layer| &layer.weight)?, bias: stack(|layer| &layer.bias)? })
+        let parts: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
+        let weight = if parts.is_empty() { Tensor::new() } else { Tensor::f_cat(&parts, 0)? };
+        let parts: Vec<&Tensor> = layers.iter().filter_map(|layer| layer.bias.as_ref()).collect();
+        let bias = if parts.is_empty() { None } else { Some(Tensor::f_cat(&parts, 0)?) };
+        Ok(Self { weight, bias })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
 
@@ -68,6 +77,11 @@ impl Conv {
             stride: 1,
             padding: side / 2,
         })
+    }
+
+    /// The same weights at every second row and column, padded on all sides.
+    pub(super) fn halving(self) -> Self {
+        Self { stride: 2, ..self }
     }
 
     /// The same weights with another stride, and no padding.
@@ -110,5 +124,30 @@ impl GroupNorm {
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+/// Layer normalisation with learned scale and shift.
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    width: i64,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// `name.weight` and `name.bias`, `[width]`.
+    pub(super) fn take(w: &mut Weights, name: &str, width: i64, eps: f64, place: Place) -> Result<Self> {
+        Ok(Self {
+            weight: w.take(&format!("{name}.weight"), &[width], place)?,
+            bias: w.take(&format!("{name}.bias"), &[width], place)?,
+            width,
+            eps,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 }

@@ -5,6 +5,7 @@ mod dit;
 mod dit_layout;
 mod embedding;
 mod layers;
+mod unet;
 mod vae;
 mod weights;
 
@@ -12,6 +13,7 @@ pub use config::{DitConfig, SchedulerConfig, VaeConfig};
 #[doc(hidden)]
 pub use dit::Convention;
 pub use dit::{Dit, Guided};
+pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
 
