@@ -1,18 +1,22 @@
 //! Frozen networks: an autoencoder and a class-conditional diffusion transformer, read from a diffusers folder.
 
+mod clip;
 mod config;
 mod dit;
 mod dit_layout;
 mod embedding;
 mod layers;
+mod tokenizer;
 mod unet;
 mod vae;
 mod weights;
 
+pub use clip::{ClipConfig, ClipText};
 pub use config::{DitConfig, SchedulerConfig, VaeConfig};
 #[doc(hidden)]
 pub use dit::Convention;
 pub use dit::{Dit, Guided};
+pub use tokenizer::ClipTokenizer;
 pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
