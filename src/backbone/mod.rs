@@ -6,6 +6,7 @@ mod dit;
 mod dit_layout;
 mod embedding;
 mod layers;
+mod stable_diffusion;
 mod tokenizer;
 mod unet;
 mod vae;
@@ -16,6 +17,7 @@ pub use config::{DitConfig, SchedulerConfig, VaeConfig};
 #[doc(hidden)]
 pub use dit::Convention;
 pub use dit::{Dit, Guided};
+pub use stable_diffusion::{GuidedPrompts, StableDiffusion};
 pub use tokenizer::ClipTokenizer;
 pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
