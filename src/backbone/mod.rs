@@ -1,4 +1,5 @@
-//! Frozen networks: an autoencoder and a class-conditional diffusion transformer, read from a diffusers folder.
+//! Frozen networks: an autoencoder, a class-conditional diffusion transformer, and Stable Diffusion's UNet with its text
+//! encoder, read from a diffusers folder.
 
 mod clip;
 mod config;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{Lowercase, NFC, NormalizerWrapper, Replace, Sequence as Normalizers};
@@ -89,7 +89,7 @@ impl ClipTokenizer {
         let (config, map) = (read("tokenizer_config.json")?, read("special_tokens_map.json")?);
         let specials = specials(&config, &map).map_err(|reason| Error::file(folder, reason))?;
         let length = match config.get("model_max_length").and_then(Value::as_f64) {
-            Some(length) if !(2.0..=LONGEST).contains(&length) && length < LONGEST => {
+            Some(length) if length < 2.0 => {
                 return Err(Error::file(
                     folder,
                     format!("model_max_length {length} has no room for a prompt"),
@@ -245,7 +245,7 @@ fn specials(config: &Map<String, Value>, map: &Map<String, Value>) -> Result<[Sp
 }
 
 /// Vocabulary and merges of a folder, and the file that is at fault if they do not fit.
-fn read_model(folder: &Path) -> Result<(std::path::PathBuf, BTreeMap<String, u32>, Merges)> {
+fn read_model(folder: &Path) -> Result<(PathBuf, BTreeMap<String, u32>, Merges)> {
     let (vocab, merges, whole) =
         (folder.join("vocab.json"), folder.join("merges.txt"), folder.join("tokenizer.json"));
     if whole.is_file() {
@@ -267,7 +267,7 @@ fn read_model(folder: &Path) -> Result<(std::path::PathBuf, BTreeMap<String, u32
     }
     let known = read_json(&vocab)?;
     let text = fs::read_to_string(&merges).map_err(Error::io(&merges, "cannot read"))?;
-    // Without the first line the file would have to be one of another version; a last empty line is none.
+    // The first line is the format's version.
     let lines =
         text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.is_empty());
     let pairs: Result<Merges> = lines
