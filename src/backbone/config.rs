@@ -357,7 +357,8 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&text).map_err(|e| Error::file(path, format!("cannot be understood: {e}")))
 }
 
-fn sizes(path: &Path, values: &[(&str, i64)]) -> Result<()> {
+/// Refuses sizes below 1 or beyond all reason; `path` and the size's name are named.
+pub(super) fn sizes(path: &Path, values: &[(&str, i64)]) -> Result<()> {
     match values.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
         None => Ok(()),
         Some((name, value)) => Err(Error::file(path, format!("{name} {value} is not from 1 to {LARGEST}"))),

@@ -16,6 +16,7 @@ const BASE: f64 = 10000.0;
 #[derive(Debug)]
 pub(super) struct TimeEmbedding {
     frequencies: Tensor,
+    sine_first: bool,
     hidden: Linear,
     out: Linear,
 }
@@ -34,6 +35,18 @@ impl TimeEmbedding {
             Some([_, features]) if *features > 2 && features % 2 == 0 => *features,
             _ => TIME_FEATURES,
         };
+        Self::named(w, [&name, &layout.name("t_embedder.mlp.2")], features, hidden, divisor_less, place)
+    }
+
+    /// The same with the names of its two layers, and as many `features` as the configuration says.
+    pub(super) fn named(
+        w: &mut Weights,
+        [first, second]: [&str; 2],
+        features: i64,
+        hidden: i64,
+        divisor_less: f64,
+        place: Place,
+    ) -> Result<Self> {
         // In f32 and in this order, as the reference computes them: angles reach 999, where a rounding shows.
         let half = features / 2;
         let frequencies = Tensor::f_arange(half, (Kind::Float, Device::Cpu))?
@@ -42,15 +55,23 @@ impl TimeEmbedding {
             .f_exp()?;
         Ok(Self {
             frequencies: frequencies.f_to_device(place.device)?,
-            hidden: Linear::take(w, &name, hidden, features, place)?,
-            out: Linear::take(w, &layout.name("t_embedder.mlp.2"), hidden, hidden, place)?,
+            sine_first: false,
+            hidden: Linear::take(w, first, hidden, features, place)?,
+            out: Linear::take(w, second, hidden, hidden, place)?,
         })
+    }
+
+    /// The same with features `[sin | cos]`.
+    pub(super) fn sine_first(self) -> Self {
+        Self { sine_first: true, ..self }
     }
 
     /// `[cos | sin]` of timesteps `[R]`: `[R, features]`.
     pub(super) fn features(&self, t: &Tensor) -> Result<Tensor> {
         let angles = t.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&self.frequencies)?;
-        Ok(Tensor::f_cat(&[angles.f_cos()?, angles.f_sin()?], 1)?)
+        let (cos, sin) = (angles.f_cos()?, angles.f_sin()?);
+        let halves = if self.sine_first { [sin, cos] } else { [cos, sin] };
+        Ok(Tensor::f_cat(&halves, 1)?)
     }
 
     /// `[R, features]` to `[R, hidden]`.

@@ -7,8 +7,8 @@ use tch::{Device, Tensor};
 /// `x W^T + b` over the last dimension.
 #[derive(Debug)]
 pub(super) struct Linear {
-    pub(super) weight: Tensor,
-    pub(super) bias: Tensor,
+    weight: Tensor,
+    bias: Option<Tensor>,
 }
 
 impl Linear {
@@ -20,10 +20,19 @@ impl Linear {
         inputs: i64,
         place: Place,
     ) -> Result<Self> {
-        Ok(Self {
-            weight: weights.take(&format!("{name}.weight"), &[outputs, inputs], place)?,
-            bias: weights.take(&format!("{name}.bias"), &[outputs], place)?,
-        })
+        let layer = Self::without_bias(weights, name, outputs, inputs, place)?;
+        Ok(Self { bias: Some(weights.take(&format!("{name}.bias"), &[outputs], place)?), ..layer })
+    }
+
+    /// `name.weight` `[outputs, inputs]` alone.
+    pub(super) fn without_bias(
+        weights: &mut Weights,
+        name: &str,
+        outputs: i64,
+        inputs: i64,
+        place: Place,
+    ) -> Result<Self> {
+        Ok(Self { weight: weights.take(&format!("{name}.weight"), &[outputs, inputs], place)?, bias: None })
     }
 
     /// Several layers of one input as one, moved to `device`: their outputs lie side by side. Layers on the CPU are
@@ -31,12 +40,15 @@ impl Linear {
     /// [`Weights::finish`] will refuse, nothing is stacked: that would give placeholders of any size memory.
     pub(super) fn stack(weights: &Weights, layers: Vec<Self>, device: Device) -> Result<Self> {
         let layers = if weights.is_sound() { layers } else { Vec::new() };
-        let (weights, biases) = layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
-        Ok(Self { weight: stack(weights, device)?, bias: stack(biases, device)? })
+        let (weights, biases): (Vec<_>, Vec<_>) =
+            layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
+        let biases: Vec<Tensor> = biases.into_iter().flatten().collect();
+        let bias = if biases.is_empty() { None } else { Some(stack(biases, device)?) };
+        Ok(Self { weight: stack(weights, device)?, bias })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
 
@@ -83,6 +95,11 @@ impl Conv {
         })
     }
 
+    /// The same weights at every second row and column, padded on all sides.
+    pub(super) fn halving(self) -> Self {
+        Self { stride: 2, ..self }
+    }
+
     /// The same weights with another stride, and no padding.
     pub(super) fn strided(self, stride: i64) -> Self {
         Self { stride, padding: 0, ..self }
@@ -123,5 +140,30 @@ impl GroupNorm {
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+/// Layer normalisation with learned scale and shift.
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    width: i64,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// `name.weight` and `name.bias`, `[width]`.
+    pub(super) fn take(w: &mut Weights, name: &str, width: i64, eps: f64, place: Place) -> Result<Self> {
+        Ok(Self {
+            weight: w.take(&format!("{name}.weight"), &[width], place)?,
+            bias: w.take(&format!("{name}.bias"), &[width], place)?,
+            width,
+            eps,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 }

@@ -1,6 +1,7 @@
 //! Frozen networks: an autoencoder and a diffusion model that works on its latents, read from a diffusers folder or
 //! from the checkpoints of the DiT and SiT repositories.
 
+mod clip;
 mod config;
 mod dit;
 mod dit_layout;
@@ -8,15 +9,22 @@ mod embedding;
 mod layers;
 mod network;
 mod official;
+mod stable_diffusion;
+mod tokenizer;
+mod unet;
 mod vae;
 mod weights;
 
+pub use clip::{ClipConfig, ClipText};
 pub use config::{DitConfig, SchedulerConfig, VaeConfig};
 #[doc(hidden)]
 pub use dit::Convention;
 pub use dit::{Dit, Guided};
 pub(crate) use network::GuidedNetwork;
 pub use network::Network;
+pub use stable_diffusion::{GuidedPrompts, StableDiffusion};
+pub use tokenizer::ClipTokenizer;
+pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
 

@@ -109,8 +109,8 @@ impl Weights {
     }
 
     /// The weights in a folder of a diffusers model: `diffusion_pytorch_model.safetensors`, the parts that
-    /// `diffusion_pytorch_model.safetensors.index.json` lists, the only `*.safetensors` file there, or
-    /// `diffusion_pytorch_model.bin`.
+    /// `diffusion_pytorch_model.safetensors.index.json` lists, the same with transformers' name `model.safetensors`, the
+    /// only `*.safetensors` file there, or `diffusion_pytorch_model.bin`.
     ///
     /// # Errors
     /// If there is none, or it cannot be read.
@@ -263,6 +263,8 @@ impl Weights {
     /// Drops a tensor that the network computes for itself.
     pub fn ignore(&mut self, name: &str) {
         self.tensors.remove(name);
+        // Positions and the like are integers, which are no weights.
+        self.wrong.retain(|fault| fault.split(' ').next() != Some(name));
     }
 
     /// Gives a tensor another name, for files that spell it the old way, and the shape `shape` if it has as many
@@ -310,13 +312,15 @@ impl Weights {
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     const WHOLE: &str = "diffusion_pytorch_model.safetensors";
     const PICKLE: &str = "diffusion_pytorch_model.bin";
-    let whole = folder.join(WHOLE);
-    if whole.is_file() {
-        return Ok(vec![whole]);
-    }
-    let index = folder.join(format!("{WHOLE}.index.json"));
-    if index.is_file() {
-        return indexed_files(folder, &index);
+    for name in [WHOLE, "model.safetensors"] {
+        let whole = folder.join(name);
+        if whole.is_file() {
+            return Ok(vec![whole]);
+        }
+        let index = folder.join(format!("{name}.index.json"));
+        if index.is_file() {
+            return indexed_files(folder, &index);
+        }
     }
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
