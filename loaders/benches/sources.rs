@@ -1,5 +1,6 @@
-//! How fast sets open and images decode: `cargo bench -p diver-loaders --bench sources`. Everything is a ratio, taken in turns in one
-//! run: of decoding to the decoder's own rate, and of opening a folder to `find`, which looks at every file, too.
+//! How fast sets open and images decode: `cargo bench -p diver-loaders --bench sources`. Decoding is timed beside the
+//! decoder alone, and opening a folder beside `find`, which looks at every file, too, in turns in one run; the ratios
+//! are what counts. Opening one large file has nothing beside it.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use diver_loaders::{Loader, Source, open};

@@ -38,6 +38,7 @@ pub mod refine;
 mod sheet;
 pub mod source;
 pub mod stream;
+mod wording;
 
 pub use cache::Cache;
 pub use classes::{ClassMap, imagenet};

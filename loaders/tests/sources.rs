@@ -309,7 +309,7 @@ fn classes_can_be_widened() {
     let classes = |n, name| OpenOptions::new().num_classes(n).open(fixture(name)).map(|s| s.info().classes);
     assert_eq!(classes(10, "small.pt").unwrap(), 10);
     let error = classes(1, "small.pt").unwrap_err().to_string();
-    assert!(error.ends_with("sample 1: label 1 is out of range: 1 classes were asked for"), "{error}");
+    assert!(error.ends_with("sample 1: label 1 is out of range, of 1 class asked for"), "{error}");
     let error = classes(10, "edf").unwrap_err().to_string();
     assert!(error.starts_with("num_classes: 10, where `labels` holds 3 logits"), "{error}");
 }
@@ -360,7 +360,7 @@ fn hostile_files_are_refused_with_a_reason() {
         ("label_negative.pt", "sample 1: label -1 in `data[0][1]`"),
         ("label_huge.pt", "sample 1: label 1099511627776 is out of range"),
         ("label_fraction.pt", "sample 1: label 0.5 in `data[0][1]`"),
-        ("label_missing.pt", "`data[0][1]`: 1 labels for 2 images"),
+        ("label_missing.pt", "`data[0][1]`: 1 label for 2 images"),
         ("nan_logit.pt", "sample 1: "),
         ("two_channels.pt", "2 channels"),
         ("no_batch.pt", "`data[0][0]`: shape [3, 4, 5]: images [N, C, H, W] are expected"),
@@ -621,7 +621,10 @@ fn parquet_files_and_folders() {
 #[test]
 fn arrow_files_as_datasets_saves_them() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/arrow");
-    assert!(message(&folder).contains("train/ may be one, as it has data-00000-of-00001.arrow: open that"));
+    assert!(
+        message(&folder)
+            .contains("its folder train has data-00000-of-00001.arrow, as datasets have: open that folder")
+    );
     let source = open(folder.join("train")).unwrap();
     conformance::check(&source);
     let info = source.info();
@@ -696,7 +699,7 @@ fn compressed_arrow_files_are_those_of_their_tables() {
 
         let whole = fs::read(&path).unwrap();
         fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
-        assert!(message(&path).contains("4 bytes come after its end"), "{}", message(&path));
+        assert!(message(&path).contains("it goes on after its end, for 4 bytes"), "{}", message(&path));
         for place in (0..whole.len()).step_by(3) {
             let mut bytes = whole.clone();
             bytes[place] ^= 0xff;

@@ -514,7 +514,7 @@ def test_a_bad_rank_is_refused_by_name(options: dict[str, Any]) -> None:
 
 
 def test_an_epoch_without_a_batch_is_refused() -> None:
-    with pytest.raises(OptionError, match="make no batch"):
+    with pytest.raises(OptionError, match="there is no batch of"):
         diver.DataLoader(DIGITS, batch_size=11, drop_last=True)
     with pytest.raises(OptionError, match="10 samples leave none for rank 0 of 11: take fewer ranks, or pad"):
         diver.DataLoader(DIGITS, rank=0, world_size=11)

@@ -4,6 +4,7 @@ use super::output::Output;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::refine::{NoiseKey, RawBatch, Silent};
+use crate::wording::counted;
 use crate::{CancelToken, Error, Identity, Loader, Mix, Refine, Result, Source};
 use clap::Args;
 use serde::Serialize;
@@ -152,8 +153,11 @@ fn describe(report: &Report) -> String {
     let stream = &report.stream;
     let _ = writeln!(
         text,
-        "stream   {} samples in batches of {}: {:.0} raw images/s, {:.0} refined images/s from memory",
-        stream.samples, stream.batch, stream.raw_images_per_second, stream.refined_images_per_second
+        "stream   {} in batches of {}: {:.0} raw images/s, {:.0} refined images/s from memory",
+        counted(stream.samples, "sample"),
+        stream.batch,
+        stream.raw_images_per_second,
+        stream.refined_images_per_second
     );
     text
 }

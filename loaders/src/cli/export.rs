@@ -7,6 +7,7 @@ use super::{Host, RefinerArgs};
 use crate::export::{ExportFormat, export};
 use crate::pixels::planar;
 use crate::refine::Silent;
+use crate::wording::counted;
 use crate::{
     Cache, CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels,
     ValueSpace,
@@ -96,7 +97,7 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
         export(&refined, samples, args.to, &args.output, cancel)?
     };
 
-    let mut text = format!("{} samples: {}", exported.samples, args.output.display());
+    let mut text = format!("{}: {}", counted(exported.samples, "sample"), args.output.display());
     for note in &exported.notes {
         // Writing to a string does not fail.
         let _ = write!(text, "\nnote: {note}");

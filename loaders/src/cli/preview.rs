@@ -4,6 +4,7 @@ use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
+use crate::wording::counted;
 use crate::{Cache, CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
 use clap::Args;
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, out
     }
     let png = sheet.to_image()?.to_png()?;
     std::fs::write(&args.output, png).map_err(Error::io(&args.output, "cannot write the sheet"))?;
-    let text = format!("{} images, raw above refined: {}", chosen.len(), args.output.display());
+    let text = format!("{}, raw above refined: {}", counted(chosen.len(), "image"), args.output.display());
     output.result(&text, &serde_json::json!({ "images": chosen, "output": args.output }))
 }
 

@@ -4,6 +4,7 @@ use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
+use crate::wording::counted;
 use crate::{Cache, CancelToken, Refinery, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -50,7 +51,8 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
         String::new()
     };
     let text = format!(
-        "{samples} images: {} from the cache, {} refined{each}\ncache: {}",
+        "{}: {} from the cache, {} refined{each}\ncache: {}",
+        counted(samples, "image"),
         summary.cached,
         summary.refined,
         folder.as_deref().unwrap_or(cache.root()).display(),

@@ -26,6 +26,19 @@ pub struct RefinerArgs {
     #[arg(long, value_name = "N", help_heading = "Refiner")]
     pub num_heads: Option<u32>,
 
+    /// What Stable Diffusion is asked for, {} standing for the class's name [default: "a photo of a {}"]
+    #[arg(long, value_name = "TEXT", help_heading = "Refiner")]
+    pub prompt: Option<String>,
+
+    /// Names by which Stable Diffusion knows the backbone's classes: a file with a name on each line, or
+    /// NAME,NAME,... [default: those of ImageNet]
+    #[arg(long, value_name = "FILE|NAME,NAME,...", help_heading = "Refiner")]
+    pub class_names: Option<String>,
+
+    /// Rows and columns of the images that Stable Diffusion works on [default: those of its training]
+    #[arg(long, value_name = "PIXELS", help_heading = "Refiner")]
+    pub resolution: Option<u32>,
+
     /// Where to refine: auto, cpu, cuda, cuda:N, or several, which share the work, as in cuda:0,cuda:1 or cuda:all
     #[arg(long, default_value = "auto", help_heading = "Refiner")]
     pub device: String,

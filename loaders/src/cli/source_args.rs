@@ -7,7 +7,8 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 pub(super) struct SourceArgs {
     /// The distilled dataset: a .pt file of DC, DSA or DM; a run's folder of MTT, GLaD, EDF, DATM, IDC or NCFM;
-    /// images and labels in an npz, safetensors or .pt file; a folder of class folders; Parquet; Arrow; or WebDataset
+    /// images and labels in an npz, safetensors or .pt file; a folder of class folders; Parquet; Arrow or Feather;
+    /// or WebDataset
     source: PathBuf,
 
     /// The dataset that was distilled, for its normalisation constants: cifar10, tinyimagenet, imagenet, ...
@@ -30,8 +31,8 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "SPACE", help_heading = "Dataset")]
     values: Option<Values>,
 
-    /// A file with the ZCA transform of stored values, which become pixels: tensors `mean_vector` and `transform_inv`
-    /// as kornia's ZCAWhitening has them
+    /// A file with the ZCA transform of stored values, which become pixels: tensors `mean_vector` (or `mean`) and
+    /// `transform_inv` (or `inverse`) as kornia's ZCAWhitening has them
     #[arg(long, value_name = "FILE", help_heading = "Dataset")]
     zca: Option<PathBuf>,
 
@@ -86,6 +87,6 @@ fn triple(option: &'static str, values: &[f32]) -> Result<[f32; 3]> {
     match values {
         [one] => Ok([*one; 3]),
         [r, g, b] => Ok([*r, *g, *b]),
-        other => Err(Error::config(option, format!("{} values: one or three are expected", other.len()))),
+        other => Err(Error::config(option, format!("one value or three are expected, not {}", other.len()))),
     }
 }

@@ -8,6 +8,7 @@ mod torch;
 
 pub(crate) use safetensors::VALUES;
 
+use crate::wording::counted;
 use crate::{CancelToken, Error, Label, LabelKind, Normalize, Result, Sample, SourceInfo, ValueSpace};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ pub fn export(
     }
     writer.finish()?;
     if written != info.samples {
-        let reason = format!("{written} samples came, where there are {}", info.samples);
+        let reason = format!("{} came, where there are {}", counted(written, "sample"), info.samples);
         return Err(Error::format(&info.path, reason));
     }
     write_constants(&target.path().join("norm.json"), &info.normalize)?;

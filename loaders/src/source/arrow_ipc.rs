@@ -3,6 +3,7 @@
 
 use super::table::{self, Rows};
 use super::{OpenOptions, Source};
+use crate::wording::counted;
 use crate::{Error, Result};
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
@@ -79,7 +80,7 @@ fn read(path: &Path, bytes: Vec<u8>) -> Result<Rows> {
     }
     decoder.finish().map_err(|e| damaged(path, e))?;
     if !is_file && !rest.is_empty() {
-        return Err(damaged(path, format!("{} bytes come after its end", rest.len())));
+        return Err(damaged(path, format!("it goes on after its end, for {}", counted(rest.len(), "byte"))));
     }
     rows.ok_or_else(|| Error::field(path, table::COLUMNS[0], "no rows"))
 }
@@ -111,7 +112,7 @@ fn next_message(bytes: &[u8], budget: &mut u64) -> Result<Next, String> {
     if let Some(batch) = message.header_as_record_batch().or(of_dictionary) {
         let claimed = unpacked(batch, body);
         *budget = budget.checked_sub(claimed).ok_or_else(|| {
-            format!("its compressed columns claim {claimed} bytes or more, of a file that much smaller")
+            format!("its compressed columns claim to hold {claimed} bytes, too many for a file of its size")
         })?;
     }
     Ok(Next::Message(end))

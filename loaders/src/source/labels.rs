@@ -2,6 +2,7 @@
 
 use super::tensor::{TensorFile, TensorRef};
 use super::{Label, LabelKind, OpenOptions};
+use crate::wording::counted;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -40,7 +41,11 @@ impl Labels {
     ) -> Result<Self> {
         // Before they are read, as each takes more memory than in the file.
         if let Some(labels) = tensor.shape().first().filter(|labels| **labels != samples) {
-            return Err(Error::field(file.path(), field, format!("{labels} labels for {samples} images")));
+            return Err(Error::field(
+                file.path(),
+                field,
+                format!("{} for {}", counted(*labels, "label"), counted(samples, "image")),
+            ));
         }
         match *tensor.shape() {
             [_] => Self::hard(file, tensor, field, options),
@@ -87,7 +92,8 @@ impl Labels {
         options: &OpenOptions,
     ) -> Result<Self> {
         if let Some(classes) = options.class_count().filter(|n| *n != width) {
-            let reason = format!("{classes}, where `{field}` holds {width} logits for each sample");
+            let reason =
+                format!("{classes}, where `{field}` holds {} for each sample", counted(width, "logit"));
             return Err(Error::config(options.class_count_option(), reason));
         }
         let mut values = file.read::<f32>(tensor, field)?;
@@ -147,7 +153,7 @@ pub(super) fn class_count(path: &Path, labels: &[usize], wanted: Option<usize>) 
     if let Some(index) = labels.iter().position(|label| *label >= limit) {
         let reason = match wanted {
             Some(classes) => {
-                format!("label {} is out of range: {classes} classes were asked for", labels[index])
+                format!("label {} is out of range, of {} asked for", labels[index], counted(classes, "class"))
             }
             None => {
                 format!("label {} is out of range: set the number of classes if it is meant", labels[index])

@@ -1,6 +1,7 @@
 //! A dataset held in memory.
 
 use super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use crate::wording::counted;
 use crate::{ClassMap, Error, Normalize, Result};
 use std::path::{Path, PathBuf};
 
@@ -62,9 +63,9 @@ impl MemorySource {
             .try_fold(1_usize, |product, n| product.checked_mul(n));
         if expected != Some(values.len()) {
             let reason = format!(
-                "{} values do not make {} images of shape {:?}",
+                "{} values do not make {} of shape {:?}",
                 values.len(),
-                info.samples,
+                counted(info.samples, "image"),
                 info.shape
             );
             return Err(Error::field(&info.path, "images", reason));
@@ -84,7 +85,7 @@ pub(super) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
         return Err(Error::field(path, "images", format!("{channels} channels: 1 or 3 are expected")));
     }
     if labels.len() != info.samples {
-        let reason = format!("{} labels for {} images", labels.len(), info.samples);
+        let reason = format!("{} for {}", counted(labels.len(), "label"), counted(info.samples, "image"));
         return Err(Error::field(path, "labels", reason));
     }
     for (index, label) in labels.iter().enumerate() {
@@ -95,10 +96,10 @@ pub(super) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
         if !valid {
             let reason = match label {
                 Label::Hard(class) => {
-                    format!("label {class} is out of range: the set has {} classes", info.classes)
+                    format!("label {class} is out of range: the set has {}", counted(info.classes, "class"))
                 }
                 Label::Logits(logits) => {
-                    format!("{} logits, {} finite ones are expected", logits.len(), info.classes)
+                    format!("{}, where {} finite are expected", counted(logits.len(), "logit"), info.classes)
                 }
             };
             return Err(Error::sample(path, index, reason));

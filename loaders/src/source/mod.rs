@@ -258,7 +258,7 @@ impl SourceInfo {
 
     /// The error for a sample that is not there.
     fn no_sample(&self, index: usize) -> Error {
-        Error::sample(&self.path, index, format!("there are {} samples", self.samples))
+        Error::sample(&self.path, index, format!("there is no such sample among {}", self.samples))
     }
 }
 

@@ -38,13 +38,13 @@ const FILES: [(&str, &[&str], &str); 6] = [
     (
         "torch.save's files (DC, DSA, DM, MTT, GLaD, EDF, DATM, IDC, NCFM)",
         &["pt", "pth", "pkl"],
-        "would begin with a zip header or torch's magic number",
+        "it would begin with a zip header or torch's magic number",
     ),
-    ("Parquet", &["parquet"], "would begin with PAR1"),
-    ("safetensors", &["safetensors"], "would begin with a length and `{`"),
-    ("numpy's npz (KIP)", &["npz", "npy"], "would begin with a zip header, as numpy.savez writes it"),
-    ("Arrow", &["arrow", "feather"], "would begin with ARROW1 or ff ff ff ff"),
-    ("WebDataset", &["tar"], "would have ustar at byte 257"),
+    ("Parquet", &["parquet"], "it would begin with PAR1"),
+    ("safetensors", &["safetensors"], "it would begin with a length and `{`"),
+    ("numpy's npz (KIP)", &["npz", "npy"], "it would begin with a zip header, as numpy.savez writes it"),
+    ("Arrow", &["arrow", "feather"], "it would begin with ARROW1 or ff ff ff ff"),
+    ("WebDataset", &["tar"], "it would have ustar at byte 257"),
 ];
 
 /// The error for a file that begins with `head`.
@@ -109,12 +109,12 @@ pub(super) fn of_torch(path: &Path, root: Value<'_>) -> Error {
         miss(
             u8::from(is_batch_of_fkd) * 2,
             "FKD",
-            "its tree of soft labels goes with a folder of images: SoftLabels",
+            "a batch of soft labels: open the folder of images that they are of, and give it and their tree to SoftLabels",
         ),
-        miss(u8::from(is_dict), "DC, DSA or DM", "would be a dict with `data`"),
-        miss(u8::from(is_dict), "named tensors", "would be a dict with `images` and `labels`"),
-        miss(u8::from(!is_dict), "IDC or NCFM", "would be a list of two tensors, images and labels"),
-        miss(0, "MTT, GLaD, EDF or DATM", "would be a tensor, in images_<iteration>.pt"),
+        miss(u8::from(is_dict), "DC, DSA or DM", "it would be a dict with `data`"),
+        miss(u8::from(is_dict), "named tensors", "it would be a dict with `images` and `labels`"),
+        miss(u8::from(!is_dict), "IDC or NCFM", "it would be a list of two tensors, images and labels"),
+        miss(0, "MTT, GLaD, EDF or DATM", "it would be a tensor, in images_<iteration>.pt"),
     ];
     error(path, &what, misses)
 }
@@ -136,7 +136,9 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
 
     let what = match (names.as_slice(), nested) {
         ([], _) => "it is empty".to_owned(),
-        (_, Some((name, file))) => format!("{name}/ may be one, as it has {file}: open that"),
+        (_, Some((name, file))) => {
+            format!("its folder {name} has {file}, as datasets have: open that folder")
+        }
         _ => format!("it has {}", listed(&names)),
     };
     let has_torch = u8::from(!torch.is_empty());
@@ -147,14 +149,15 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
         Miss {
             likeness: 5 * u8::from(is_fkd),
             format: "FKD's soft labels",
-            reason: "they go with a folder of images: open that, and SoftLabels of both".to_owned(),
+            reason: "they are of a folder of images: open that, and give it and this one to SoftLabels"
+                .to_owned(),
         },
         Miss {
             likeness: 3 * u8::from(experiments.is_some()),
             format: "DC, DSA or DM",
             reason: match experiments {
-                Some(name) => format!("is a single file: open {name} itself"),
-                None => "is a single file: open that itself".to_owned(),
+                Some(name) => format!("each is a single file: open {name} itself"),
+                None => "no res_*.pt, each of which is a set".to_owned(),
             },
         },
         Miss {
@@ -176,7 +179,10 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
             reason: match (images, folders.as_slice()) {
                 (0, []) => "no folders, one for each class".to_owned(),
                 (0, folders) => format!("no PNG or JPEG images in {}", listed(folders)),
-                (count, _) => format!("{count} images lie in it: each class has a folder of its own"),
+                (1, _) => "an image lies in it, where each class would have a folder of its own".to_owned(),
+                (count, _) => {
+                    format!("{count} images lie in it, where each class would have a folder of its own")
+                }
             },
         },
         Miss { likeness: 0, format: "Parquet", reason: "no *.parquet".to_owned() },
@@ -243,14 +249,20 @@ mod tests {
             message().contains("it has train. Nearest are class folders (no PNG or JPEG images in train)")
         );
         fs::write(folder.path().join("train/data-00000-of-00001.arrow"), "").unwrap();
-        assert!(message().contains("train/ may be one, as it has data-00000-of-00001.arrow: open that"));
+        assert!(
+            message().contains(
+                "its folder train has data-00000-of-00001.arrow, as datasets have: open that folder"
+            )
+        );
         fs::write(folder.path().join("res_DM_CIFAR10_ConvNet_10ipc.pt"), "").unwrap();
-        assert!(message().contains("Nearest are DC, DSA or DM (is a single file: open res_DM_CIFAR10_"));
-        for number in 0..5 {
+        assert!(message().contains("Nearest are DC, DSA or DM (each is a single file: open res_DM_CIFAR10_"));
+        fs::write(folder.path().join("0.png"), "").unwrap();
+        assert!(message().contains("(an image lies in it, where each class would have"), "{}", message());
+        for number in 1..5 {
             fs::write(folder.path().join(format!("{number}.png")), "").unwrap();
         }
         assert!(
-            message().contains("(5 images lie in it: each class has a folder of its own)"),
+            message().contains("(5 images lie in it, where each class would have a folder of its own)"),
             "{}",
             message()
         );

@@ -189,7 +189,7 @@ impl OpenOptions {
     /// - `tensors`: `images` and `labels` by name, in a torch, npz or safetensors file;
     /// - `image-folder`: a folder of class folders with PNG or JPEG images;
     /// - `parquet`: a Parquet file, or a folder of them, as Hugging Face `datasets` writes images;
-    /// - `arrow`: an Arrow file, or a folder of them, as `datasets` caches images or saves them to disk;
+    /// - `arrow`: an Arrow or Feather file, or a folder of them, as `datasets` caches images or saves them to disk;
     /// - `webdataset`: a tar file, or a folder of them, with `<key>.png` or `.jpg` and `<key>.cls`, or `.json` with
     ///   `label`.
     ///

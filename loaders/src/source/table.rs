@@ -5,6 +5,7 @@ use super::encoded::{Encoded, EncodedSet};
 use super::labels::{class_count, integers};
 use super::normalization;
 use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, ValueSpace};
+use crate::wording::counted;
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
 use arrow::compute::cast;
@@ -146,7 +147,11 @@ fn join_labels(
     let soft: Vec<Vec<f32>> = logits.into_iter().flatten().collect();
     if soft.is_empty() || soft.len() < rows {
         let notes = (!soft.is_empty()).then(|| {
-            format!("{} of {rows} rows have soft labels: class indices are taken of all", soft.len())
+            format!(
+                "of {}, {} with soft labels: class indices are taken of all",
+                counted(rows, "row"),
+                soft.len()
+            )
         });
         let labels = labels.into_iter().map(Label::Hard).collect();
         return Ok((LabelKind::Hard, labels, notes.into_iter().collect()));
@@ -155,7 +160,10 @@ fn join_labels(
         if logits.len() == classes && logits.iter().all(|logit| logit.is_finite()) {
             return Ok(Label::Logits(logits));
         }
-        let reason = format!("{} logits in `soft_label`, {classes} finite ones are expected", logits.len());
+        let reason = format!(
+            "{} in `soft_label`, where {classes} finite are expected",
+            counted(logits.len(), "logit")
+        );
         Err(Error::sample(path, index, reason))
     };
     let labels = soft.into_iter().enumerate().map(label).collect::<Result<_>>()?;

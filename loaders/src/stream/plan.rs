@@ -1,6 +1,7 @@
 //! What every batch of every epoch holds, computed from its number alone.
 
 use super::Mix;
+use crate::wording::counted;
 use crate::{Error, Result};
 
 /// What a rank does where the samples do not divide evenly among the ranks.
@@ -113,15 +114,17 @@ impl Plan {
         }
         if self.samples_here() == 0 {
             let reason = format!(
-                "{} samples leave none for rank {} of {}: take fewer ranks, or pad the epoch",
-                self.samples, self.rank, self.world
+                "{} leave none for rank {} of {}: take fewer ranks, or pad the epoch",
+                counted(self.samples, "sample"),
+                self.rank,
+                self.world
             );
             return Err(Error::config("shard", reason));
         }
         if self.batches() == 0 {
             let reason = format!(
-                "{} samples on rank {} of {} make no batch of {}: lower the batch size or keep the last batch",
-                self.samples_here(),
+                "there is no batch of {3} in {0} on rank {1} of {2}: lower the batch size or keep the last batch",
+                counted(self.samples_here(), "sample"),
                 self.rank,
                 self.world,
                 self.batch_size

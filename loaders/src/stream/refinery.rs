@@ -5,6 +5,7 @@ use super::stats::Counters;
 use super::store::Store;
 use crate::cache::{Generation, Row};
 use crate::refine::{NoiseKey, Progress, RawBatch};
+use crate::wording::counted;
 use crate::{Cache, CancelToken, Conditioning, Error, Refine, Result, RgbImage, Sample, Source, Stats};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -199,7 +200,7 @@ impl Refinery {
         let images = self.refiner.refine(&batch, cancel, progress)?;
         let time = started.elapsed();
         if images.len() != batch.len() {
-            let reason = format!("{} images came back for {}", images.len(), batch.len());
+            let reason = format!("{} came back for {}", counted(images.len(), "image"), batch.len());
             return Err(Error::refine(reason));
         }
         self.counters.add_refine_time(time);

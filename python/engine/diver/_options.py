@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn, SupportsIndex, TypeGuard
 
+from diver._wording import counted
 from diver.errors import OptionError, OptionTypeError
 
 #: The largest integers that the engine takes for counts and for seeds.
@@ -120,7 +121,7 @@ def channels(name: str, value: float | Iterable[float]) -> tuple[float, float, f
         if len(items) == 1:
             items *= 3
         if len(items) != 3:
-            raise OptionError(f"{name}: {len(items)} values; one or three are expected")
+            raise OptionError(f"{name}: one value or three are expected, not {len(items)}")
         red, green, blue = items
         return red, green, blue
     one = number(name, value)
@@ -132,7 +133,9 @@ def size(name: str, value: SupportsIndex | Iterable[SupportsIndex]) -> tuple[int
     if _is_sequence(value):
         items = integers(name, value)
         if len(items) != 2:
-            raise OptionError(f"{name}: {len(items)} values; a side, or height and width, are expected")
+            raise OptionError(
+                f"{name}: a side, or height and width, are expected, not {counted(len(items), 'value')}"
+            )
         height, width = items
     else:
         height = width = integer(name, value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsFloat, Supp
 
 from diver import _engine, _options, _tensors
 from diver import mix as mixes
+from diver._wording import counted
 from diver.cache import Cache
 from diver.errors import ClosedError, DiverError, OptionError, OptionTypeError, StateError
 from diver.refiners import Adapter
@@ -289,7 +290,9 @@ class DataLoader:
 
     def __repr__(self) -> str:
         closed = ", closed" if self.closed else ""
-        return f"<DataLoader of {self._source!r}: {len(self)} batches of {self._batch_size}{closed}>"
+        return (
+            f"<DataLoader of {self._source!r}: {counted(len(self), 'batch')} of {self._batch_size}{closed}>"
+        )
 
     def __reduce__(self) -> NoReturn:
         raise OptionTypeError("a loader has threads and cannot be pickled: make it where it is used")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, SupportsIndex
 
 from diver import _engine, _options, _tensors
+from diver._wording import counted
 from diver.errors import OptionTypeError
 from diver.source import Source
 
@@ -130,4 +131,5 @@ class SoftLabels:
         return index
 
     def __repr__(self) -> str:
-        return f"<soft labels: {self.epochs} epochs of {self.batches} batches, {self._size} x {self._size} pixels>"
+        epochs, batches = counted(self.epochs, "epoch"), counted(self.batches, "batch")
+        return f"<soft labels: {epochs} of {batches}, {self._size} x {self._size} pixels>"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from diver import _engine, _options
+from diver._wording import counted
 from diver.errors import OptionError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Source:
 
     @property
     def format(self) -> str:
-        """The format family, as in ``dc``, ``mtt``, ``idc``, ``tensors``, ``image-folder`` or ``parquet``."""
+        """The format family: ``dc``, ``mtt``, ``idc``, ``kip``, ``tensors``, ``image-folder``, ``parquet``, ``arrow``
+        or ``webdataset``."""
         return str(self._info["format"])
 
     @property
@@ -146,8 +148,8 @@ class Source:
     def __repr__(self) -> str:
         channels, height, width = self.shape
         return (
-            f"<{self.format} {str(self.path)!r}: {self.samples} samples, {channels} x {height} x {width}, "
-            f"{self.classes} classes>"
+            f"<{self.format} {str(self.path)!r}: {counted(self.samples, 'sample')}, "
+            f"{channels} x {height} x {width}, {counted(self.classes, 'class')}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -188,8 +190,8 @@ def open(
         values: What stored floats are, where that is another than what is usual for the format: ``"normalized"``,
             ``"unit"`` (pixels in [0, 1]) or ``"whitened"`` (by ZCA).
         zca: A file with the ZCA transform that whitened the values, which become pixels by its inverse: tensors
-            ``mean_vector`` ``[D]`` and ``transform_inv`` ``[D, D]`` of kornia's ``ZCAWhitening``, for images of D
-            values, in a torch file's dict, an npz or a safetensors file.
+            ``mean_vector`` (or ``mean``) ``[D]`` and ``transform_inv`` (or ``inverse``) ``[D, D]``, as kornia's
+            ``ZCAWhitening`` has them, for images of D values, in a torch file's dict, an npz or a safetensors file.
         factor: How many images lie along each side of a stored one (multi-formation), 1 for none; by default as IDC
             and NCFM have it.
 

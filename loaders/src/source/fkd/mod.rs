@@ -12,6 +12,7 @@ pub use views::{Mixed, Views};
 use super::tensor::TensorFile;
 use super::torch::{self, Pickle, Value};
 use super::{Source, SourceInfo};
+use crate::wording::counted;
 use crate::{Error, Result};
 use order::{Draws, Order, Permutations};
 use std::path::{Path, PathBuf};
@@ -86,7 +87,8 @@ impl SoftLabels {
         let rows = tree.batch_size.saturating_mul(batches - 1).saturating_add(last);
         if rows != tree.samples {
             let reason = format!(
-                "epoch 0 labels {rows} images, where {} has {}",
+                "epoch 0 labels {}, where {} has {}",
+                counted(rows, "image"),
                 images.info().path.display(),
                 tree.samples
             );
@@ -138,7 +140,8 @@ impl SoftLabels {
         let permutation = self.permutations.get(draws, epoch);
         let places = permutation.get(first..first.saturating_add(rows));
         places.map(<[usize]>::to_vec).ok_or_else(|| {
-            let reason = format!("{rows} rows from {first} on, of {} images", self.samples);
+            let reason =
+                format!("{} from {first} on, of {}", counted(rows, "row"), counted(self.samples, "image"));
             Error::format(&batch_path(&self.root, epoch, batch), reason)
         })
     }
@@ -148,7 +151,7 @@ impl SoftLabels {
             .into_iter()
             .map(|place| {
                 self.places.get(place).copied().ok_or_else(|| {
-                    Error::format(&self.root, format!("index {place}, of {} images", self.samples))
+                    Error::format(&self.root, format!("index {place}, of {}", counted(self.samples, "image")))
                 })
             })
             .collect()
@@ -178,12 +181,12 @@ impl SoftLabels {
         let least = (ABOVE_CHANCE / classes.max(1) as f64).min(0.5);
         if share(best) <= least {
             let reason = format!(
-                "the soft labels agree with the classes of {} in {:.1} and {:.1} % of {} rows: they are of other \
+                "the soft labels agree with the classes of {} in {:.1} and {:.1} % of {}: they are of other \
                  images, or of another order than that of torch's sampler with seed {SEED}",
                 images.info().path.display(),
                 100.0 * share(found[0]),
                 100.0 * share(found[1]),
-                best.2
+                counted(best.2, "row")
             );
             return Err(Error::format(&self.root, reason));
         }
@@ -193,8 +196,9 @@ impl SoftLabels {
     fn record(&self, epoch: usize, batch: usize) -> Result<Record> {
         if epoch >= self.epochs || batch >= self.batches {
             let reason = format!(
-                "no batch {batch} of epoch {epoch}: there are {} epochs of {} batches",
-                self.epochs, self.batches
+                "no batch {batch} of epoch {epoch}, of {} with {} each",
+                counted(self.epochs, "epoch"),
+                counted(self.batches, "batch")
             );
             return Err(Error::format(&self.root, reason));
         }
@@ -283,12 +287,17 @@ impl Record {
     fn views(&self, indices: &[usize]) -> Result<Views> {
         let rows = self.rows();
         if indices.len() != rows {
-            return Err(self.refused("index", format!("{} images for {rows} rows", indices.len())));
+            return Err(self.refused(
+                "index",
+                format!("{} for {}", counted(indices.len(), "image"), counted(rows, "row")),
+            ));
         }
         let tensor = |item: usize, field: &str, dimensions: usize| {
             let tensor = self.item(item).and_then(Value::as_tensor);
             let tensor = tensor.filter(|t| t.shape().len() == dimensions && t.shape()[0] == rows);
-            tensor.ok_or_else(|| self.refused(field, format!("a tensor of {rows} rows is expected")))
+            tensor.ok_or_else(|| {
+                self.refused(field, format!("a tensor of {} is expected", counted(rows, "row")))
+            })
         };
         let coords = tensor(0, "coords", 2)?;
         if coords.shape()[1] != 4 {
