@@ -3,6 +3,7 @@
 use crate::{DeviceChoice, Error, Fleet, Knobs, KnobsBuilder, Refiner, Result, demo};
 use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs};
 use diver_loaders::{CancelToken, Refine};
+use std::path::Path;
 
 /// Makes the [`Refiner`] that a command line asks for, and trains the networks of [`eval`](crate::eval).
 ///
@@ -51,8 +52,27 @@ impl Refiner {
         if let Some(heads) = args.num_heads {
             builder = builder.num_heads(heads.into());
         }
+        if let Some(template) = &args.prompt {
+            builder = builder.prompt(template);
+        }
+        if let Some(names) = &args.class_names {
+            builder = builder.class_names(class_names(names)?);
+        }
+        if let Some(pixels) = args.resolution {
+            builder = builder.resolution(pixels.into());
+        }
         builder.build()
     }
+}
+
+/// The lines of a file, or names between commas.
+fn class_names(text: &str) -> Result<Vec<String>> {
+    let path = Path::new(text);
+    if !path.is_file() {
+        return Ok(text.split(',').map(|name| name.trim().to_owned()).collect());
+    }
+    let lines = std::fs::read_to_string(path).map_err(Error::io(path, "cannot read"))?;
+    Ok(lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 fn knobs(args: &RefinerArgs) -> Result<KnobsBuilder> {

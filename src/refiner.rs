@@ -93,6 +93,24 @@ impl RefinerBuilder {
         self
     }
 
+    /// What Stable Diffusion is asked for, `{}` standing for the class's name; `a photo of a {}` unless set.
+    pub fn prompt(mut self, template: impl Into<String>) -> Self {
+        self.backbone = self.backbone.prompt(template);
+        self
+    }
+
+    /// The names by which Stable Diffusion knows classes, in their order; ImageNet-1K's unless set.
+    pub fn class_names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.backbone = self.backbone.class_names(names);
+        self
+    }
+
+    /// Rows and columns of the images that Stable Diffusion works on; those of its training (512) unless set.
+    pub fn resolution(mut self, pixels: i64) -> Self {
+        self.backbone = self.backbone.resolution(pixels);
+        self
+    }
+
     /// Where to compute: `auto` (the default), `cpu`, `cuda` or `cuda:N`.
     pub fn device(mut self, device: impl Into<String>) -> Self {
         self.device = device.into();
@@ -386,7 +404,7 @@ impl Refine for Refiner {
     fn fingerprint(&self) -> Option<serde_json::Value> {
         let mut knobs = serde_json::to_value(&self.knobs).ok()?;
         let refine_seed = knobs.as_object_mut()?.remove("refine_seed")?;
-        Some(serde_json::json!({
+        let mut fingerprint = serde_json::json!({
             "refiner": "diver",
             "algorithm": ALGORITHM,
             "knobs": knobs,
@@ -394,7 +412,11 @@ impl Refine for Refiner {
             "backbone": self.backbone.digest(),
             "dtype": if self.kind == Kind::BFloat16 { "bf16" } else { "f32" },
             "resolution": self.backbone.resolution(),
-        }))
+        });
+        if let Some(prompts) = self.backbone.network().prompts() {
+            fingerprint["prompts"] = serde_json::to_value(prompts).ok()?;
+        }
+        Some(fingerprint)
     }
 
     fn preferred_batch(&self) -> usize {
@@ -402,7 +424,7 @@ impl Refine for Refiner {
     }
 
     fn num_classes(&self) -> Option<usize> {
-        self.backbone.network().num_classes()
+        Some(self.backbone.network().num_classes())
     }
 
     fn check_conditioning(&self, conditioning: &Conditioning) -> diver_loaders::Result<()> {

@@ -133,7 +133,7 @@ fn what_is_missing_is_said() {
     let text = refused(bare().vae(folder.path()).num_heads(3));
     assert_eq!(text, "num_heads: 3 do not divide a width of 32");
     let text = refused(Refiner::builder(folder.path()).device("cpu").model(Family::Sit));
-    assert!(text.starts_with("model: `sit` is what a single file may be; "), "{text}");
+    assert!(text.starts_with("model: `sit` was given, but the folder "), "{text}");
     let text = refused(Refiner::builder(folder.path()).device("cpu").num_heads(4));
     assert_eq!(text, "num_heads: a folder's config.json tells them");
     let knobs = Knobs::builder().mode(Mode::Si).start(diver::Start::Tf);

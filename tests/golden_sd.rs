@@ -4,13 +4,12 @@
 
 mod common;
 
-use common::{Golden, Worst, config, place, relative, weights};
+use common::{Golden, Worst, config, place, relative, stable_diffusion_folder, weights};
 use diver::backbone::{ClipText, ClipTokenizer, Place, StableDiffusion, Unet, UnetConfig, Weights};
 use diver::method::{Denoiser, Sampler};
 use diver::{Chain, ChainKind, Knobs, Mode, NoiseSchedule};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 const PROMPTS: [&str; 2] = ["a photo of a d", "a photo of a h"];
@@ -23,39 +22,8 @@ fn text() -> ClipText {
     ClipText::new(config("clip_tiny"), weights("clip_tiny"), place()).unwrap()
 }
 
-/// A vocabulary in which the reference's made-up ids spell a prompt: "a photo of a d" is class 3, "... h" class 7.
-fn vocabulary() -> (Value, Vec<&'static str>) {
-    let vocabulary = json!({
-        "a</w>": 5, "photo</w>": 6, "of</w>": 7, "d</w>": 13, "h</w>": 17, "p": 0, "h": 1, "o": 2, "t": 3,
-        "f</w>": 4, "o</w>": 8, "ph": 9, "pho": 10, "phot": 11, "<|startoftext|>": 62, "<|endoftext|>": 63,
-    });
-    (vocabulary, vec!["p h", "ph o", "pho t", "phot o</w>", "o f</w>"])
-}
-
-/// The tiny networks as a diffusers folder in a temporary place.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let part = |name: &str| {
-        let part = folder.path().join(name);
-        fs::create_dir(&part).unwrap();
-        part
-    };
-    let (unet, text, tokenizer) = (part("unet"), part("text_encoder"), part("tokenizer"));
-    let copy = |name: &str, to: &Path| {
-        fs::copy(common::data().join(format!("{name}.safetensors")), to).unwrap();
-    };
-    copy("unet_tiny", &unet.join("diffusion_pytorch_model.safetensors"));
-    copy("clip_tiny", &text.join("model.safetensors"));
-    fs::write(unet.join("config.json"), config::<Value>("unet_tiny").to_string()).unwrap();
-    fs::write(text.join("config.json"), config::<Value>("clip_tiny").to_string()).unwrap();
-    let (vocabulary, merges) = vocabulary();
-    fs::write(tokenizer.join("vocab.json"), vocabulary.to_string()).unwrap();
-    fs::write(tokenizer.join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n"))).unwrap();
-    folder
-}
-
 fn networks() -> StableDiffusion {
-    StableDiffusion::from_folder(folder().path(), common::device(), Kind::Float).unwrap()
+    StableDiffusion::from_folder(stable_diffusion_folder().path(), common::device(), Kind::Float).unwrap()
 }
 
 fn schedule() -> NoiseSchedule {
@@ -285,7 +253,7 @@ fn weights_that_are_not_the_configurations_are_refused() {
 
 #[test]
 fn folders_that_are_not_whole_are_refused() {
-    let folder = folder();
+    let folder = stable_diffusion_folder();
     let from = || StableDiffusion::from_folder(folder.path(), common::device(), Kind::Float);
     let refused = || from().unwrap_err().to_string();
     let digest = from().unwrap().digest().unwrap();
@@ -385,7 +353,7 @@ fn prompts_are_tokenized_as_by_transformers() {
 
 #[test]
 fn padding_is_what_the_files_say() {
-    let folder = folder();
+    let folder = stable_diffusion_folder();
     let path = folder.path().join("tokenizer");
     fs::write(path.join("tokenizer_config.json"), r#"{"model_max_length": 6}"#).unwrap();
     fs::write(path.join("special_tokens_map.json"), r#"{"pad_token": {"content": "a</w>"}}"#).unwrap();

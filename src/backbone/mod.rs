@@ -9,6 +9,7 @@ mod embedding;
 mod layers;
 mod network;
 mod official;
+mod prompts;
 mod stable_diffusion;
 mod tokenizer;
 mod unet;
@@ -21,7 +22,8 @@ pub use config::{DitConfig, SchedulerConfig, VaeConfig};
 pub use dit::Convention;
 pub use dit::{Dit, Guided};
 pub(crate) use network::GuidedNetwork;
-pub use network::Network;
+pub use network::{Network, TextToImage};
+pub use prompts::Prompts;
 pub use stable_diffusion::{GuidedPrompts, StableDiffusion};
 pub use tokenizer::ClipTokenizer;
 pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
@@ -34,6 +36,9 @@ use diver_loaders::Digest;
 use diver_loaders::cache::Fingerprint;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
+
+/// The largest images that Stable Diffusion can be asked for.
+const LARGEST_RESOLUTION: i64 = 4096;
 
 /// An autoencoder, a diffusion model that works on its latents, and the noise levels of its training.
 ///
@@ -69,6 +74,9 @@ pub struct BackboneBuilder {
     vae: Option<PathBuf>,
     family: Option<Family>,
     num_heads: Option<i64>,
+    prompt: Option<String>,
+    class_names: Option<Vec<String>>,
+    resolution: Option<i64>,
 }
 
 impl BackboneBuilder {
@@ -91,6 +99,25 @@ impl BackboneBuilder {
         self
     }
 
+    /// What Stable Diffusion is asked for, `{}` standing for the class's name; `a photo of a {}` unless set.
+    pub fn prompt(mut self, template: impl Into<String>) -> Self {
+        self.prompt = Some(template.into());
+        self
+    }
+
+    /// The names by which Stable Diffusion knows classes, in their order; ImageNet-1K's unless set.
+    pub fn class_names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.class_names = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Rows and columns of the images that Stable Diffusion works on; those of its training (512) unless set. A
+    /// transformer works on its own alone.
+    pub fn resolution(mut self, pixels: i64) -> Self {
+        self.resolution = Some(pixels);
+        self
+    }
+
     /// Reads the weights. The diffusion network computes in `kind`, the autoencoder in f32 (see
     /// [`Precision`](crate::Precision) for its convolutions on GPUs).
     ///
@@ -108,19 +135,21 @@ impl BackboneBuilder {
         if !folder.is_dir() {
             return Err(Error::file(folder, "there is no such folder"));
         }
-        if let Some(family) = self.family.filter(|family| *family != Family::Dit) {
-            let reason = format!("`{family}` is what a single file may be; {} is a folder", folder.display());
+        let family = if folder.join("unet").is_dir() { Family::StableDiffusion } else { Family::Dit };
+        if let Some(other) = self.family.filter(|other| *other != family) {
+            let reason = format!("`{other}` was given, but the folder {} holds a {family}", folder.display());
             return Err(Error::knob("model", reason));
         }
         if self.num_heads.is_some() {
             return Err(Error::knob("num_heads", "a folder's config.json tells them"));
         }
+        if family == Family::StableDiffusion {
+            return self.text_to_image(device, kind);
+        }
+        self.check_no_text()?;
         let transformer = folder.join("transformer");
         let config: DitConfig = read_json(&transformer.join("config.json"))?;
-        let scheduler_path = folder.join("scheduler/scheduler_config.json");
-        let scheduler: SchedulerConfig = read_json(&scheduler_path)?;
-        let schedule =
-            scheduler.noise_schedule().map_err(|error| Error::file(&scheduler_path, error.to_string()))?;
+        let (scheduler, schedule) = scheduler(folder)?;
         let vae = Autoencoder::open(self.vae.as_deref().unwrap_or(folder), config.in_channels)?;
         let weights = Weights::read_folder(&transformer)?;
         let digest = digest_of((&config, weights.digest()), vae.parts(), &scheduler, Family::Dit);
@@ -132,6 +161,58 @@ impl BackboneBuilder {
         })
     }
 
+    /// A diffusers folder of Stable Diffusion.
+    fn text_to_image(self, device: Device, kind: Kind) -> Result<Backbone> {
+        let folder = &self.path;
+        let prompts = Prompts::new(self.prompt.as_deref().unwrap_or(prompts::TEMPLATE), self.class_names)?;
+        let (scheduler, schedule) = scheduler(folder)?;
+        let networks = StableDiffusion::from_folder(folder, device, kind)?;
+        let config = networks.unet().config();
+        let vae = Autoencoder::open(self.vae.as_deref().unwrap_or(folder), config.in_channels)?;
+        let downscale = vae.config.downscale();
+        let side = match (self.resolution, config.sample_size) {
+            (Some(pixels), _) => {
+                // Each level of the UNet halves its latents.
+                let least = downscale * config.downscale();
+                if pixels < least || pixels % least != 0 || pixels > LARGEST_RESOLUTION {
+                    let reason = format!("{pixels} is not a multiple of {least} up to {LARGEST_RESOLUTION}");
+                    return Err(Error::knob("resolution", reason));
+                }
+                pixels / downscale
+            }
+            (None, Some(side)) => side,
+            (None, None) => {
+                let reason = "says no sample_size: set `resolution`";
+                return Err(Error::file(&folder.join("unet/config.json"), reason));
+            }
+        };
+        let (vae_config, vae_weights) = vae.parts();
+        let parts = serde_json::json!({
+            "family": Family::StableDiffusion.as_str(),
+            "networks": networks.digest(),
+            "vae": {"config": vae_config, "weights": vae_weights},
+            "scheduler": scheduler,
+        });
+        let digest = Fingerprint::new(&parts).digest();
+        let network = Network::StableDiffusion(Box::new(TextToImage::new(networks, prompts, side)));
+        Ok(Backbone { vae: vae.build(device)?, network, schedule, digest })
+    }
+
+    /// Refuses what only a text-conditioned model of any size knows.
+    fn check_no_text(&self) -> Result<()> {
+        let reason = "is for Stable Diffusion; this backbone is conditioned on classes";
+        if self.prompt.is_some() {
+            return Err(Error::knob("prompt", reason));
+        }
+        if self.class_names.is_some() {
+            return Err(Error::knob("class_names", reason));
+        }
+        if self.resolution.is_some() {
+            return Err(Error::knob("resolution", "a transformer works on images of its own size alone"));
+        }
+        Ok(())
+    }
+
     /// A checkpoint of the DiT or SiT repository.
     fn checkpoint(self, device: Device, kind: Kind) -> Result<Backbone> {
         let family = match self.family {
@@ -141,6 +222,7 @@ impl BackboneBuilder {
             }
             Some(family) => family,
         };
+        self.check_no_text()?;
         let Some(vae) = &self.vae else {
             let reason = "a checkpoint of one network holds no autoencoder: name the folder of one as `vae`, that of \
                           stabilityai/sd-vae-ft-mse for the published models";
@@ -158,6 +240,14 @@ impl BackboneBuilder {
         let network = if family == Family::Sit { Network::Sit(dit) } else { Network::Dit(dit) };
         Ok(Backbone { network, vae, schedule, digest })
     }
+}
+
+/// What a folder says of its training.
+fn scheduler(folder: &Path) -> Result<(SchedulerConfig, NoiseSchedule)> {
+    let path = folder.join("scheduler/scheduler_config.json");
+    let config: SchedulerConfig = read_json(&path)?;
+    let schedule = config.noise_schedule().map_err(|error| Error::file(&path, error.to_string()))?;
+    Ok((config, schedule))
 }
 
 /// The files of an autoencoder, before it is built.
@@ -194,11 +284,19 @@ impl Autoencoder {
 }
 
 impl Backbone {
-    /// A diffusers folder (`transformer/`, `vae/` and `scheduler/`, each with its `config.json` or
-    /// `scheduler_config.json`, the first two with weights of any floating-point dtype), or a checkpoint of the DiT or
-    /// SiT repository.
+    /// A diffusers folder (`vae/`, `scheduler/`, and `transformer/` for a DiT or `unet/`, `text_encoder/` and
+    /// `tokenizer/` for Stable Diffusion, with weights of any floating-point dtype), or a checkpoint of the DiT or SiT
+    /// repository.
     pub fn builder(path: impl AsRef<Path>) -> BackboneBuilder {
-        BackboneBuilder { path: path.as_ref().to_owned(), vae: None, family: None, num_heads: None }
+        BackboneBuilder {
+            path: path.as_ref().to_owned(),
+            vae: None,
+            family: None,
+            num_heads: None,
+            prompt: None,
+            class_names: None,
+            resolution: None,
+        }
     }
 
     /// The diffusion network.

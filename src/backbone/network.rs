@@ -1,6 +1,8 @@
 //! The diffusion network of a backbone, of whichever family.
 
 use super::dit::Dit;
+use super::prompts::Prompts;
+use super::stable_diffusion::StableDiffusion;
 use crate::method::{Denoiser, Velocity};
 use crate::{Error, Family, Result};
 use diver_loaders::Conditioning;
@@ -13,6 +15,35 @@ pub enum Network {
     Dit(Dit),
     /// Predicts velocities, for a class.
     Sit(Dit),
+    /// Predicts noise, for a text.
+    StableDiffusion(Box<TextToImage>),
+}
+
+/// Stable Diffusion with what it is asked for.
+#[derive(Debug)]
+pub struct TextToImage {
+    networks: StableDiffusion,
+    prompts: Prompts,
+    side: i64,
+}
+
+impl TextToImage {
+    /// `side` is the rows and columns of a latent.
+    pub(super) fn new(networks: StableDiffusion, prompts: Prompts, side: i64) -> Self {
+        Self { networks, prompts, side }
+    }
+
+    /// The networks.
+    #[must_use]
+    pub fn networks(&self) -> &StableDiffusion {
+        &self.networks
+    }
+
+    /// The texts of the classes.
+    #[must_use]
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
 }
 
 /// A network with what a batch shows, and classifier-free guidance.
@@ -33,6 +64,12 @@ impl Network {
         let of =
             |dit: &Dit| conditions.iter().map(|shown| dit.class_of(shown)).collect::<Result<Vec<usize>>>();
         Ok(match self {
+            Self::StableDiffusion(model) => {
+                let texts = conditions.iter().map(|shown| model.prompts.text(shown));
+                let texts: Vec<String> = texts.collect::<Result<_>>()?;
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                GuidedNetwork::Noise(Box::new(model.networks.guided(&texts, scale)?))
+            }
             Self::Dit(dit) => GuidedNetwork::Noise(Box::new(dit.guided(&of(dit)?, scale, channels)?)),
             Self::Sit(dit) => GuidedNetwork::Velocity(Box::new(dit.guided(&of(dit)?, scale, channels)?)),
         })
@@ -44,6 +81,7 @@ impl Network {
         match self {
             Self::Dit(_) => Family::Dit,
             Self::Sit(_) => Family::Sit,
+            Self::StableDiffusion(_) => Family::StableDiffusion,
         }
     }
 
@@ -55,14 +93,27 @@ impl Network {
                 let config = dit.config();
                 [config.in_channels, config.sample_size, config.sample_size]
             }
+            Self::StableDiffusion(model) => {
+                [model.networks.unet().config().in_channels, model.side, model.side]
+            }
         }
     }
 
-    /// How many classes it knows, if it is conditioned on classes.
+    /// How many classes it knows.
     #[must_use]
-    pub fn num_classes(&self) -> Option<usize> {
+    pub fn num_classes(&self) -> usize {
         match self {
-            Self::Dit(dit) | Self::Sit(dit) => Some(dit.num_classes()),
+            Self::Dit(dit) | Self::Sit(dit) => dit.num_classes(),
+            Self::StableDiffusion(model) => model.prompts.len(),
+        }
+    }
+
+    /// The texts by which it knows classes, if it is conditioned on texts.
+    #[must_use]
+    pub fn prompts(&self) -> Option<&Prompts> {
+        match self {
+            Self::Dit(_) | Self::Sit(_) => None,
+            Self::StableDiffusion(model) => Some(&model.prompts),
         }
     }
 
@@ -70,17 +121,21 @@ impl Network {
     pub(crate) fn has_variance(&self) -> bool {
         match self {
             Self::Dit(dit) => dit.has_variance(),
-            Self::Sit(_) => false,
+            Self::Sit(_) | Self::StableDiffusion(_) => false,
         }
     }
 
-    /// Refuses classifier-free guidance on more channels than a latent has.
+    /// Refuses classifier-free guidance on channels that a latent does not have, or on some where it is on all.
     pub(crate) fn check_guided_channels(&self, channels: usize) -> Result<()> {
         let [latent, _, _] = self.latent();
-        if channels as i64 <= latent {
-            return Ok(());
+        let refused = |reason: String| Err(Error::knob("cfg_channels", reason));
+        match channels as i64 {
+            more if more > latent => refused(format!("{more} is more than the {latent} of a latent")),
+            fewer if fewer < latent && self.family() == Family::StableDiffusion => {
+                refused(format!("{fewer} is not the {latent} that Stable Diffusion is guided on"))
+            }
+            _ => Ok(()),
         }
-        Err(Error::knob("cfg_channels", format!("{channels} is more than the {latent} of a latent")))
     }
 
     /// Refuses what it cannot be conditioned on.
@@ -90,6 +145,7 @@ impl Network {
     pub fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
         match self {
             Self::Dit(dit) | Self::Sit(dit) => dit.class_of(conditioning).map(drop),
+            Self::StableDiffusion(model) => model.prompts.text(conditioning).map(drop),
         }
     }
 }

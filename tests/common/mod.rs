@@ -159,3 +159,41 @@ pub fn backbone_folder() -> tempfile::TempDir {
     std::fs::write(scheduler.join("scheduler_config.json"), text).unwrap();
     folder
 }
+
+/// A vocabulary in which the reference's made-up ids spell a prompt: "a photo of a d" is class 3, "... h" class 7.
+pub fn vocabulary() -> (serde_json::Value, Vec<&'static str>) {
+    let vocabulary = serde_json::json!({
+        "a</w>": 5, "photo</w>": 6, "of</w>": 7, "d</w>": 13, "h</w>": 17, "p": 0, "h": 1, "o": 2, "t": 3,
+        "f</w>": 4, "o</w>": 8, "ph": 9, "pho": 10, "phot": 11, "<|startoftext|>": 62, "<|endoftext|>": 63,
+    });
+    (vocabulary, vec!["p h", "ph o", "pho t", "phot o</w>", "o f</w>"])
+}
+
+/// The tiny networks of Stable Diffusion as a diffusers folder in a temporary place, with the autoencoder of the tiny DiT.
+pub fn stable_diffusion_folder() -> tempfile::TempDir {
+    use std::fs;
+    let folder = tempfile::tempdir().unwrap();
+    let part = |name: &str| {
+        let part = folder.path().join(name);
+        fs::create_dir(&part).unwrap();
+        part
+    };
+    let (unet, text, tokenizer) = (part("unet"), part("text_encoder"), part("tokenizer"));
+    let (vae, scheduler) = (part("vae"), part("scheduler"));
+    let copy = |name: &str, to: &std::path::Path| {
+        fs::copy(data().join(format!("{name}.safetensors")), to).unwrap();
+    };
+    copy("unet_tiny", &unet.join("diffusion_pytorch_model.safetensors"));
+    copy("clip_tiny", &text.join("model.safetensors"));
+    copy("vae2_tiny", &vae.join("diffusion_pytorch_model.safetensors"));
+    fs::write(vae.join("config.json"), config::<serde_json::Value>("vae2_tiny").to_string()).unwrap();
+    let betas = r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+        "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "set_alpha_to_one": false}"#;
+    fs::write(scheduler.join("scheduler_config.json"), betas).unwrap();
+    fs::write(unet.join("config.json"), config::<serde_json::Value>("unet_tiny").to_string()).unwrap();
+    fs::write(text.join("config.json"), config::<serde_json::Value>("clip_tiny").to_string()).unwrap();
+    let (vocabulary, merges) = vocabulary();
+    fs::write(tokenizer.join("vocab.json"), vocabulary.to_string()).unwrap();
+    fs::write(tokenizer.join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n"))).unwrap();
+    folder
+}
