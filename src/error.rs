@@ -26,6 +26,14 @@ pub enum Error {
         /// What was found, and what was expected.
         reason: String,
     },
+    /// A repository of the Hugging Face hub could not be fetched.
+    #[error("{repository}: {reason}")]
+    Hub {
+        /// The repository, as `owner/name` or `owner/name@revision`.
+        repository: String,
+        /// What is wrong, with which file, and what to do.
+        reason: String,
+    },
     /// A knob has a value that it cannot have.
     #[error("{knob}: {reason}")]
     Knob {
@@ -134,6 +142,7 @@ impl From<Error> for diver_loaders::Error {
                 Self::Config { option: "labels", reason: format!("{conditioning}: {reason}") }
             }
             Error::Cancelled => Self::Cancelled,
+            hub @ Error::Hub { .. } => Self::NoRefiner(hub.into()),
             other => Self::refine(other),
         }
     }
