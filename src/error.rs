@@ -29,6 +29,14 @@ pub enum Error {
     /// What the engine's readers say of a file.
     #[error(transparent)]
     Engine(#[from] diver_loaders::Error),
+    /// A repository of the Hugging Face hub could not be fetched.
+    #[error("{repository}: {reason}")]
+    Hub {
+        /// The repository, as `owner/name` or `owner/name@revision`.
+        repository: String,
+        /// What is wrong, with which file, and what to do.
+        reason: String,
+    },
     /// A knob has a value that it cannot have.
     #[error("{knob}: {reason}")]
     Knob {
@@ -138,6 +146,7 @@ impl From<Error> for diver_loaders::Error {
             }
             Error::Engine(error) => error,
             Error::Cancelled => Self::Cancelled,
+            hub @ Error::Hub { .. } => Self::NoRefiner(hub.into()),
             other => Self::refine(other),
         }
     }

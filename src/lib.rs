@@ -11,6 +11,7 @@
 //! - [`open`] and [`Loader`] (of the engine): a set on disk, and its batches; [`BatchExt`] makes them tensors;
 //! - [`method`]: the paper as pure tensor code;
 //! - [`backbone`]: the frozen networks, read from a diffusers folder;
+//! - [`hub`]: how a backbone is named, and fetched from the Hugging Face hub;
 //! - [`Refiner`]: pixels in, refined pixels out, for the engine's [`Refine`];
 //! - [`eval`]: what a set teaches to networks that it was not distilled on.
 //!
@@ -47,6 +48,7 @@ mod error;
 pub mod eval;
 mod fleet;
 mod host;
+pub mod hub;
 pub mod method;
 mod refiner;
 

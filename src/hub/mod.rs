@@ -1,0 +1,134 @@
+//! Backbones by name: what a user writes where a backbone is asked for, and how a repository of the Hugging Face hub
+//! becomes a folder.
+//!
+//! A **path** that exists is taken as it is, file or folder. Anything else that looks like `owner/name` or
+//! `owner/name@revision` is a **repository**; the revision is a branch, a tag, a pull request (`refs/pr/1`) or a commit,
+//! and `main` unless given. What cannot be either (`./x`, `/x/y`, `a/b/c`, `owner/net.pt`) is a path that is missing.
+//!
+//! Of a repository, only what a backbone needs is fetched: `model_index.json`, the scheduler's and the networks'
+//! configurations, their safetensors weights (pickles only where there are none; never half-precision variants), and
+//! the tokenizer. Files lie in the cache that Python's `huggingface_hub` uses, in its layout: what one has downloaded,
+//! the other finds. Every file is checked against the hash that the hub gives for it before it counts as there, and a
+//! download that was interrupted goes on where it stopped. Processes that want the same file wait for one another.
+//!
+//! A branch or tag is asked for its current commit, one small request; if the hub cannot be reached, a warning is logged
+//! and the copy in the cache serves. A full commit hash whose files are all there needs no network at all.
+//!
+//! These variables count, as they do in Python:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `HF_HUB_CACHE` | the cache; `HF_HOME/hub` unless set |
+//! | `HF_HOME` | home of cache and token; `XDG_CACHE_HOME/huggingface` or `~/.cache/huggingface` unless set |
+//! | `HF_ENDPOINT` | the hub, or a mirror of it; `https://huggingface.co` unless set |
+//! | `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` | if `1`, the network is left alone |
+//! | `HF_TOKEN`, `HF_TOKEN_PATH` | the access token, or the file that holds it (`HF_HOME/token`) |
+//! | `HF_HUB_DISABLE_IMPLICIT_TOKEN` | if `1`, no token is sent |
+//! | `HF_HUB_DOWNLOAD_TIMEOUT` | seconds without a byte after which a connection is given up; 15 unless set |
+//! | `HF_HUB_DISABLE_PROGRESS_BARS` | if `1`, no progress bar, on a terminal either |
+//! | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | the proxy, which is never used for this machine itself |
+//! | `SSL_CERT_FILE` | certificates (PEM) to trust instead of the usual authorities |
+//!
+//! The token goes to the hub alone: to no other host that the hub redirects to, and to none without encryption unless
+//! `HF_ENDPOINT` itself is such a one.
+
+mod blob;
+mod cache;
+mod client;
+mod needed;
+mod options;
+mod repository;
+mod snapshot;
+
+pub use options::Options;
+pub use repository::{NotARepository, Repository};
+
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// File names that end so are files, not repositories.
+const FILES: [&str; 7] = ["bin", "ckpt", "json", "pt", "pth", "safetensors", "zip"];
+
+/// What the name of a backbone stands for.
+///
+/// ```
+/// use diver::hub::Name;
+///
+/// assert!(matches!(Name::read("src".as_ref())?, Name::Folder(_)));
+/// assert!(matches!(Name::read("Cargo.toml".as_ref())?, Name::File(_)));
+/// assert!(matches!(Name::read("facebook/DiT-XL-2-256".as_ref())?, Name::Repository(_)));
+/// assert!(Name::read("/no/such/folder".as_ref()).is_err());
+/// # Ok::<(), diver::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A folder that exists.
+    Folder(PathBuf),
+    /// A file that exists.
+    File(PathBuf),
+    /// A repository of the hub.
+    Repository(Repository),
+}
+
+impl Name {
+    /// Tells which it is. Asks the file system, never the network.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is a path, and there is nothing.
+    pub fn read(what: &Path) -> Result<Self> {
+        if what.is_dir() {
+            return Ok(Self::Folder(what.to_owned()));
+        }
+        if what.exists() {
+            return Ok(Self::File(what.to_owned()));
+        }
+        let is_file = what.extension().and_then(|e| e.to_str()).is_some_and(|e| FILES.contains(&e));
+        if is_file {
+            return Err(Error::file(what, "there is no such file"));
+        }
+        let repository = what.to_str().and_then(|text| text.parse().ok());
+        repository.map(Self::Repository).ok_or_else(|| {
+            let reason = "there is no such folder, and a repository of the Hugging Face hub is written owner/name, as in \
+                          facebook/DiT-XL-2-256";
+            Error::file(what, reason)
+        })
+    }
+}
+
+/// What lies on this machine, now that it has been located.
+///
+/// ```
+/// use diver::hub::{Located, locate};
+///
+/// assert_eq!(locate("src".as_ref())?, Located::Folder("src".into()));
+/// assert_eq!(locate("Cargo.toml".as_ref())?, Located::File("Cargo.toml".into()));
+/// # Ok::<(), diver::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// A folder: as it was named, or the snapshot of a repository.
+    Folder(PathBuf),
+    /// A file.
+    File(PathBuf),
+}
+
+/// The folder or file that `what` names; a repository is downloaded first, so far as its files are not in the cache,
+/// under the [`Options`] of the environment.
+///
+/// ```no_run
+/// use diver::hub::{Located, locate};
+///
+/// let Located::Folder(folder) = locate("facebook/DiT-XL-2-256".as_ref())? else { unreachable!() };
+/// assert!(folder.join("transformer/config.json").is_file());
+/// # Ok::<(), diver::Error>(())
+/// ```
+///
+/// # Errors
+/// As for [`Name::read`], [`Options::from_env`] and [`Repository::snapshot`].
+pub fn locate(what: &Path) -> Result<Located> {
+    match Name::read(what)? {
+        Name::Folder(folder) => Ok(Located::Folder(folder)),
+        Name::File(file) => Ok(Located::File(file)),
+        Name::Repository(repository) => Ok(Located::Folder(repository.snapshot(&Options::from_env()?)?)),
+    }
+}

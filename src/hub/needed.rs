@@ -1,0 +1,304 @@
+//! Which files of a repository a backbone needs, and which of them a folder lacks.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Folders that hold a network: a configuration and weights.
+const NETWORKS: [&str; 4] = ["transformer", "unet", "vae", "text_encoder"];
+
+/// What diffusers and transformers call weights.
+const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
+
+const INDEX: &str = "model_index.json";
+const CONFIG: &str = "config.json";
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+/// How weights are stored, the format that is preferred first.
+const FORMATS: [&str; 2] = ["safetensors", "bin"];
+
+/// The files of `listing` that a backbone needs, small ones first; or what is missing in it, in words.
+pub(super) fn needed(listing: &[String]) -> Result<Vec<String>, String> {
+    let all: BTreeSet<&str> = listing.iter().map(String::as_str).filter(|file| is_inside(file)).collect();
+    let mut files: Vec<String> = [INDEX, SCHEDULER]
+        .into_iter()
+        .filter(|file| all.contains(file))
+        .chain(all.iter().copied().filter(|f| f.strip_prefix("tokenizer/").is_some_and(|f| !f.contains('/'))))
+        .map(str::to_owned)
+        .collect();
+    let mut networks: Vec<&str> =
+        NETWORKS.into_iter().filter(|folder| all.contains(&*format!("{folder}/{CONFIG}"))).collect();
+    if networks.is_empty() && all.contains(CONFIG) && !all.contains(INDEX) {
+        // A repository of one network, as autoencoders have.
+        networks.push("");
+    }
+    if networks.is_empty() {
+        return Err(format!(
+            "is no diffusers model: there is no {INDEX} with networks beside it, nor a {CONFIG}"
+        ));
+    }
+    let mut heavy = Vec::new();
+    for folder in networks {
+        files.push(join(folder, CONFIG));
+        let names: BTreeSet<&str> = all.iter().filter_map(|file| within(file, folder)).collect();
+        let weights = weights(&names);
+        if weights.is_empty() {
+            let place = if folder.is_empty() { "it" } else { folder };
+            let (first, format) = (STEMS[0], FORMATS[0]);
+            return Err(format!(
+                "has no weights that can be read: no {first}.{format} or the like in {place}"
+            ));
+        }
+        heavy.extend(weights.into_iter().map(|name| join(folder, name)));
+    }
+    files.extend(heavy);
+    Ok(files)
+}
+
+/// The weights among the file names of one folder: whole, in parts, or under a name of their own.
+fn weights<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
+    for format in FORMATS {
+        for stem in STEMS {
+            if let Some(whole) = names.get(&*format!("{stem}.{format}")) {
+                return vec![whole];
+            }
+            if let Some(index) = names.get(&*format!("{stem}.{format}.index.json")) {
+                let is_part = |name: &&str| {
+                    let part = name.strip_prefix(stem).and_then(|n| n.strip_suffix(format));
+                    part.is_some_and(|p| {
+                        p.starts_with('-') && p.ends_with('.') && p.matches('.').count() == 1
+                    })
+                };
+                return [*index].into_iter().chain(names.iter().copied().filter(is_part)).collect();
+            }
+        }
+        if format == FORMATS[0] {
+            // `model.fp16.safetensors` is a variant of other weights; a file with a name of its own is none.
+            let is_own = |name: &&str| {
+                let stem = name.strip_suffix(format).and_then(|n| n.strip_suffix('.'));
+                stem.is_some_and(|stem| !STEMS.contains(&stem.split(['.', '-']).next().unwrap_or_default()))
+            };
+            let own: Vec<&str> = names.iter().copied().filter(is_own).collect();
+            if own.len() == 1 {
+                return own;
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// The first file that a folder lacks for a backbone, if it lacks one; told from the folder alone. With `strict`, weights
+/// that are pickles do not do: the hub may have better ones.
+pub(super) fn missing(folder: &Path, strict: bool) -> Option<String> {
+    let index = read_json(&folder.join(INDEX));
+    let parts: Option<BTreeSet<&str>> = index.as_ref().and_then(|index| {
+        let parts = index.as_object()?.iter().filter(|(_, class)| class[0].is_string());
+        Some(parts.map(|(part, _)| part.as_str()).collect())
+    });
+    let lacks = |file: &str| !folder.join(file).is_file();
+    let networks: Vec<&str> = match &parts {
+        Some(parts) => NETWORKS.into_iter().filter(|part| parts.contains(part)).collect(),
+        None => vec![""],
+    };
+    if networks.is_empty() {
+        return Some(join(NETWORKS[0], CONFIG));
+    }
+    for network in networks {
+        let config = join(network, CONFIG);
+        if lacks(&config) {
+            return Some(if parts.is_none() { INDEX.to_owned() } else { config });
+        }
+        let names = file_names(&folder.join(network));
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let weights = weights(&names);
+        let Some(first) = weights.first().filter(|first| !strict || !first.contains(".bin")) else {
+            return Some(join(network, &format!("{}.{}", STEMS[0], FORMATS[0])));
+        };
+        if first.ends_with(".index.json") {
+            let index = read_json(&folder.join(network).join(first));
+            let map = index.as_ref().and_then(|index| index["weight_map"].as_object());
+            let Some(map) = map else { return Some(join(network, first)) };
+            let lost = map.values().filter_map(|part| part.as_str()).find(|part| !names.contains(part));
+            if let Some(part) = lost {
+                return Some(join(network, part));
+            }
+        }
+    }
+    let parts = parts.unwrap_or_default();
+    if parts.contains("scheduler") && lacks(SCHEDULER) {
+        return Some(SCHEDULER.to_owned());
+    }
+    if parts.contains("tokenizer") && lacks("tokenizer/tokenizer.json") {
+        return ["tokenizer/vocab.json", "tokenizer/merges.txt"]
+            .into_iter()
+            .find(|f| lacks(f))
+            .map(str::to_owned);
+    }
+    None
+}
+
+/// Whether a name that a hub gives stays in the folder where it is put.
+fn is_inside(file: &str) -> bool {
+    let is_name = |part: &str| !part.is_empty() && part != "." && part != "..";
+    file.split('/').all(is_name) && !file.contains(['\\', '\0', ':'])
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// The name of a file that lies in the folder itself.
+fn within<'a>(file: &'a str, folder: &str) -> Option<&'a str> {
+    let name = if folder.is_empty() { file } else { file.strip_prefix(folder)?.strip_prefix('/')? };
+    (!name.contains('/')).then_some(name)
+}
+
+fn file_names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    // A link whose blob is gone is no file.
+    entries.filter(|e| e.path().is_file()).filter_map(|e| e.file_name().into_string().ok()).collect()
+}
+
+fn read_json(file: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(files: &[&str]) -> Result<Vec<String>, String> {
+        needed(&files.iter().map(|&file| file.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn of_stable_diffusion_only_what_is_read_is_fetched() {
+        let files = of(&[
+            ".gitattributes",
+            "README.md",
+            "feature_extractor/preprocessor_config.json",
+            "model_index.json",
+            "safety_checker/config.json",
+            "safety_checker/model.safetensors",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model.fp16.safetensors",
+            "text_encoder/model.safetensors",
+            "text_encoder/pytorch_model.bin",
+            "tokenizer/merges.txt",
+            "tokenizer/special/more.json",
+            "tokenizer/vocab.json",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "unet/diffusion_pytorch_model.non_ema.safetensors",
+            "unet/diffusion_pytorch_model.safetensors",
+            "v1-5-pruned.ckpt",
+            "v1-5-pruned.safetensors",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ]);
+        let expected = [
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "tokenizer/merges.txt",
+            "tokenizer/vocab.json",
+            "unet/config.json",
+            "vae/config.json",
+            "text_encoder/config.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+            "text_encoder/model.safetensors",
+        ];
+        assert_eq!(files.unwrap(), expected);
+    }
+
+    #[test]
+    fn weights_come_whole_in_parts_or_as_pickles() {
+        let weights = |names: &[&'static str]| weights(&names.iter().copied().collect());
+        let parts = [
+            "diffusion_pytorch_model.safetensors.index.json",
+            "diffusion_pytorch_model-00001-of-00002.safetensors",
+            "diffusion_pytorch_model-00002-of-00002.safetensors",
+        ];
+        assert_eq!(
+            weights(&[&parts[..], &["diffusion_pytorch_model.fp16-00001-of-00001.safetensors"]].concat()),
+            parts
+        );
+        assert_eq!(weights(&["diffusion_pytorch_model.bin", "config.json"]), ["diffusion_pytorch_model.bin"]);
+        assert_eq!(weights(&["dit.safetensors", "diffusion_pytorch_model.bin"]), ["dit.safetensors"]);
+        let bin = ["pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin"];
+        assert_eq!(weights(&bin), bin);
+        for names in
+            [&["model.fp16.safetensors"][..], &["a.safetensors", "b.safetensors"], &["config.json"], &[]]
+        {
+            assert!(weights(names).is_empty(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn one_network_is_a_repository_too_and_anything_else_is_none() {
+        let vae = of(&[
+            "README.md",
+            "config.json",
+            "diffusion_pytorch_model.bin",
+            "diffusion_pytorch_model.safetensors",
+        ]);
+        assert_eq!(vae.unwrap(), ["config.json", "diffusion_pytorch_model.safetensors"]);
+        assert!(of(&["README.md"]).unwrap_err().starts_with("is no diffusers model"));
+        assert!(of(&["model_index.json", "config.json"]).unwrap_err().starts_with("is no diffusers model"));
+        let fault = of(&["model_index.json", "vae/config.json", "vae/model.fp16.safetensors"]).unwrap_err();
+        assert!(fault.starts_with("has no weights that can be read") && fault.ends_with("in vae"), "{fault}");
+    }
+
+    #[test]
+    fn a_listing_cannot_lead_out_of_the_cache() {
+        let files = of(&[
+            "tokenizer/../../x",
+            "tokenizer//x",
+            "tokenizer/..",
+            "tokenizer/a\\..\\b",
+            "/tokenizer/x",
+            "tokenizer/c:x",
+            "config.json",
+            "model.safetensors",
+        ]);
+        assert_eq!(files.unwrap(), ["config.json", "model.safetensors"]);
+    }
+
+    #[test]
+    fn a_folder_tells_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let lacks = |strict| missing(folder.path(), strict).unwrap_or_default();
+        let classes = r#"{"_class_name": "P", "vae": ["diffusers", "V"], "scheduler": ["diffusers", "S"],
+                          "unet": [null, null], "tokenizer": ["transformers", "T"]}"#;
+        for (file, text) in [
+            ("model_index.json", classes),
+            ("vae/config.json", "{}"),
+            ("vae/diffusion_pytorch_model.safetensors", ""),
+            ("scheduler/scheduler_config.json", "{}"),
+            ("tokenizer/vocab.json", "{}"),
+            ("tokenizer/merges.txt", ""),
+        ] {
+            assert_eq!(lacks(true), file);
+            write(file, text);
+        }
+        assert_eq!(lacks(true), "");
+
+        let weights = folder.path().join("vae/diffusion_pytorch_model.safetensors");
+        std::fs::rename(&weights, weights.with_extension("bin")).unwrap();
+        assert_eq!((&*lacks(true), &*lacks(false)), ("vae/diffusion_pytorch_model.safetensors", ""));
+        let index = r#"{"weight_map": {"a": "p1.safetensors", "b": "p2.safetensors"}}"#;
+        write("vae/diffusion_pytorch_model.safetensors.index.json", index);
+        write("vae/p1.safetensors", "");
+        assert_eq!(lacks(true), "vae/p2.safetensors");
+        write("vae/diffusion_pytorch_model.safetensors.index.json", "[]");
+        assert_eq!(lacks(true), "vae/diffusion_pytorch_model.safetensors.index.json");
+        write("model_index.json", "no JSON");
+        assert_eq!(lacks(true), "model_index.json");
+    }
+}

@@ -1,0 +1,124 @@
+//! A repository becomes a folder: from the cache if that will do, from the hub if not.
+
+use super::blob::{self, Wanted};
+use super::cache::Cache;
+use super::client::{Client, Fault};
+use super::needed::{missing, needed};
+use super::{Options, Repository};
+use crate::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::path::PathBuf;
+
+/// For names that may have been meant as paths, too.
+const NOWHERE: &str = "is neither a folder here nor in the cache of the Hugging Face hub";
+
+/// The folder with the files of a repository that a backbone needs.
+pub(super) fn fetch(repository: &Repository, options: &Options) -> Result<PathBuf> {
+    options.check_cancelled()?;
+    let cache = Cache::new(options, repository);
+    if options.offline {
+        return cached(repository, &cache).map_err(|lacks| {
+            let reason = format!(
+                "{lacks}, and HF_HUB_OFFLINE is set: unset it to download it, or let HF_HOME or HF_HUB_CACHE name the \
+                 cache that has it"
+            );
+            hub_error(repository, reason)
+        });
+    }
+    // A commit never changes.
+    if let Some(folder) = repository.commit().map(|commit| cache.snapshot(commit))
+        && missing(&folder, true).is_none()
+    {
+        return Ok(folder);
+    }
+    let client = Client::new(options, repository)?;
+    let in_cache = cached(repository, &cache);
+    let may_pass = |fault: &Fault| in_cache.is_err() && fault.may_pass();
+    match client.retry(|| client.listing(), may_pass) {
+        Ok((commit, listing)) => download(&client, &cache, repository, options, &commit, &listing),
+        Err(Fault::Here(error)) => Err(error),
+        Err(fault) => {
+            let reason = client.says(&fault);
+            let is_gone = matches!(&fault, Fault::Refused { code, .. } if code == "RevisionNotFound");
+            match in_cache {
+                Ok(folder) if !is_gone => {
+                    tracing::warn!(
+                        "{repository}: {reason}. What is in the cache is used, which may not be the newest: {}",
+                        folder.display()
+                    );
+                    Ok(folder)
+                }
+                Err(lacks) if !matches!(fault, Fault::Refused { .. }) => {
+                    Err(hub_error(repository, format!("{lacks}, and {reason}")))
+                }
+                _ => Err(hub_error(repository, reason)),
+            }
+        }
+    }
+}
+
+/// The snapshot that the cache has of the revision, if it is whole; or what is wrong with it, in words.
+fn cached(repository: &Repository, cache: &Cache) -> Result<PathBuf, String> {
+    let commit = cache.commit(repository).ok_or_else(|| NOWHERE.to_owned())?;
+    let folder = cache.snapshot(&commit);
+    if !folder.is_dir() {
+        return Err(NOWHERE.to_owned());
+    }
+    match missing(&folder, false) {
+        None => Ok(folder),
+        Some(file) => Err(format!("is in the cache without {file}")),
+    }
+}
+
+fn download(
+    client: &Client<'_>,
+    cache: &Cache,
+    repository: &Repository,
+    options: &Options,
+    commit: &str,
+    listing: &[String],
+) -> Result<PathBuf> {
+    let files = needed(listing).map_err(|reason| hub_error(repository, reason))?;
+    let folder = cache.snapshot(commit);
+    let in_words = |file: &str, fault: Fault| match fault {
+        Fault::Here(error) => error,
+        fault => hub_error(repository, format!("{file}: {}", client.says(&fault))),
+    };
+    // First what there is to do, so that the bar knows its end.
+    let mut to_do = Vec::new();
+    for file in files.iter().filter(|file| !folder.join(file).exists()) {
+        let metadata = client.retry(|| client.metadata(commit, file), Fault::may_pass);
+        let metadata = metadata.map_err(|fault| in_words(file, fault))?;
+        to_do.push(Wanted { commit, file, metadata });
+    }
+    let bar = bar(options, to_do.iter().filter_map(|wanted| wanted.metadata.size).sum());
+    for wanted in &to_do {
+        bar.set_message(wanted.file.to_owned());
+        let fetched = blob::fetch(client, cache, wanted, options, &bar);
+        fetched.map_err(|fault| in_words(wanted.file, fault))?;
+        cache.link(commit, wanted.file, &wanted.metadata.etag)?;
+    }
+    bar.finish_and_clear();
+    if let Err(error) = cache.note(repository, commit) {
+        // A cache that cannot be written serves as well, while the hub can be asked.
+        tracing::debug!("{error}");
+    }
+    Ok(folder)
+}
+
+fn hub_error(repository: &Repository, reason: String) -> Error {
+    Error::Hub { repository: repository.to_string(), reason }
+}
+
+fn bar(options: &Options, bytes: u64) -> ProgressBar {
+    // Indicatif draws nothing where standard error is no terminal.
+    let target = if options.progress { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(bytes), target);
+    // The template is a constant; if it were wrong, the default style would serve.
+    if let Ok(style) = ProgressStyle::with_template(
+        "downloading {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left ({msg})",
+    ) {
+        bar.set_style(style);
+    }
+    bar
+}
