@@ -17,12 +17,12 @@ use std::path::Path;
 pub struct TchHost;
 
 impl Host for TchHost {
-    fn refiner(&self, args: &RefinerArgs) -> diver_loaders::Result<Box<dyn Refine>> {
+    fn refiner(&self, args: &RefinerArgs, cancel: &CancelToken) -> diver_loaders::Result<Box<dyn Refine>> {
         let devices = DeviceChoice::list(&args.device)?;
         if devices.len() == 1 {
-            return Ok(Box::new(Refiner::from_args(args)?));
+            return Ok(Box::new(Refiner::from_args(args, cancel)?));
         }
-        let refiner = |device: DeviceChoice| Refiner::from_args(&args.clone().on(device.to_string()));
+        let refiner = |device: DeviceChoice| Refiner::from_args(&args.clone().on(device.to_string()), cancel);
         Ok(Box::new(Fleet::new(devices.into_iter().map(refiner).collect::<Result<_>>()?)?))
     }
 
@@ -32,14 +32,17 @@ impl Host for TchHost {
 }
 
 impl Refiner {
-    /// The refiner that a command line asks for. Options that were not given take the values of
+    /// The refiner that a command line asks for; `cancel` ends a download. Options that were not given take the values of
     /// [`Refiner::builder`].
     ///
     /// # Errors
     /// If an option has a value that it cannot have, and as for [`RefinerBuilder::build`](crate::RefinerBuilder::build).
-    pub fn from_args(args: &RefinerArgs) -> Result<Self> {
-        let mut builder =
-            Self::builder(&args.backbone).device(&args.device).dtype(&args.dtype).knobs(knobs(args)?);
+    pub fn from_args(args: &RefinerArgs, cancel: &CancelToken) -> Result<Self> {
+        let mut builder = Self::builder(&args.backbone)
+            .cancel(cancel.clone())
+            .device(&args.device)
+            .dtype(&args.dtype)
+            .knobs(knobs(args)?);
         if let Some(images) = args.refine_batch {
             builder = builder.batch_size(images);
         }
@@ -65,11 +68,12 @@ impl Refiner {
     }
 }
 
-/// The lines of a file, or names between commas.
-fn class_names(text: &str) -> Result<Vec<String>> {
-    let path = Path::new(text);
+/// Names, or the lines of the file that is named alone.
+fn class_names(names: &[String]) -> Result<Vec<String>> {
+    let [name] = names else { return Ok(names.to_vec()) };
+    let path = Path::new(name);
     if !path.is_file() {
-        return Ok(text.split(',').map(|name| name.trim().to_owned()).collect());
+        return Ok(names.to_vec());
     }
     let lines = std::fs::read_to_string(path).map_err(Error::io(path, "cannot read"))?;
     Ok(lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())

@@ -582,7 +582,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[DiverError], str]] = [
     ({"path": 1}, OptionTypeError, "path: a path is expected, not int"),
     ({"path": b"x"}, OptionTypeError, "path: a path as text is expected, not bytes"),
     ({"path": os.fsdecode(b"\xff")}, OptionError, r"path: '\\udcff' is not UTF-8"),
-    ({"path": "no/such/folder"}, DataError, "no/such/folder: there is no such folder"),
+    ({"path": "no/such/folder"}, DataError, "no/such/folder: there is no such folder, and a repository"),
 ]
 
 

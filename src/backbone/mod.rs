@@ -30,10 +30,11 @@ pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
 
+use crate::hub::{self, Name};
 use crate::{Error, Family, NoiseSchedule, Result};
 use config::read_json;
-use diver_loaders::Digest;
 use diver_loaders::cache::Fingerprint;
+use diver_loaders::{CancelToken, Digest};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -77,11 +78,13 @@ pub struct BackboneBuilder {
     prompt: Option<String>,
     class_names: Option<Vec<String>>,
     resolution: Option<i64>,
+    cancel: CancelToken,
 }
 
 impl BackboneBuilder {
-    /// A folder with an autoencoder of diffusers (`config.json` and weights), or with one in `vae/`. A checkpoint of the
-    /// DiT or SiT repository holds none; a diffusers folder's own is passed over.
+    /// A folder with an autoencoder of diffusers (`config.json` and weights), or with one in `vae/`, or a repository of
+    /// the [hub](crate::hub). A checkpoint of the DiT or SiT repository holds none; a diffusers folder's own is passed
+    /// over.
     pub fn vae(mut self, folder: impl Into<PathBuf>) -> Self {
         self.vae = Some(folder.into());
         self
@@ -118,23 +121,41 @@ impl BackboneBuilder {
         self
     }
 
-    /// Reads the weights. The diffusion network computes in `kind`, the autoencoder in f32 (see
+    /// A token that ends a download.
+    pub fn cancel(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Reads the weights, of a repository after it was downloaded. The diffusion network computes in `kind`, the autoencoder in f32 (see
     /// [`Precision`](crate::Precision) for its convolutions on GPUs).
     ///
     /// # Errors
     /// A file that is missing or damaged is named and, for weights, the keys that are missing, unknown or of another
-    /// shape; [`Error::Knob`] names an option that does not suit what is there.
-    pub fn build(self, device: Device, kind: Kind) -> Result<Backbone> {
+    /// shape; [`Error::Knob`] names an option that does not suit what is there; [`Error::Hub`] says why a repository
+    /// cannot be fetched, and [`Error::Cancelled`] that it was not to be.
+    pub fn build(mut self, device: Device, kind: Kind) -> Result<Backbone> {
         let _no_grad = tch::no_grad_guard();
+        // Both names are read before anything is fetched.
+        let vae = self.vae.as_deref().map(Name::read).transpose()?;
+        let path = Name::read(&self.path)?;
+        self.vae = vae.map(|vae| self.fetched(vae)).transpose()?;
+        self.path = self.fetched(path)?;
         if self.path.is_file() { self.checkpoint(device, kind) } else { self.folder(device, kind) }
+    }
+
+    /// Where a name's files lie, once they are here.
+    fn fetched(&self, name: Name) -> Result<PathBuf> {
+        match name {
+            Name::Folder(path) | Name::File(path) => Ok(path),
+            Name::Repository(repository) => repository
+                .snapshot(&hub::Options { cancel: self.cancel.clone(), ..hub::Options::from_env()? }),
+        }
     }
 
     /// A diffusers folder.
     fn folder(self, device: Device, kind: Kind) -> Result<Backbone> {
         let folder = &self.path;
-        if !folder.is_dir() {
-            return Err(Error::file(folder, "there is no such folder"));
-        }
         let family = if folder.join("unet").is_dir() { Family::StableDiffusion } else { Family::Dit };
         if let Some(other) = self.family.filter(|other| *other != family) {
             let reason = format!("`{other}` was given, but the folder {} holds a {family}", folder.display());
@@ -284,7 +305,7 @@ impl Autoencoder {
 }
 
 impl Backbone {
-    /// A diffusers folder (`vae/`, `scheduler/`, and `transformer/` for a DiT or `unet/`, `text_encoder/` and
+    /// A repository of the [hub](crate::hub), a diffusers folder (`vae/`, `scheduler/`, and `transformer/` for a DiT or `unet/`, `text_encoder/` and
     /// `tokenizer/` for Stable Diffusion, with weights of any floating-point dtype), or a checkpoint of the DiT or SiT
     /// repository.
     pub fn builder(path: impl AsRef<Path>) -> BackboneBuilder {
@@ -296,6 +317,7 @@ impl Backbone {
             prompt: None,
             class_names: None,
             resolution: None,
+            cancel: CancelToken::new(),
         }
     }
 

@@ -332,6 +332,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     match found.len() {
         1 => Ok(found),
         0 if folder.join(PICKLE).is_file() => Ok(vec![folder.join(PICKLE)]),
+        0 if folder.join("pytorch_model.bin").is_file() => Ok(vec![folder.join("pytorch_model.bin")]),
         0 => Err(Error::file(folder, format!("has no {WHOLE}, nor {PICKLE}"))),
         count => Err(Error::file(folder, format!("has {count} safetensors files, none of them {WHOLE}"))),
     }

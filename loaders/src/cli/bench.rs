@@ -68,7 +68,7 @@ pub(super) fn run(args: &BenchArgs, host: &dyn Host, cancel: &CancelToken, outpu
     let source = args.source.open()?;
     let mut refiner_args = args.refiner.clone();
     refiner_args.refine_batch = refiner_args.refine_batch.or(args.batches.iter().max().copied());
-    let mut refiner = host.refiner(&refiner_args)?;
+    let mut refiner = host.refiner(&refiner_args, cancel)?;
     let refine = args
         .batches
         .iter()

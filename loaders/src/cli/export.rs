@@ -68,7 +68,7 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
     } else {
         let labels = (0..info.samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
         let cache = Cache::open(&args.cache)?;
-        let mut refinery = Refinery::new(source, host.refiner(&args.refiner)?, Some(&cache))?;
+        let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
         refinery.run(cancel, &Bar::new())?;
         let [_, height, width] = info.shape;
         let refined = SourceInfo { shape: [3, height, width], value_space: ValueSpace::Unit, ..info.clone() };

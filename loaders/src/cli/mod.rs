@@ -24,11 +24,11 @@ use std::ffi::OsString;
 
 /// What the command cannot do by itself: refine, and train networks.
 pub trait Host {
-    /// The refiner that a command line asks for.
+    /// The refiner that a command line asks for; `cancel` ends a download.
     ///
     /// # Errors
     /// If an option has a value that it cannot have, or the backbone cannot be loaded.
-    fn refiner(&self, args: &RefinerArgs) -> Result<Box<dyn Refine>>;
+    fn refiner(&self, args: &RefinerArgs, cancel: &CancelToken) -> Result<Box<dyn Refine>>;
 
     /// Refines the shipped examples, trains networks on them, and compares.
     ///
@@ -83,7 +83,7 @@ enum Command {
 /// struct Identities;
 ///
 /// impl Host for Identities {
-///     fn refiner(&self, _args: &RefinerArgs) -> Result<Box<dyn Refine>> {
+///     fn refiner(&self, _args: &RefinerArgs, _cancel: &CancelToken) -> Result<Box<dyn Refine>> {
 ///         Ok(Box::new(Identity))
 ///     }
 ///

@@ -44,7 +44,7 @@ pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, out
     let (chosen, raw) = choose(&*source, args.per_class.into())?;
     let width = source.info().shape[2];
     let cache = Cache::open(&args.cache)?;
-    let mut refinery = Refinery::new(source, host.refiner(&args.refiner)?, Some(&cache))?;
+    let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
     let refined = refinery.images(&chosen, cancel, &Bar::new())?;
 
     let mut sheet = Sheet::new(args.scale.unwrap_or((96 / width).max(1)), 2)?;

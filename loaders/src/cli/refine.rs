@@ -35,7 +35,7 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
     let source = args.source.open()?;
     let samples = source.info().samples;
     let cache = Cache::open(&args.cache)?;
-    let refiner = host.refiner(&args.refiner)?;
+    let refiner = host.refiner(&args.refiner, cancel)?;
     let fingerprint = refiner.fingerprint();
     let mut refinery = Refinery::new(source, refiner, Some(&cache))?;
     let summary = refinery.run(cancel, &Bar::new())?;

@@ -32,8 +32,14 @@ pub struct RefinerArgs {
 
     /// Names by which Stable Diffusion knows the backbone's classes: a file with a name on each line, or
     /// NAME,NAME,... [default: those of ImageNet]
-    #[arg(long, value_name = "FILE|NAME,NAME,...", help_heading = "Refiner")]
-    pub class_names: Option<String>,
+    #[arg(
+        long,
+        value_name = "FILE|NAME,NAME,...",
+        value_delimiter = ',',
+        num_args = 1,
+        help_heading = "Refiner"
+    )]
+    pub class_names: Option<Vec<String>>,
 
     /// Rows and columns of the images that Stable Diffusion works on [default: those of its training]
     #[arg(long, value_name = "PIXELS", help_heading = "Refiner")]

@@ -1,11 +1,17 @@
 """The ``diver`` command: the same as the binary's, with whatever refiner is installed."""
 
+from __future__ import annotations
+
 import json
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from diver import _engine
 from diver.refiners import Adapter, Fleet
+
+if TYPE_CHECKING:
+    from diver_refiner import Refiner
 
 
 def main() -> int:
@@ -13,10 +19,12 @@ def main() -> int:
     return _engine.run_command(["diver", *sys.argv[1:]], _make_refiner, _demo)
 
 
-def _make_refiner(options: str) -> Adapter:
+def _make_refiner(options: str, cancel: _engine.CancelToken) -> Adapter:
     from diver._torch import refiner_class
 
-    make = refiner_class()._from_args
+    def make(options: str) -> Refiner:
+        return refiner_class()._from_args(options, cancel)
+
     given = json.loads(options)
     devices = _devices(given["device"])
     if len(devices) == 1:

@@ -142,9 +142,12 @@ def open(
     values: str | None,
     zca: str | None,
     factor: int | None,
+    canvas: int | None,
 ) -> Source: ...
 def check_refiner(adapter: Adapter, side: int, classes: list[int]) -> None: ...
 def join_threads() -> None: ...
 def run_command(
-    args: list[str], make_refiner: Callable[[str], Adapter], demo: Callable[[str, CancelToken], str]
+    args: list[str],
+    make_refiner: Callable[[str, CancelToken], Adapter],
+    demo: Callable[[str, CancelToken], str],
 ) -> int: ...

@@ -54,12 +54,15 @@ struct PythonHost {
 }
 
 impl Host for PythonHost {
-    fn refiner(&self, args: &RefinerArgs) -> Result<Box<dyn Refine>> {
+    fn refiner(&self, args: &RefinerArgs, cancel: &CancelToken) -> Result<Box<dyn Refine>> {
         let json = serde_json::to_string(args).map_err(|error| Error::NoRefiner(error.into()))?;
-        Python::attach(|py| -> PyResult<Box<dyn Refine>> {
-            Ok(Box::new(PyRefine::made_here(py, || self.make_refiner.call1(py, (json,)))?))
-        })
-        .map_err(message)
+        let token = refiner::CancelToken::new_of(cancel);
+        let made = Python::attach(|py| -> PyResult<Box<dyn Refine>> {
+            Ok(Box::new(PyRefine::made_here(py, || self.make_refiner.call1(py, (json, token)))?))
+        });
+        // Whatever came of it: a cancelled download ends with an exception of its own.
+        cancel.check()?;
+        made.map_err(message)
     }
 
     fn demo(&self, args: &DemoArgs, cancel: &CancelToken) -> Result<DemoReport> {

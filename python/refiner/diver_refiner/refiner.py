@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Protocol, Self, SupportsIndex, Unpack, cast
 
@@ -72,6 +72,9 @@ class Refiner:
         vae: str | os.PathLike[str] | None = None,
         model: Literal["dit", "sit"] | None = None,
         num_heads: SupportsIndex | None = None,
+        prompt: str | None = None,
+        class_names: Sequence[str] | None = None,
+        resolution: SupportsIndex | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         batch_size: SupportsIndex = 32,
@@ -82,13 +85,21 @@ class Refiner:
         """Reads the weights of a backbone.
 
         Args:
-            path: A diffusers folder (``transformer/``, ``vae/`` and ``scheduler/``), or a checkpoint of the DiT or
-                SiT repository, which is not executed. ``~`` is expanded.
-            vae: A folder with an autoencoder of diffusers, or with one in ``vae/``: needed beside a checkpoint,
-                which has none.
+            path: A diffusers folder (``vae/``, ``scheduler/``, and ``transformer/`` of a DiT or ``unet/``,
+                ``text_encoder/`` and ``tokenizer/`` of Stable Diffusion 1.5), a repository of the Hugging Face hub
+                as ``"owner/name"`` or ``"owner/name@revision"`` (into the cache that ``huggingface_hub`` shares),
+                or a checkpoint of the DiT or SiT repository, which is not executed. ``~`` is expanded.
+            vae: A folder with an autoencoder of diffusers, or with one in ``vae/``, or a repository: needed beside
+                a checkpoint, which has none.
             model: Whether a checkpoint is of a ``"dit"`` or a ``"sit"``, which its weights do not tell; what its
                 file's name says unless given.
             num_heads: Attention heads of a checkpoint that is none of the sizes S, B, L and XL.
+            prompt: What Stable Diffusion is asked for, ``{}`` standing for the class's name; ``"a photo of a {}"``
+                unless given.
+            class_names: The names by which Stable Diffusion knows classes, in their order; those of ImageNet-1K
+                unless given.
+            resolution: Rows and columns of the images that Stable Diffusion works on; those of its training (512)
+                unless given.
             device: ``"auto"`` (the first CUDA device if there is one, else the CPU), ``"cpu"``, ``"cuda"`` or
                 ``"cuda:N"``.
             dtype: In which precision the diffusion network computes: ``"auto"`` (bfloat16 on CUDA, else
@@ -110,7 +121,8 @@ class Refiner:
         Raises:
             OptionError: an option has a wrong value, or the settings do not suit the backbone.
             FileError: a file cannot be read.
-            DataError: the folder is not a whole backbone; the message names file and key.
+            DataError: there is no whole backbone; the message names file and key.
+            RefineError: a repository cannot be fetched; the message says why, and what to do.
         """
         own: dict[str, Any] = _knobs.checked(knobs)
         if refine_seed is not None:
@@ -122,6 +134,11 @@ class Refiner:
             "num_heads": None
             if num_heads is None
             else _options.integer("num_heads", num_heads, least=1, most=2**16),
+            "prompt": None if prompt is None else _options.text("prompt", prompt),
+            "class_names": None if class_names is None else _names(class_names),
+            "resolution": None
+            if resolution is None
+            else _options.integer("resolution", resolution, least=1, most=2**16),
             "device": _device_name(device),
             "dtype": _dtype_name(dtype),
             "refine_batch": _options.integer("batch_size", batch_size, least=1),
@@ -133,14 +150,14 @@ class Refiner:
         return cls._from_args(json.dumps(args))
 
     @classmethod
-    def _from_args(cls, args: str) -> Self:
+    def _from_args(cls, args: str, cancel: CancelToken | None = None) -> Self:
         """The refiner that a command line asks for: ``diver_loaders::cli::RefinerArgs`` as JSON."""
         options: dict[str, Any] = json.loads(args)
         given = {name: options.get(name) for name in (*_knobs.NAMES, "refine_seed")}
         self = cls.__new__(cls)
         self._own = _knobs.of_preset(options.get("preset"))
         self._own |= {name: value for name, value in given.items() if value is not None}
-        self._rust = _refiner.Refiner.load(args)
+        self._rust = _refiner.Refiner.load(args, cancel)
         self._about = json.loads(self._rust.description)
         channels, height, width = self._about["latent"]
         self._latent = (channels, height, width)
@@ -358,6 +375,12 @@ def _path(name: str, path: str | os.PathLike[str]) -> str:
     except UnicodeEncodeError:
         raise OptionError(f"{name}: {given!r} is not UTF-8") from None
     return given
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        _options.wrong_type("class_names", names, "a sequence of names")
+    return [_options.text(f"class_names[{position}]", name) for position, name in enumerate(names)]
 
 
 def _device_name(device: str | torch.device) -> str:

@@ -60,12 +60,13 @@ impl Loaded {
 impl Refiner {
     /// The refiner that `args` asks for: `diver_loaders::cli::RefinerArgs` as JSON.
     #[staticmethod]
-    fn load(py: Python<'_>, args: &str) -> PyResult<Self> {
+    #[pyo3(signature = (args, cancel=None))]
+    fn load(py: Python<'_>, args: &str, cancel: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let args: RefinerArgs =
             serde_json::from_str(args).map_err(|error| Class::Option.error(py, error.to_string()))?;
         let handle = Handle::start(py)?;
-        let loaded = handle.run(py, &Deaf, move |slot, _, _| {
-            let refiner = slot.insert(diver::Refiner::from_args(&args)?);
+        let loaded = handle.run(py, &Engine { cancel, progress: None }, move |slot, cancel, _| {
+            let refiner = slot.insert(diver::Refiner::from_args(&args, cancel)?);
             Ok(Loaded::of(refiner))
         })?;
         Ok(Self {
