@@ -196,6 +196,35 @@ fn a_users_transform_makes_pixels_of_whitened_values() {
 }
 
 #[test]
+fn texture_canvases_are_cut_into_windows() {
+    let canvases = open(fixture("texture")).unwrap();
+    assert_eq!((canvases.info().samples, canvases.info().shape), (2, [3, 6, 8]), "no dataset is named");
+    let windows = OpenOptions::new().canvas(2).open(fixture("texture")).unwrap();
+    check(&windows, "texture");
+    let refused =
+        |canvas, name: &str| OpenOptions::new().canvas(canvas).open(fixture(name)).unwrap_err().to_string();
+    assert!(refused(4, "texture").starts_with("canvas: 4 does not divide images of 6 x 8 pixels"));
+    assert!(refused(2, "small.pt").contains("small.pt is of format dc, which has no texture canvases"));
+
+    // By the name of a dataset whose images are smaller.
+    let folder = tempfile::tempdir().unwrap();
+    for (dataset, side, along) in
+        [("CIFAR100", 64, 2), ("Tiny", 128, 2), ("CIFAR10", 32, 1), ("CIFAR10", 80, 1)]
+    {
+        let values = (0..3 * side * side).map(|place| (place % 7) as f32 / 7.0).collect();
+        let set = diver_loaders::MemorySource::unit(1, [3, side, side], values, vec![0]).unwrap();
+        let run = folder.path().join(dataset).join(format!("run{side}"));
+        fs::create_dir_all(run.parent().unwrap()).unwrap();
+        export(set.info(), [set.sample(0)], ExportFormat::Mtt, &run, &CancelToken::new()).unwrap();
+        let info = open(&run).unwrap().info().clone();
+        assert_eq!((info.samples, info.shape), (along * along, [3, side / along, side / along]), "{dataset}");
+        assert_eq!(info.notes.iter().any(|note| note.contains("texture canvases")), along > 1, "{dataset}");
+        let whole = OpenOptions::new().canvas(1).open(&run).unwrap();
+        assert_eq!((whole.info().samples, whole.info().shape), (1, [3, side, side]));
+    }
+}
+
+#[test]
 fn multi_formation_is_decoded() {
     let idc = open(fixture("idc")).unwrap();
     check_within(&idc, "idc", 1e-5);

@@ -58,6 +58,11 @@ def test_inspect_takes_what_open_takes() -> None:
     assert json.loads(out)["normalize"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
+def test_inspect_counts_the_windows_of_canvases() -> None:
+    code, out, _ = command("inspect", ROOT / "tests/fixtures/torch/texture", "--canvas", "2", "--json")
+    assert code == 0 and (json.loads(out)["samples"], json.loads(out)["shape"]) == (8, [3, 3, 4])
+
+
 def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     for path in ("/no/such/set", tmp_path, tmp_path / "notes.txt"):

@@ -47,6 +47,18 @@ def test_every_shipped_set_opens(name: str) -> None:
     assert sample.logits is None and len(sample.digest) == 32 and type(sample.digest) is bytes
 
 
+def test_texture_canvases_are_cut_into_windows() -> None:
+    texture = ROOT / "tests" / "fixtures" / "torch" / "texture"
+    canvases, windows = diver.open(texture), diver.open(texture, canvas=2)
+    assert (canvases.shape, len(canvases)) == ((3, 6, 8), 2)
+    assert (windows.shape, len(windows)) == ((3, 3, 4), 8)
+    assert (windows[5].values == canvases[1].values[:, :3, 4:]).all() and windows[5].label == 1
+    with pytest.raises(OptionError, match="canvas: 5 does not divide images of 6 x 8 pixels"):
+        diver.open(texture, canvas=5)
+    with pytest.raises(OptionError, match="canvas: 0 must be at least 1"):
+        diver.open(texture, canvas=0)
+
+
 def test_every_format_is_documented() -> None:
     documented = type(diver.open(DIGITS)).format.__doc__
     fixtures = ROOT / "tests" / "fixtures"

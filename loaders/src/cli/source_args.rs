@@ -40,6 +40,10 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "N", help_heading = "Dataset")]
     factor: Option<usize>,
 
+    /// How many images lie along each side of a stored one that is a texture canvas (MTT with --texture); 1 for none
+    #[arg(long, value_name = "N", help_heading = "Dataset")]
+    canvas: Option<usize>,
+
     /// The backbone's class for each label: the name of a subset of ImageNet (imagenette, imagefruit, ...), a file
     /// with a class on each line, or indices; labels are the backbone's classes by default
     #[arg(long, value_name = "NAME|FILE|C,C,...", help_heading = "Dataset")]
@@ -66,6 +70,9 @@ impl SourceArgs {
         }
         if let Some(factor) = self.factor {
             options = options.factor(factor);
+        }
+        if let Some(canvas) = self.canvas {
+            options = options.canvas(canvas);
         }
         if let Some(classes) = &self.classes {
             options = options.classes(class_map(classes)?);

@@ -5,6 +5,7 @@
 //! un-normalised and clamped to [0, 1].
 
 mod arrow_ipc;
+mod canvases;
 pub mod conformance;
 mod dc;
 mod encoded;

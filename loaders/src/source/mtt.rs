@@ -1,5 +1,6 @@
 //! MTT, GLaD, EDF, DATM and DC-BENCH: images and labels as a bare tensor each, in files that go by pairs of names.
 
+use super::canvases::{self, Canvases};
 use super::labels::Labels;
 use super::normalization::{self, Space};
 use super::tensor::{TensorFile, TensorRef};
@@ -107,7 +108,26 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
     {
         assumed.push_str(GLAD_CONSTANTS);
     }
-    images.into_source(labels, About { format: "mtt", method: Some(method), space, learning_rate }, options)
+    let canvas = match options.canvas {
+        Some(along) => along,
+        None => {
+            let shape = images.tensor.shape();
+            let side = normalization::native_side(&path, "mtt", options);
+            let along = side.and_then(|side| canvases::along([shape[2], shape[3]], side));
+            if let (Some(side), Some(along)) = (side, along) {
+                space.notes.push(format!(
+                    "images of {} pixels a side, of a dataset whose have {side}, are taken for texture canvases, as \
+                     MTT's runs with --texture store them, of {along} x {along} images each: give `canvas` if that is \
+                     wrong (1: none)",
+                    shape[2]
+                ));
+            }
+            along.unwrap_or(1)
+        }
+    };
+    let about = About { format: "mtt", method: Some(method), space, learning_rate };
+    let source = images.into_source(labels, about, options)?;
+    if canvas == 1 { Ok(source) } else { Ok(Box::new(Canvases::new(source, canvas)?)) }
 }
 
 /// Why the images of a run are taken for whitened, if they are.

@@ -22,6 +22,10 @@ const DATASETS: [(&str, Normalize); 7] = [
     ("tiny", Normalize::IMAGENET),
 ];
 
+/// Pixels along a side; ImageNet's images are distilled at several sizes.
+const SIDES: [(&str, usize); 5] =
+    [("cifar10", 32), ("cifar100", 32), ("svhn", 32), ("tinyimagenet", 64), ("tiny", 64)];
+
 /// How the names of ImageNet's subsets begin (imagenette and imagenet-a among the first).
 const IMAGENET: [&str; 6] =
     ["imagenet", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow"];
@@ -134,11 +138,21 @@ fn find(path: &Path, format: &str, options: &OpenOptions) -> Result<Found> {
             Error::config("dataset", format!("`{dataset}` is unknown; known are {}", names.join(", ")))
         });
     }
+    Ok(in_path(path, format).map_or(Found::Nothing, |(normalize, name)| Found::Guessed(normalize, name)))
+}
+
+/// The side of a dataset's images, if the dataset is named by the option or in the path and all of them have it.
+pub(super) fn native_side(path: &Path, format: &str, options: &OpenOptions) -> Option<usize> {
+    let named = options.dataset.as_ref().map(|dataset| tokens(dataset).concat());
+    let dataset = named.or_else(|| Some(in_path(path, format)?.1))?;
+    SIDES.iter().find(|(name, _)| *name == dataset).map(|(_, side)| *side)
+}
+
+/// The dataset that the path names.
+fn in_path(path: &Path, format: &str) -> Option<(Normalize, String)> {
     // A relative path hides the folders above it.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let guess =
-        path.ancestors().filter_map(|part| part.file_name()?.to_str()).find_map(|part| in_name(part, format));
-    Ok(guess.map_or(Found::Nothing, |(normalize, name)| Found::Guessed(normalize, name)))
+    path.ancestors().filter_map(|part| part.file_name()?.to_str()).find_map(|part| in_name(part, format))
 }
 
 fn tokens(name: &str) -> Vec<String> {

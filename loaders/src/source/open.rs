@@ -39,6 +39,7 @@ pub struct OpenOptions {
     pub(super) classes: ClassMap,
     pub(super) values: Option<Values>,
     pub(super) factor: Option<usize>,
+    pub(super) canvas: Option<usize>,
     pub(super) zca: Option<PathBuf>,
 }
 
@@ -163,6 +164,14 @@ impl OpenOptions {
         self
     }
 
+    /// How many images lie along each side of a stored one that is a texture canvas of MTT's, 1 for none. Samples are
+    /// windows of canvases, which together show each pixel once. Unless set, images of the files of `mtt` are canvases
+    /// where the dataset is named, by [`dataset`](Self::dataset) or in the path, and its images are that much smaller.
+    pub fn canvas(mut self, canvas: usize) -> Self {
+        self.canvas = Some(canvas);
+        self
+    }
+
     /// The option that [`class_count`](Self::class_count) comes from.
     pub(super) fn class_count_option(&self) -> &'static str {
         if self.num_classes.is_some() { "num_classes" } else { "classes" }
@@ -182,7 +191,8 @@ impl OpenOptions {
     ///
     /// - `dc`: the torch file of DC, DSA or DM;
     /// - `mtt`: the run folder of MTT, GLaD, EDF or DATM, or one `images_<iteration>.pt` of it; DC-BENCH's
-    ///   `<name>_images.pt`, or its folder with a set in parts, `images_best_0.pt` and so on;
+    ///   `<name>_images.pt`, or its folder with a set in parts, `images_best_0.pt` and so on; windows of MTT's texture
+    ///   canvases;
     /// - `idc`: the run folder of IDC or NCFM, or its `data.pt` or `data_<iteration>.pt`, decoded; or the folder with
     ///   all phases of an ImageNet-100 run of IDC;
     /// - `kip`: the npz files of KIP that DC-BENCH has;
@@ -213,6 +223,11 @@ impl OpenOptions {
             let format = &source.info().format;
             let reason = format!("{} is of format {format}, where each image is one", path.display());
             return Err(Error::config("factor", reason));
+        }
+        if self.canvas.is_some() && source.info().format != "mtt" {
+            let format = &source.info().format;
+            let reason = format!("{} is of format {format}, which has no texture canvases", path.display());
+            return Err(Error::config("canvas", reason));
         }
         if self.experiment.is_some() && source.info().format != "dc" {
             let reason =

@@ -169,6 +169,7 @@ def open(
     values: str | None = None,
     zca: str | os.PathLike[str] | None = None,
     factor: SupportsIndex | None = None,
+    canvas: SupportsIndex | None = None,
 ) -> Source:
     """Opens the distilled dataset at ``path``, whichever known format it has.
 
@@ -194,6 +195,9 @@ def open(
             ``ZCAWhitening`` has them, for images of D values, in a torch file's dict, an npz or a safetensors file.
         factor: How many images lie along each side of a stored one (multi-formation), 1 for none; by default as IDC
             and NCFM have it.
+        canvas: How many images lie along each side of a stored one that is a texture canvas (MTT with ``--texture``), 1
+            for none: samples are windows of it, which together show each pixel once. By default canvases are told by
+            their size, where the dataset is named by ``dataset`` or in the path.
 
     Raises:
         FileError: there is nothing at ``path``, or it cannot be read.
@@ -220,6 +224,7 @@ def open(
         "values": None if values is None else _options.choice("values", values, VALUES),
         "zca": None if zca is None else _options.path("zca", zca),
         "factor": None if factor is None else _options.integer("factor", factor, least=1),
+        "canvas": None if canvas is None else _options.integer("canvas", canvas, least=1),
     }
     return _reopen(_options.path("path", path), options)
 

@@ -76,7 +76,7 @@ impl TryFrom<Classes> for ClassMap {
 /// Opens the dataset at `path`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // The options of a dataset, by name.
-#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes, classes, values, zca, factor))]
+#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes, classes, values, zca, factor, canvas))]
 pub fn open(
     py: Python<'_>,
     path: PathBuf,
@@ -89,6 +89,7 @@ pub fn open(
     values: Option<String>,
     zca: Option<PathBuf>,
     factor: Option<usize>,
+    canvas: Option<usize>,
 ) -> PyResult<Source> {
     let open = move || -> Result<Box<dyn diver_loaders::Source>, Error> {
         let mut options = OpenOptions::new();
@@ -115,6 +116,9 @@ pub fn open(
         }
         if let Some(factor) = factor {
             options = options.factor(factor);
+        }
+        if let Some(canvas) = canvas {
+            options = options.canvas(canvas);
         }
         options.open(&path)
     };
