@@ -32,6 +32,7 @@ pub mod cli;
 mod digest;
 mod error;
 pub mod export;
+mod image_table;
 mod parquet_file;
 mod pixels;
 pub mod refine;

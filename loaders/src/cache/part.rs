@@ -12,13 +12,12 @@
 //! | `seconds` | float32 | share of the time that refining its batch took |
 
 use super::RowKey;
+use crate::image_table::ImageTable;
 use crate::parquet_file::ParquetFile;
 use crate::{Digest, Error, Label, Result, RgbImage};
 use arrow::array::{
-    Array, ArrayRef, AsArray as _, BinaryArray, Float32Array, Float32Builder, Int32Array, Int64Array,
-    ListBuilder, RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, AsArray as _, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
 };
-use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
@@ -27,7 +26,6 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::WriterProperties;
-use std::collections::HashMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -68,66 +66,19 @@ pub(super) fn encode(rows: &[Row], class_names: &[String]) -> Result<Vec<u8>> {
 }
 
 fn record_batch(rows: &[Row], pngs: &[Vec<u8>], class_names: &[String]) -> Result<RecordBatch, ArrowError> {
-    let image_fields = Fields::from(vec![
-        Field::new("bytes", DataType::Binary, true),
-        Field::new("path", DataType::Utf8, true),
-    ]);
-    let bytes = BinaryArray::from_iter_values(pngs);
-    let paths = StringArray::new_null(rows.len());
-    let image =
-        StructArray::try_new(image_fields.clone(), vec![Arc::new(bytes), Arc::new(paths) as ArrayRef], None)?;
-
-    let mut soft_labels = ListBuilder::new(Float32Builder::new());
-    for row in rows {
-        match &row.label {
-            Label::Hard(_) => soft_labels.append_null(),
-            Label::Logits(logits) => soft_labels.append_value(logits.iter().copied().map(Some)),
-        }
-    }
-    let soft_labels = soft_labels.finish();
-
-    let text = |f: &dyn Fn(usize) -> String| -> ArrayRef {
+    let texts = |f: &dyn Fn(usize) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values((0..rows.len()).map(f)))
     };
-    let int64 = |f: &dyn Fn(&Row) -> usize| -> ArrayRef {
-        let values = rows.iter().map(|row| i64::try_from(f(row)).unwrap_or(i64::MAX));
-        Arc::new(Int64Array::from_iter_values(values))
-    };
+    let indices = rows.iter().map(|row| i64::try_from(row.index).unwrap_or(i64::MAX));
     let variants = rows.iter().map(|row| i32::try_from(row.variant).unwrap_or(i32::MAX));
-    // All nullable, though nothing but soft labels ever is: `datasets` takes a column for another one else.
-    let columns: Vec<(Field, ArrayRef)> = vec![
-        (Field::new("image", DataType::Struct(image_fields), true), Arc::new(image)),
-        (Field::new("label", DataType::Int64, true), int64(&|row| row.label.class())),
-        (Field::new("soft_label", soft_labels.data_type().clone(), true), Arc::new(soft_labels)),
-        (Field::new("key", DataType::Utf8, true), text(&|i| rows[i].key.digest().to_string())),
-        (Field::new("digest", DataType::Utf8, true), text(&|i| Digest::of(&pngs[i]).to_string())),
-        (Field::new("index", DataType::Int64, true), int64(&|row| row.index)),
-        (Field::new("variant", DataType::Int32, true), Arc::new(Int32Array::from_iter_values(variants))),
-        (
-            Field::new("seconds", DataType::Float32, true),
-            Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.seconds))),
-        ),
-    ];
-    let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-    // pyarrow, and with it `datasets`, looks for this in the Arrow schema, not among the file's own metadata.
-    let metadata = HashMap::from([("huggingface".to_owned(), hugging_face_features(class_names))]);
-    RecordBatch::try_new(Arc::new(Schema::new_with_metadata(fields, metadata)), arrays)
-}
-
-/// The features that `datasets.load_dataset("parquet", ...)` reads, as JSON.
-fn hugging_face_features(class_names: &[String]) -> String {
-    let value = |dtype: &str| serde_json::json!({ "_type": "Value", "dtype": dtype });
-    let features = serde_json::json!({ "info": { "features": {
-        "image": { "_type": "Image" },
-        "label": { "_type": "ClassLabel", "names": class_names },
-        "soft_label": { "_type": "Sequence", "feature": value("float32") },
-        "key": value("string"),
-        "digest": value("string"),
-        "index": value("int64"),
-        "variant": value("int32"),
-        "seconds": value("float32"),
-    } } });
-    features.to_string()
+    let seconds = rows.iter().map(|row| row.seconds);
+    ImageTable::new(pngs, rows.iter().map(|row| &row.label), true, class_names)?
+        .with_values("key", "string", texts(&|row| rows[row].key.digest().to_string()))
+        .with_values("digest", "string", texts(&|row| Digest::of(&pngs[row]).to_string()))
+        .with_values("index", "int64", Arc::new(Int64Array::from_iter_values(indices)))
+        .with_values("variant", "int32", Arc::new(Int32Array::from_iter_values(variants)))
+        .with_values("seconds", "float32", Arc::new(Float32Array::from_iter_values(seconds)))
+        .finish()
 }
 
 /// A committed part, opened: its footer and keys in memory, its images on disk.

@@ -1,17 +1,12 @@
 //! Parquet files as Hugging Face `datasets` writes images.
 
 use super::{Writer, images};
+use crate::image_table::ImageTable;
 use crate::{Error, Label, LabelKind, Result, Sample, SourceInfo};
-use arrow::array::{
-    Array as _, ArrayRef, BinaryArray, Float32Builder, Int64Array, ListBuilder, RecordBatch, StringArray,
-    StructArray,
-};
-use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Rows of a file.
 const ROWS: usize = 10_000;
@@ -67,44 +62,8 @@ impl Parquet {
     }
 
     fn batch(&self) -> Result<RecordBatch, ArrowError> {
-        let image_fields = Fields::from(vec![
-            Field::new("bytes", DataType::Binary, true),
-            Field::new("path", DataType::Utf8, true),
-        ]);
-        let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(&self.pngs));
-        let paths: ArrayRef = Arc::new(StringArray::new_null(self.pngs.len()));
-        let image = StructArray::try_new(image_fields.clone(), vec![bytes, paths], None)?;
-        let classes = self.labels.iter().map(|label| label.class() as i64);
-        let mut columns: Vec<(Field, ArrayRef)> = vec![
-            (Field::new("image", DataType::Struct(image_fields), true), Arc::new(image)),
-            (Field::new("label", DataType::Int64, true), Arc::new(Int64Array::from_iter_values(classes))),
-        ];
-        if self.info.labels == LabelKind::Logits {
-            let mut logits = ListBuilder::new(Float32Builder::new());
-            for label in &self.labels {
-                match label {
-                    Label::Logits(values) => logits.append_value(values.iter().copied().map(Some)),
-                    Label::Hard(_) => logits.append_null(),
-                }
-            }
-            let logits = logits.finish();
-            columns.push((Field::new("soft_label", logits.data_type().clone(), true), Arc::new(logits)));
-        }
-        let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-        let metadata = HashMap::from([("huggingface".to_owned(), self.features())]);
-        RecordBatch::try_new(Arc::new(Schema::new_with_metadata(fields, metadata)), arrays)
-    }
-
-    /// What `datasets` reads of the columns, as JSON.
-    fn features(&self) -> String {
-        let mut features = serde_json::json!({
-            "image": { "_type": "Image" },
-            "label": { "_type": "ClassLabel", "names": self.info.names() },
-        });
-        if self.info.labels == LabelKind::Logits {
-            features["soft_label"] = serde_json::json!({ "_type": "Sequence", "feature": { "_type": "Value", "dtype": "float32" } });
-        }
-        serde_json::json!({ "info": { "features": features } }).to_string()
+        let has_logits = self.info.labels == LabelKind::Logits;
+        ImageTable::new(&self.pngs, self.labels.iter(), has_logits, &self.info.names())?.finish()
     }
 }
 
