@@ -63,6 +63,13 @@ def test_inspect_counts_the_windows_of_canvases() -> None:
     assert code == 0 and (json.loads(out)["samples"], json.loads(out)["shape"]) == (8, [3, 3, 4])
 
 
+def test_a_preview_is_not_written_under_the_name_of_another_kind(tmp_path: Path) -> None:
+    output = tmp_path / "sheet.jpg"
+    code, _, err = command("preview", DIGITS, "--backbone", tmp_path, "-o", output)
+    assert code == 1 and f"output: the sheet is a PNG file: name it {tmp_path / 'sheet.png'}" in err
+    assert not output.exists()
+
+
 def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     for path in ("/no/such/set", tmp_path, tmp_path / "notes.txt"):

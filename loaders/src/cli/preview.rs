@@ -7,7 +7,7 @@ use super::{Host, RefinerArgs};
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Images beside one another.
 const COLUMNS: usize = 10;
@@ -40,6 +40,7 @@ pub(super) struct PreviewArgs {
 }
 
 pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
+    check_name(&args.output)?;
     let source = args.source.open()?;
     let (chosen, raw) = choose(&*source, args.per_class.into())?;
     let width = source.info().shape[2];
@@ -55,6 +56,18 @@ pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, out
     std::fs::write(&args.output, png).map_err(Error::io(&args.output, "cannot write the sheet"))?;
     let text = format!("{}, raw above refined: {}", counted(chosen.len(), "image"), args.output.display());
     output.result(&text, &serde_json::json!({ "images": chosen, "output": args.output }))
+}
+
+/// A picture under the name of another kind would not open everywhere. Said before images are refined.
+fn check_name(output: &Path) -> Result<()> {
+    match output.extension() {
+        Some(extension) if !extension.eq_ignore_ascii_case("png") => {
+            let reason =
+                format!("the sheet is a PNG file: name it {}", output.with_extension("png").display());
+            Err(Error::config("output", reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first `per_class` samples of each class by class: their positions, and their pixels as the refiner sees
@@ -74,4 +87,18 @@ fn choose(source: &dyn Source, per_class: usize) -> Result<(Vec<usize>, Vec<RgbI
         }
     }
     Ok(classes.into_iter().flatten().unzip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sheets_are_named_as_what_they_are() {
+        for name in ["sheet.png", "sheet.PNG", "sheet", "out.d/sheet"] {
+            assert!(check_name(Path::new(name)).is_ok(), "{name}");
+        }
+        let error = check_name(Path::new("out/x.jpg")).unwrap_err().to_string();
+        assert_eq!(error, "output: the sheet is a PNG file: name it out/x.png");
+    }
 }
