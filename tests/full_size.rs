@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says how far off it was")]
 
-use diver::backbone::{Backbone, Dit, Network, Place, Vae, Weights};
+use diver::backbone::{Backbone, ClipText, Dit, Network, Place, Unet, Vae, Weights};
 use diver::method::Sampler;
 use diver::{Chain, Knobs};
 use std::collections::HashMap;
@@ -121,6 +121,37 @@ fn the_autoencoder_under_both_namings() {
         reference.check(&format!("vae/{name}, logvar"), "logvar", &posterior.logvar, F32);
         let decoded = tch::no_grad(|| vae.decode(reference.get("latents"))).unwrap();
         reference.check(&format!("vae/{name}, decoded"), "decoded", &decoded, F32);
+    }
+}
+
+/// A part of the diffusers folder of Stable Diffusion: its configuration and its weights.
+fn part<T: serde::de::DeserializeOwned>(name: &str) -> (T, Weights) {
+    let part = folder().join("sd").join(name);
+    let config = std::fs::read(part.join("config.json")).unwrap();
+    (serde_json::from_slice(&config).unwrap(), Weights::read_folder(&part).unwrap())
+}
+
+#[test]
+#[ignore = "made by `make test-full`"]
+fn forward_passes_of_stable_diffusion() {
+    let _no_grad = tch::no_grad_guard();
+    let reference = Reference::read("sd");
+    let [ids, embeddings, x, t] = ["ids", "embeddings", "x", "t"].map(|name| reference.get(name));
+    let place = Place { device: Device::Cpu, kind: Kind::Float };
+    let (config, weights) = part("text_encoder");
+    let text = ClipText::new(config, weights, place).unwrap();
+    reference.check("text encoder", "embeddings", &text.forward(ids).unwrap(), F32);
+
+    let x_256 = x.narrow(2, 0, 32).narrow(3, 0, 32);
+    for (kind, tolerance) in [(Kind::Float, F32), (Kind::BFloat16, BF16)] {
+        let (config, weights) = part("unet");
+        let unet = Unet::new(config, weights, Place { kind, ..place }).unwrap();
+        let out = unet.forward(&x_256, t, embeddings).unwrap();
+        reference.check(&format!("UNet, 256 pixels, in {kind:?}"), "forward_256", &out, tolerance);
+        if kind == Kind::Float {
+            let out = unet.forward(x, t, embeddings).unwrap();
+            reference.check("UNet, 512 pixels", "forward", &out, tolerance);
+        }
     }
 }
 

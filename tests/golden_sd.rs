@@ -362,32 +362,3 @@ fn padding_is_what_the_files_say() {
     // A letter that the vocabulary lacks is unknown; what is too long ends in the last token all the same.
     assert_eq!(tokenizer.ids("x a a a of d").unwrap(), [62, 63, 5, 5, 5, 63]);
 }
-
-/// Networks of Stable Diffusion v1.5's size, from the folder that `benches/full_size_sd.py` writes.
-#[test]
-#[ignore = "needs 8 GB of memory and the folder $DIVER_FULL_SIZE_SD"]
-fn full_size_networks() {
-    let folder = std::path::PathBuf::from(std::env::var_os("DIVER_FULL_SIZE_SD").unwrap());
-    let read = |part: &str| -> (Value, Weights) {
-        let part = folder.join(part);
-        let config = fs::read_to_string(part.join("config.json")).unwrap();
-        (serde_json::from_str(&config).unwrap(), Weights::read_folder(&part).unwrap())
-    };
-    let reference = Tensor::read_safetensors(folder.join("reference.safetensors")).unwrap();
-    let get =
-        |key: &str| reference.iter().find(|(name, _)| name == key).unwrap().1.to_device(common::device());
-    let mut worst = Worst::default();
-    let mut see = |found: &Tensor, key: &str| {
-        let apart = relative(found, &get(key));
-        assert!(apart <= common::tolerance(), "{key} is {apart:.2e} off");
-        worst.see(apart, key);
-    };
-
-    let (config, weights) = read("text_encoder");
-    let text = ClipText::new(serde_json::from_value(config).unwrap(), weights, place()).unwrap();
-    see(&text.forward(&get("in.ids")).unwrap(), "out.embeddings");
-    let (config, weights) = read("unet");
-    let unet = Unet::new(serde_json::from_value(config).unwrap(), weights, place()).unwrap();
-    see(&unet.forward(&get("in.x"), &get("in.t"), &get("out.embeddings")).unwrap(), "out.eps");
-    worst.report("full size");
-}
