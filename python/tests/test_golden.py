@@ -10,6 +10,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
+from diver.errors import OptionError
 from diver_refiner import Refiner
 
 #: The largest accepted difference, as a share of the largest reference value.
@@ -105,3 +106,52 @@ def test_settings_of_a_refiner_are_those_of_a_call(tmp_path: Path, dit: dict[str
     ) as own:
         z = own.sample_latents(dit["in.z0"], dit["in.y"], dit["in.noise"])
         check(z, dit["out.traj.sg"][-1])
+
+
+def test_a_dit_from_its_own_checkpoint(tmp_path: Path, dit: dict[str, torch.Tensor]) -> None:
+    checkpoint = tiny.GOLDEN / "dit_tiny_official.pt"
+    vae = tiny.backbone(tmp_path)
+    with Refiner.from_pretrained(checkpoint, vae=vae, num_heads=4, device="cpu", dtype="f32") as refiner:
+        check(refiner.sample_latents(dit["in.z0"], dit["in.y"], dit["in.noise"]), dit["out.traj.full"][-1])
+
+
+SIT_VARIANTS: dict[str, dict[str, Any]] = {
+    "si": {"mode": "si"},
+    "full_heun": {"solver": "heun"},
+    "full_counter": {"mapping": "counter"},
+    "full_counter_path": {"mapping": "counter", "flow_start": "path"},
+    "full_snrgrid": {"grid": "snr", "mapping": "counter"},
+    "full_sigma_kernel": {"sigma": "beta"},
+}
+
+
+def test_a_sit(tmp_path: Path) -> None:
+    sit = golden("diver_sit")
+    checkpoint, vae = tiny.GOLDEN / "sit_tiny_official.safetensors", tiny.backbone(tmp_path)
+    given = sit["in.z0"], sit["in.y"], sit["in.noise"]
+    with Refiner.from_pretrained(checkpoint, vae=vae, num_heads=4, device="cpu", dtype="f32") as refiner:
+        check(refiner.sample_latents(*given), sit["out.traj.full"][-1])
+        for name, knobs in SIT_VARIANTS.items():
+            check(refiner.sample_latents(*given, **knobs), sit[f"out.final.{name}"])
+        with pytest.raises(OptionError, match=r"^solver: `sde` draws noise at every step"):
+            refiner.sample_latents(*given, solver="sde")
+        drawn = refiner.sample_latents(*given[:2], solver="sde", keys=["0" * 64, "1" * 64])
+        assert not torch.equal(drawn[0], drawn[1])
+        with pytest.raises(OptionError, match=r"^start: `t_f` is for diffusion chains"):
+            refiner.sample_latents(*given, start="t_f")
+
+
+def test_stable_diffusion(tmp_path: Path) -> None:
+    sd = golden("diver_sd")
+    folder, names = tiny.stable_diffusion(tmp_path), list("abcdefghij")
+    with Refiner.from_pretrained(folder, class_names=names, device="cpu", dtype="f32") as refiner:
+        assert (refiner.num_classes, refiner.resolution) == (10, 16)
+        assert (refiner.knobs["cfg_scale"], refiner.knobs["chain"]) == (7.5, "sd_leading1")
+        check(refiner.sample_latents(sd["in.z0"], sd["in.y"], sd["in.noise"]), sd["out.traj.full"][-1])
+        raw = refiner.sample_latents(sd["in.z0"], sd["in.y"], sd["in.noise"], mode="raw")
+        check(raw, sd["out.final.raw"])
+        fingerprint = refiner.fingerprint
+    with Refiner.from_pretrained(folder, prompt="a drawing of a {}", resolution=32, device="cpu") as other:
+        assert (other.num_classes, other.resolution) == (1000, 32)
+        assert other.refine(torch.rand(1, 3, 8, 8), [3], steps=2).shape == (1, 3, 32, 32)
+        assert other.fingerprint != fingerprint

@@ -100,8 +100,8 @@ class DataLoader:
 
     Args:
         source: What :func:`diver.open` gives, or a path for it.
-        refiner: A folder with a diffusion model (for :class:`diver.Refiner`), a refiner, or any callable
-            (:mod:`diver.refiners`). Without one, samples come raw.
+        refiner: A folder or repository with a diffusion model (for :meth:`diver.Refiner.from_pretrained`), a
+            refiner, or any callable (:mod:`diver.refiners`). Without one, samples come raw.
         cache: Where refined images are kept across runs: a :class:`diver.Cache` or its folder. Without one they are
             kept in memory, which must then be large enough for all of them (``memory_limit``).
         classes: The refiner's class for each label of the set, as :func:`diver.open` takes it; by default what the
