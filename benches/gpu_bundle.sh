@@ -9,7 +9,7 @@ rm -rf "$out"
 mkdir -p "$out/bin" "$out/wheels" "$out/benches" "$out/tests" "$out/examples/digits" "$out/examples/shapes"
 
 cargo build --release --bin diver
-cargo test --release --no-run --message-format=json --test 'golden_*' --test checkpoints --test refiner |
+cargo test --release --no-run --message-format=json --test 'golden_*' --test checkpoints --test stable_diffusion --test refiner |
     python3 -c '
 import json, shutil, sys
 for line in sys.stdin:

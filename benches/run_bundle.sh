@@ -21,7 +21,7 @@ export LD_LIBRARY_PATH DIVER_TEST_DATA=$PWD/tests/golden DIVER_TEST_DEVICE=${DIV
 export PYTHONPATH=$PWD/site${PYTHONPATH:+:$PYTHONPATH}
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/machine.txt"
 
-for test in bin/golden_* bin/checkpoints bin/refiner; do
+for test in bin/golden_* bin/checkpoints bin/stable_diffusion bin/refiner; do
     echo "== $test on $DIVER_TEST_DEVICE"
     NVIDIA_TF32_OVERRIDE=0 "$test" 2>&1 || echo "FAILED: $test"
 done | tee "$results/tests.log"

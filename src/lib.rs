@@ -10,7 +10,7 @@
 //!
 //! - [`open`] and [`Loader`] (of the engine): a set on disk, and its batches; [`BatchExt`] makes them tensors;
 //! - [`method`]: the paper as pure tensor code;
-//! - [`backbone`]: the frozen networks, read from a diffusers folder;
+//! - [`backbone`]: the frozen networks: DiT, SiT, Stable Diffusion and their autoencoder;
 //! - [`hub`]: how a backbone is named, and fetched from the Hugging Face hub;
 //! - [`Refiner`]: pixels in, refined pixels out, for the engine's [`Refine`];
 //! - [`eval`]: what a set teaches to networks that it was not distilled on.
