@@ -450,7 +450,7 @@ def test_classes_beyond_the_refiners_are_refused_at_once() -> None:
     with pytest.raises((DataError, OptionError), match="class 9 is beyond the refiner's 9 classes"):
         refining(refiner)
     refining(refiner, classes=[0] * 10).close()
-    with pytest.raises(DataError, match="label 3 is out of range: 3 classes"):
+    with pytest.raises(DataError, match="label 3 is out of range, of 3 classes"):
         refining(refiner, classes=[0, 1, 2])
     with pytest.raises(OptionError, match="classes: label 3"):
         diver.DataLoader(diver.open(DIGITS), refiner=refiner, classes=[0, 1, 2])

@@ -200,14 +200,11 @@ impl ClipText {
 impl Block {
     fn take(w: &mut Weights, name: &str, config: &ClipConfig, place: Place) -> Result<Self> {
         let (width, wide, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let projection = |w: &mut Weights, part: &str| {
-            Linear::take(w, &format!("{name}.self_attn.{part}_proj"), width, width, place)
-        };
-        let qkv = [projection(w, "q")?, projection(w, "k")?, projection(w, "v")?];
+        let qkv = ["q", "k", "v"].map(|part| (format!("{name}.self_attn.{part}_proj"), width));
         Ok(Self {
             norm1: LayerNorm::take(w, &format!("{name}.layer_norm1"), width, eps, place)?,
-            qkv: Linear::stack(w, qkv.into(), place.device)?,
-            out: projection(w, "out")?,
+            qkv: Linear::take_stacked(w, &qkv, width, place)?,
+            out: Linear::take(w, &format!("{name}.self_attn.out_proj"), width, width, place)?,
             norm2: LayerNorm::take(w, &format!("{name}.layer_norm2"), width, eps, place)?,
             fc1: Linear::take(w, &format!("{name}.mlp.fc1"), wide, width, place)?,
             fc2: Linear::take(w, &format!("{name}.mlp.fc2"), width, wide, place)?,

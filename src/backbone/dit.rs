@@ -89,7 +89,6 @@ impl Dit {
 
         // What the labels and timesteps go through stays f32: it is small, and bf16 would blur the time.
         let exact = Place { kind: Kind::Float, ..place };
-        let on_cpu = Place { device: Device::Cpu, ..place };
         layout.drop_embedder_copies(w, depth)?;
         let given_positions = match layout {
             Layout::Official => Some(w.take("pos_embed", &[1, config.tokens(), hidden], place)?),
@@ -108,13 +107,11 @@ impl Dit {
                 fc1: Linear::take(w, &name("mlp.fc1"), 4 * hidden, hidden, place)?,
                 fc2: Linear::take(w, &name("mlp.fc2"), hidden, 4 * hidden, place)?,
             });
-            let outputs = BLOCK_PARTS * hidden;
-            modulations.push(Linear::take(w, &name("adaLN_modulation.1"), outputs, hidden, on_cpu)?);
+            modulations.push((name("adaLN_modulation.1"), BLOCK_PARTS * hidden));
         }
-        let name = layout.name("final_layer.adaLN_modulation.1");
-        modulations.push(Linear::take(w, &name, FINAL_PARTS * hidden, hidden, on_cpu)?);
+        modulations.push((layout.name("final_layer.adaLN_modulation.1"), FINAL_PARTS * hidden));
 
-        let modulation = Linear::stack(w, modulations, place.device)?;
+        let modulation = Linear::take_stacked(w, &modulations, hidden, place)?;
         let embedder = Conv::take(w, &layout.name("x_embedder.proj"), hidden, channels, patch, place)?;
         let time = TimeEmbedding::take(w, layout, hidden, convention.time_divisor_less, exact)?;
         let table = layout.name("y_embedder.embedding_table.weight");

@@ -71,14 +71,8 @@ impl Layout {
         match self {
             Self::Official => Linear::take(w, &format!("blocks.{block}.attn.qkv"), 3 * hidden, hidden, place),
             Self::Diffusers => {
-                let parts: Result<Vec<Linear>> = ["to_q", "to_k", "to_v"]
-                    .iter()
-                    .map(|part| {
-                        let name = format!("transformer_blocks.{block}.attn1.{part}");
-                        Linear::take(w, &name, hidden, hidden, place)
-                    })
-                    .collect();
-                Linear::stack(w, parts?, place.device)
+                let name = |part| (format!("transformer_blocks.{block}.attn1.{part}"), hidden);
+                Linear::take_stacked(w, &["to_q", "to_k", "to_v"].map(name), hidden, place)
             }
         }
     }

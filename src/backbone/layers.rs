@@ -2,7 +2,7 @@
 
 use super::weights::{Place, Weights};
 use crate::Result;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// `x W^T + b` over the last dimension.
 #[derive(Debug)]
@@ -35,16 +35,28 @@ impl Linear {
         Ok(Self { weight: weights.take(&format!("{name}.weight"), &[outputs, inputs], place)?, bias: None })
     }
 
-    /// Several layers of one input as one, moved to `device`: their outputs lie side by side. Layers on the CPU are
-    /// never held twice on a GPU, and one by one are given up for the whole. Of weights with a fault, which
-    /// [`Weights::finish`] will refuse, nothing is stacked: that would give placeholders of any size memory.
-    pub(super) fn stack(weights: &Weights, layers: Vec<Self>, device: Device) -> Result<Self> {
-        let layers = if weights.is_sound() { layers } else { Vec::new() };
-        let (weights, biases): (Vec<_>, Vec<_>) =
-            layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
-        let biases: Vec<Tensor> = biases.into_iter().flatten().collect();
-        let bias = if biases.is_empty() { None } else { Some(stack(biases, device)?) };
-        Ok(Self { weight: stack(weights, device)?, bias })
+    /// Several layers of one input, by their names and outputs, as one: their outputs lie side by side. Of weights with
+    /// a fault, which [`Weights::finish`] will refuse, nothing is stacked: that would give placeholders of any size
+    /// memory.
+    pub(super) fn take_stacked(
+        weights: &mut Weights,
+        layers: &[(String, i64)],
+        inputs: i64,
+        place: Place,
+    ) -> Result<Self> {
+        let layer = Self::take_stacked_without_bias(weights, layers, inputs, place)?;
+        let biases = parts(layers, "bias");
+        Ok(Self { bias: Some(weights.take_stacked(&biases, &[], place)?), ..layer })
+    }
+
+    /// The same for layers without biases.
+    pub(super) fn take_stacked_without_bias(
+        weights: &mut Weights,
+        layers: &[(String, i64)],
+        inputs: i64,
+        place: Place,
+    ) -> Result<Self> {
+        Ok(Self { weight: weights.take_stacked(&parts(layers, "weight"), &[inputs], place)?, bias: None })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -52,19 +64,9 @@ impl Linear {
     }
 }
 
-/// Tensors one after the other along their first dimension.
-fn stack(parts: Vec<Tensor>, device: Device) -> Result<Tensor> {
-    let Some(first) = parts.first() else { return Ok(Tensor::new()) };
-    let mut size = first.size();
-    size[0] = parts.iter().map(|part| part.size()[0]).sum();
-    let whole = Tensor::f_empty(&size, (first.kind(), first.device()))?;
-    let mut at = 0;
-    for part in parts {
-        let rows = part.size()[0];
-        whole.f_narrow(0, at, rows)?.f_copy_(&part)?;
-        at += rows;
-    }
-    Ok(whole.f_to_device(device)?)
+/// A part of each layer, by its name and rows.
+fn parts(layers: &[(String, i64)], part: &str) -> Vec<(String, i64)> {
+    layers.iter().map(|(name, outputs)| (format!("{name}.{part}"), *outputs)).collect()
 }
 
 /// A square convolution.

@@ -42,15 +42,12 @@ impl SpatialTransformer {
             let weight = format!("{name}.{part}.weight");
             w.rename(&weight, &weight, &[width, width]);
         }
-        let mut unbiased = |part: &str, inputs: i64| {
-            Linear::without_bias(w, &format!("{block}.{part}"), width, inputs, place)
-        };
-        let qkv =
-            [unbiased("attn1.to_q", width)?, unbiased("attn1.to_k", width)?, unbiased("attn1.to_v", width)?];
-        let cross_query = unbiased("attn2.to_q", width)?;
-        let key_value = [unbiased("attn2.to_k", tokens)?, unbiased("attn2.to_v", tokens)?];
-        let qkv = Linear::stack(w, qkv.into(), place.device)?;
-        let key_value = Linear::stack(w, key_value.into(), place.device)?;
+        let named = |part: &str| (format!("{block}.{part}"), width);
+        let qkv = ["attn1.to_q", "attn1.to_k", "attn1.to_v"].map(named);
+        let qkv = Linear::take_stacked_without_bias(w, &qkv, width, place)?;
+        let cross_query = Linear::without_bias(w, &format!("{block}.attn2.to_q"), width, width, place)?;
+        let key_value = ["attn2.to_k", "attn2.to_v"].map(named);
+        let key_value = Linear::take_stacked_without_bias(w, &key_value, tokens, place)?;
         let norm =
             |w: &mut Weights, i: u8| LayerNorm::take(w, &format!("{block}.norm{i}"), width, NORM_EPS, place);
         Ok(Self {

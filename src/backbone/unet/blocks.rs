@@ -13,8 +13,9 @@ pub(super) struct Parts<'a> {
     pub(super) weights: &'a mut Weights,
     pub(super) config: &'a UnetConfig,
     pub(super) place: Place,
-    /// The projections of the time embedding that the residual blocks add, and how wide they are together.
-    pub(super) time: Vec<Linear>,
+    /// The projections of the time embedding that the residual blocks add, by name and width, and how wide they are
+    /// together.
+    pub(super) time: Vec<(String, i64)>,
     pub(super) time_width: i64,
     /// The projections of the prompt to keys and values.
     pub(super) prompt: Vec<KeyValue>,
@@ -48,9 +49,8 @@ pub(super) struct Residual {
 impl Residual {
     fn take(p: &mut Parts<'_>, name: &str, inputs: i64, outputs: i64) -> Result<Self> {
         let (groups, eps, place) = (p.config.norm_num_groups, p.config.norm_eps, p.place);
-        let time_inputs = p.time_inputs();
         let w = &mut *p.weights;
-        p.time.push(Linear::take(w, &format!("{name}.time_emb_proj"), outputs, time_inputs, place)?);
+        p.time.push((format!("{name}.time_emb_proj"), outputs));
         let time = (p.time_width, outputs);
         p.time_width += outputs;
         Ok(Self {

@@ -70,7 +70,7 @@ impl Unet {
         let (projections, prompt) = (p.time, p.prompt);
 
         let w = &mut weights;
-        let time_projection = Linear::stack(w, projections, place.device)?;
+        let time_projection = Linear::take_stacked(w, &projections, time_inputs, place)?;
         // Angles reach 999: bf16 would blur the time, so all of it is f32 up to its projections.
         let exact = Place { kind: Kind::Float, ..place };
         let names = ["time_embedding.linear_1", "time_embedding.linear_2"];
