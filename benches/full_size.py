@@ -119,6 +119,33 @@ class Reference:
         return net
 
 
+def by_turns(folder: Path, reference: Reference, steps: int, runs: int) -> None:
+    """Times the sampling loop alone, ours and theirs by turns in one process: on busy machines rates drift."""
+    from diver_refiner import Refiner
+
+    dtype = {torch.float32: "f32", torch.bfloat16: "bf16"}[reference.dtype]
+    refiner = Refiner.from_pretrained(folder, device=str(reference.device), dtype=dtype, steps=steps)
+    z0, noise, classes = torch.randn(1, 4, 32, 32), torch.randn(1, 4, 32, 32), torch.tensor([7])
+
+    @torch.no_grad()
+    def theirs() -> None:
+        given = (z0.to(reference.device), noise.to(reference.device), reference.method)
+        oracle.run_diver(reference.guided(classes.to(reference.device)), reference.chain, *given)
+
+    def ours() -> None:
+        refiner.sample_latents(z0, classes, noise)
+
+    pairs = [
+        tuple(median_seconds(run, reference.device, runs=1) for run in (ours, theirs)) for _ in range(runs)
+    ]
+    ours_median, theirs_median = (statistics.median(times) for times in zip(*pairs, strict=True))
+    print(
+        f"sampling alone, batch 1, by turns: diver {ours_median:.3f} s, diffusers {theirs_median:.3f} s",
+        end="; ",
+    )
+    print(f"diffusers / diver {theirs_median / ours_median:.2f}", flush=True)
+
+
 class Memory:
     """The most memory of the device that is taken while a block runs, bytes, beyond what was taken before."""
 
@@ -190,6 +217,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--diver", type=Path, default=ROOT / "target/release/diver")
     parser.add_argument("--source", type=Path, default=ROOT / "examples/shapes/dm_ipc10")
+    parser.add_argument(
+        "--by-turns", action="store_true", help="also time sampling alone, by turns (needs diver_refiner)"
+    )
     parser.add_argument("--compile", action="store_true", help="also time diffusers under torch.compile")
     arguments = parser.parse_args()
     device, dtype = arguments.device, DTYPES[arguments.dtype]
@@ -226,6 +256,8 @@ def main() -> None:
         alone = ours("vae", arguments.batches)
 
         reference = Reference(backbone, device, dtype, arguments.steps)
+        if arguments.by_turns:
+            by_turns(backbone, reference, arguments.steps, arguments.runs)
         variants = {"eager": reference.transformer}
         if arguments.compile:
             variants["compiled"] = torch.compile(reference.transformer)

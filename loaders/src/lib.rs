@@ -34,6 +34,7 @@ mod error;
 pub mod export;
 mod image_table;
 mod parquet_file;
+mod parquet_header;
 mod pixels;
 pub mod refine;
 mod sheet;

@@ -43,7 +43,8 @@ pub type StepNoise<'a> = &'a dyn Fn(usize) -> Result<Tensor>;
 /// let flow = Flow::new(&knobs, &chain)?;
 /// let z0 = Tensor::zeros([1, 4, 2, 2], (Kind::Float, Device::Cpu));
 /// let noise = z0.randn_like();
-/// let mut sampler = FlowSampler::new(&flow, &knobs, &z0, &noise, &|_| Ok(noise.randn_like()))?;
+/// let draw = |_| Ok(noise.randn_like());
+/// let mut sampler = FlowSampler::new(&flow, &knobs, &z0, &noise, &draw)?;
 /// while sampler.remaining() > 0 {
 ///     sampler.step(&Ones)?;
 /// }

@@ -1,0 +1,206 @@
+//! What a page's header in a Parquet file claims, read before the crate `parquet` believes it.
+
+use std::io::{self, Read};
+
+/// Fields that no page has at once, and levels of structs and lists that no header has.
+const MOST_FIELDS: usize = 64;
+const DEEPEST: usize = 16;
+
+/// No more is looked at, in bytes: other bytes than headers may claim to go on for ever.
+const LONGEST_HEADER: u64 = 1 << 16;
+
+/// The largest list that a header is let through with. The format has none in headers.
+const LONGEST_LIST: u64 = 1 << 16;
+
+/// `PageType.DICTIONARY_PAGE`
+const DICTIONARY: i64 = 2;
+
+// Ids of fields of `PageHeader`, and of `DictionaryPageHeader`.
+const PAGE_TYPE: i64 = 1;
+const UNCOMPRESSED_SIZE: i64 = 2;
+const COMPRESSED_SIZE: i64 = 3;
+const DICTIONARY_HEADER: i64 = 7;
+const NUM_VALUES: i64 = 1;
+
+/// Why the bytes at `reader`, if they are a page's header, must not be read any further: what it claims would take
+/// hours or all memory. `None` of sound headers, and of bytes that are no header.
+pub(crate) fn refused(reader: impl Read) -> Option<&'static str> {
+    let reader = reader.take(LONGEST_HEADER);
+    let mut header = Header { reader, page: [None; 4], dictionary_values: None, overlong: false };
+    // Bytes that end or break off are no header, which the crate finds out by itself.
+    let whole = header.fields(0, None).is_ok();
+    if header.page[1..].iter().any(Option::is_none) {
+        return None;
+    }
+    if header.overlong {
+        return Some("a page's header has a list that no page has");
+    }
+    let [_, kind, size, _] = header.page;
+    let claims = header.dictionary_values.zip(size);
+    match claims {
+        // Values of the shortest kind take a bit each, and those of a dictionary more.
+        Some((values, size)) if whole && kind == Some(DICTIONARY) && values > size.saturating_mul(8) => {
+            Some("a dictionary claims more values than it has bytes for")
+        }
+        _ => None,
+    }
+}
+
+/// A walk over a struct in Thrift's compact protocol, as the crate walks it.
+struct Header<R> {
+    reader: R,
+    /// The integers of the fields 1 to 3.
+    page: [Option<i64>; 4],
+    dictionary_values: Option<i64>,
+    overlong: bool,
+}
+
+impl<R: Read> Header<R> {
+    /// Walks a struct; `inside` is the id of the field of the header that it is, if it is not the header itself.
+    fn fields(&mut self, depth: usize, inside: Option<i64>) -> io::Result<()> {
+        let mut id = 0;
+        for _ in 0..MOST_FIELDS {
+            let byte = self.byte()?;
+            if byte == 0 {
+                return Ok(());
+            }
+            id = match byte >> 4 {
+                0 => unzigzag(self.varint()?),
+                delta => id + i64::from(delta),
+            };
+            self.value(byte & 0xf, depth, inside, id)?;
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    /// Walks a value of a type; `id` is that of the field, 0 for elements of lists.
+    fn value(&mut self, kind: u8, depth: usize, inside: Option<i64>, id: i64) -> io::Result<()> {
+        if depth > DEEPEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        match kind {
+            // Of booleans, the type is the value; the crate expects none in lists either.
+            1 | 2 => {}
+            3 => drop(self.byte()?),
+            4..=6 => {
+                let number = unzigzag(self.varint()?);
+                match (inside, id) {
+                    (None, PAGE_TYPE | UNCOMPRESSED_SIZE | COMPRESSED_SIZE) => {
+                        self.page[id as usize] = Some(number);
+                    }
+                    (Some(DICTIONARY_HEADER), NUM_VALUES) => self.dictionary_values = Some(number),
+                    _ => {}
+                }
+            }
+            7 => self.skip(8)?,
+            8 => {
+                let length = self.varint()?;
+                self.skip(length)?;
+            }
+            9 | 10 => {
+                let head = self.byte()?;
+                let count = match head >> 4 {
+                    15 => self.varint()?,
+                    count => u64::from(count),
+                };
+                self.elements(count, &[head & 0xf], depth)?;
+            }
+            11 => {
+                let count = self.varint()?;
+                if count > 0 {
+                    let kinds = self.byte()?;
+                    self.elements(count, &[kinds >> 4, kinds & 0xf], depth)?;
+                }
+            }
+            12 => self.fields(depth + 1, Some(if depth == 0 { id } else { 0 }))?,
+            13 => self.skip(16)?,
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        Ok(())
+    }
+
+    fn elements(&mut self, count: u64, kinds: &[u8], depth: usize) -> io::Result<()> {
+        if count > LONGEST_LIST {
+            self.overlong = true;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        for _ in 0..count {
+            for kind in kinds {
+                self.value(*kind, depth + 1, Some(0), 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn byte(&mut self) -> io::Result<u8> {
+        let mut byte = [0];
+        self.reader.read_exact(&mut byte)?;
+        Ok(byte[0])
+    }
+
+    fn varint(&mut self) -> io::Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let skipped = io::copy(&mut self.reader.by_ref().take(bytes), &mut io::sink())?;
+        if skipped == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of a dictionary page of 40 bytes with so many values, from 0 to 63.
+    fn dictionary(values: u8) -> Vec<u8> {
+        vec![0x15, 4, 0x15, 80, 0x15, 80, 0x4c, 0x15, 2 * values, 0x15, 0, 0, 0]
+    }
+
+    #[test]
+    fn sound_headers_and_other_bytes_are_let_through() {
+        assert_eq!(refused(&dictionary(10)[..]), None);
+        // A data page, with statistics, from the format's own description.
+        let data = [0x15, 0, 0x15, 20, 0x15, 20, 0x2c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0];
+        assert_eq!(refused(&data[..]), None);
+        for bytes in [&b""[..], b"\0", b"\x89PNG\r\n\x1a\n", &[0xff; 64], &dictionary(10)[..5]] {
+            assert_eq!(refused(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn claims_beyond_all_measure_are_refused() {
+        let mut header = dictionary(0);
+        // Two billion values, in place of one byte.
+        header.splice(8..9, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+        assert_eq!(refused(&header[..]), Some("a dictionary claims more values than it has bytes for"));
+
+        for kind in [1, 7, 12] {
+            let mut header = dictionary(10);
+            let end = header.len() - 1;
+            // An unknown field, a list of two billion elements.
+            header.splice(end.., [0x19, 0xf0 | kind, 0xfe, 0xff, 0xff, 0xff, 0x0f]);
+            assert_eq!(refused(&header[..]), Some("a page's header has a list that no page has"), "{kind}");
+        }
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let mut header = dictionary(10);
+        header.pop();
+        header.extend([0x1c; 4096]);
+        assert_eq!(refused(&header[..]), None);
+    }
+}
