@@ -3,7 +3,6 @@
 use crate::{DeviceChoice, Error, Fleet, Knobs, KnobsBuilder, Refiner, Result, demo};
 use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs};
 use diver_loaders::{CancelToken, Refine};
-use std::path::Path;
 
 /// Makes the [`Refiner`] that a command line asks for, and trains the networks of [`eval`](crate::eval).
 ///
@@ -59,24 +58,17 @@ impl Refiner {
             builder = builder.prompt(template);
         }
         if let Some(names) = &args.class_names {
-            builder = builder.class_names(class_names(names)?);
+            builder = builder.class_names(names);
+        }
+        if let Some(path) = &args.class_names_file {
+            let lines = std::fs::read_to_string(path).map_err(Error::io(path, "cannot read"))?;
+            builder = builder.class_names(lines.trim_end().lines().map(str::trim));
         }
         if let Some(pixels) = args.resolution {
             builder = builder.resolution(pixels.into());
         }
         builder.build()
     }
-}
-
-/// Names, or the lines of the file that is named alone.
-fn class_names(names: &[String]) -> Result<Vec<String>> {
-    let [name] = names else { return Ok(names.to_vec()) };
-    let path = Path::new(name);
-    if !path.is_file() {
-        return Ok(names.to_vec());
-    }
-    let lines = std::fs::read_to_string(path).map_err(Error::io(path, "cannot read"))?;
-    Ok(lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 fn knobs(args: &RefinerArgs) -> Result<KnobsBuilder> {

@@ -154,6 +154,8 @@ impl RefinerBuilder {
         if self.batch_size == 0 {
             return Err(Error::knob("batch_size", "0 is not a number from 1 up"));
         }
+        // Before anything is fetched or read.
+        self.knobs.clone().build()?;
         let device: DeviceChoice = self.device.parse()?;
         let precision: Precision = self.dtype.parse()?;
         let device = device.resolve()?;
@@ -170,10 +172,13 @@ fn suited_chain(backbone: &Backbone, knobs: &Knobs) -> Result<Chain> {
     let network = backbone.network();
     network.check_guided_channels(knobs.cfg_channels())?;
     let chain = Chain::new(knobs.chain(), knobs.steps(), backbone.schedule())?;
-    match network.family() {
-        Family::Sit => drop(Flow::new(knobs, &chain)?),
-        _ if knobs.sigma() == Sigma::Learned && !network.has_variance() => return Err(no_variance_head()),
-        _ => {}
+    let family = network.family();
+    if family == Family::Sit {
+        Flow::new(knobs, &chain)?;
+    } else if let Some(knob) = knobs.for_flows_alone() {
+        return Err(Error::knob(knob, format!("is for a SiT; this backbone is a {family}")));
+    } else if knobs.sigma() == Sigma::Learned && !network.has_variance() {
+        return Err(no_variance_head());
     }
     Ok(chain)
 }

@@ -5,8 +5,9 @@
 mod common;
 
 use common::{Golden, backbone_folder, data, relative};
-use diver::method::normals;
-use diver::{CancelToken, Digest, Family, Knobs, Mode, Noise, Refiner, RefinerBuilder, Solver};
+use diver::backbone::Network;
+use diver::method::{FlowSampler, normals};
+use diver::{CancelToken, Chain, Digest, Family, Flow, Knobs, Mode, Noise, Refiner, RefinerBuilder, Solver};
 use diver_loaders::Refine;
 use diver_loaders::refine::{NoiseKey, Silent};
 use std::fs;
@@ -102,8 +103,27 @@ fn a_solver_that_draws_noise_draws_it_from_the_keys() {
     assert!(relative(&other, &both) > 0.01);
     let text = run(&z0, &[3, 7], Noise::Given(&noise)).unwrap_err().to_string();
     assert_eq!(text, "solver: `sde` draws noise at every step: give keys instead of noise");
-    // No draw is another's: one image has 6 x 256 normals of its own.
-    assert_eq!(normals(0, &keys[0].content, 0, 6 * 256).len(), 1536);
+
+    // Draw `d` of a sample is its normals from `256 d` on, and step `k` of 6 draws for the `7 - k`th time.
+    let knobs = refiner.knobs();
+    let chain = Chain::new(knobs.chain(), 6, refiner.backbone().schedule()).unwrap();
+    let flow = Flow::new(knobs, &chain).unwrap();
+    let drawn = |draw: usize| {
+        let of = |key: &NoiseKey| {
+            let all = normals(0, &key.content, 0, 7 * 256);
+            Tensor::from_slice(&all[draw * 256..][..256]).view([4, 8, 8])
+        };
+        Tensor::stack(&keys.each_ref().map(of), 0).to_device(common::device())
+    };
+    let start = drawn(0);
+    let draw = |k: usize| Ok(drawn(7 - k));
+    let mut sampler = FlowSampler::new(&flow, knobs, &z0, &start, &draw).unwrap();
+    let Network::Sit(sit) = refiner.backbone().network() else { panic!("a SiT") };
+    let net = sit.guided(&[3, 7], knobs.cfg_scale(), knobs.cfg_channels()).unwrap();
+    while sampler.remaining() > 0 {
+        sampler.step(&net).unwrap();
+    }
+    assert!(relative(&both, sampler.latent()) <= common::tolerance());
 }
 
 #[test]

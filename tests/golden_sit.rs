@@ -141,6 +141,25 @@ fn window_ends_move_the_matched_window_too() {
 }
 
 #[test]
+fn a_window_that_guides_nothing_is_refused() {
+    let of = |knobs: KnobsBuilder| {
+        let knobs = knobs.build().unwrap();
+        Flow::new(&knobs, &Chain::new(knobs.chain(), knobs.steps(), &schedule()).unwrap())
+    };
+    let error = of(full().steps(3)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("window: none of the 3 steps has the noise of the chain's steps 2..2"),
+        "{error}"
+    );
+    assert!(of(full().steps(3).mapping(Mapping::Counter)).is_ok());
+    assert!(of(full().steps(3).mode(Mode::Si)).is_ok());
+    // The noisiest step of the chain stands for the flow's start.
+    let first = of(full().window(50, 50)).unwrap();
+    assert_eq!((1..=50).filter(|k| first.is_in_window(*k)).collect::<Vec<_>>(), [50]);
+    assert!(of(full().window(50, 25)).unwrap().is_in_window(50));
+}
+
+#[test]
 fn what_a_flow_model_does_not_know_is_refused() {
     let refused = |knobs: KnobsBuilder| {
         let knobs = knobs.build().unwrap();

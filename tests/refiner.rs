@@ -265,7 +265,7 @@ fn incomplete_folders_name_the_file() {
     );
     assert_eq!(
         lost("vae/diffusion_pytorch_model.safetensors"),
-        "vae: has no diffusion_pytorch_model.safetensors, nor diffusion_pytorch_model.bin"
+        "vae: has no weights: no diffusion_pytorch_model.safetensors, model.safetensors or the like"
     );
 }
 

@@ -138,6 +138,11 @@ impl BackboneBuilder {
         let _no_grad = tch::no_grad_guard();
         // Both names are read before anything is fetched.
         let vae = self.vae.as_deref().map(Name::read).transpose()?;
+        if let Some(Name::File(file)) = &vae {
+            let reason =
+                "is a file: a folder with an autoencoder's config.json and weights is expected as `vae`";
+            return Err(Error::file(file, reason));
+        }
         let path = Name::read(&self.path)?;
         self.vae = vae.map(|vae| self.fetched(vae)).transpose()?;
         self.path = self.fetched(path)?;

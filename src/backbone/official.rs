@@ -15,7 +15,8 @@ const HEADS: [(i64, i64); 4] = [(384, 6), (768, 12), (1024, 16), (1152, 16)];
 /// If the name says neither, or both.
 pub(super) fn family_of(path: &Path) -> Result<Family> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
-    match (name.contains("dit"), name.contains("sit")) {
+    let says = |family: &str| name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == family);
+    match (says("dit"), says("sit")) {
         (true, false) => Ok(Family::Dit),
         (false, true) => Ok(Family::Sit),
         _ => {
@@ -120,7 +121,7 @@ mod tests {
     fn names_tell_the_family() {
         assert_eq!(family_of("DiT-XL-2-256x256.pt".as_ref()).unwrap(), Family::Dit);
         assert_eq!(family_of("models/SiT-XL-2-256x256.pt".as_ref()).unwrap(), Family::Sit);
-        for name in ["0050000.pt", "dit-or-sit.pt", "dit/0050000.pt"] {
+        for name in ["0050000.pt", "dit-or-sit.pt", "dit/0050000.pt", "edited.pt", "position.pt"] {
             assert!(family_of(name.as_ref()).unwrap_err().to_string().contains("set `model` to dit or sit"));
         }
     }

@@ -4,6 +4,7 @@ use super::config::VaeConfig;
 use super::layers::{Conv, GroupNorm, Linear};
 use super::weights::{Place, Weights};
 use crate::{Error, Result};
+use std::cell::Cell;
 use tch::Tensor;
 
 /// Epsilon of every group normalisation.
@@ -29,6 +30,8 @@ pub struct Vae {
     quant: Option<Conv>,
     post_quant: Option<Conv>,
     decoder: Decoder,
+    /// The most pixels that go through at a time; less once memory ran out.
+    pixels_at_once: Cell<i64>,
 }
 
 impl Vae {
@@ -51,7 +54,8 @@ impl Vae {
             false => None,
         };
         weights.finish()?;
-        Ok(Self { config, encoder, quant, post_quant, decoder })
+        let pixels_at_once = Cell::new(PIXELS_AT_ONCE);
+        Ok(Self { config, encoder, quant, post_quant, decoder, pixels_at_once })
     }
 
     /// The configuration.
@@ -90,7 +94,7 @@ impl Vae {
     /// # Errors
     /// If the shape is another, or libtorch fails.
     pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
-        in_chunks(images, self.chunk(images, 1), |images| self.to_latent(&self.posterior(images)?.mean))
+        self.in_chunks(images, 1, |images| self.to_latent(&self.posterior(images)?.mean))
     }
 
     /// A latent as the encoder gives it, scaled as the diffusion model knows it.
@@ -115,7 +119,7 @@ impl Vae {
             let expected = format!("[B, {channels}, h, w]");
             return Err(Error::tensor("latents", expected, format!("{:?}", latents.size())));
         }
-        in_chunks(latents, self.chunk(latents, self.config.downscale()), |latents| {
+        self.in_chunks(latents, self.config.downscale(), |latents| {
             let unscaled = latents.f_div_scalar(self.config.scaling_factor)?;
             let z = match self.config.shift_factor {
                 Some(shift) => unscaled.f_add_scalar(shift)?,
@@ -129,30 +133,38 @@ impl Vae {
         })
     }
 
-    /// How many items of `batch` go through at a time, where one of their sides makes `scale` image sides.
-    fn chunk(&self, batch: &Tensor, scale: i64) -> i64 {
+    /// Applies `f` to as many items of `batch` at a time as memory lasts for, where one of their sides makes `scale`
+    /// image sides.
+    fn in_chunks(&self, batch: &Tensor, scale: i64, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let pixels: i64 = batch.size().iter().skip(2).map(|side| side * scale).product();
-        (PIXELS_AT_ONCE / pixels.max(1)).max(1)
+        let pixels = pixels.max(1);
+        let mut chunk = (self.pixels_at_once.get() / pixels).max(1);
+        let allowed = chunk;
+        let done = in_chunks(batch, &mut chunk, f);
+        if chunk < allowed {
+            self.pixels_at_once.set(chunk * pixels);
+        }
+        done
     }
 }
 
 /// Applies `f` to slices of at most `chunk` items and puts the results together. Where memory runs out, slices are
 /// halved: the networks beside this one may need most of it.
-fn in_chunks(batch: &Tensor, mut chunk: i64, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+fn in_chunks(batch: &Tensor, chunk: &mut i64, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let count = batch.size().first().copied().unwrap_or(0);
     if count == 0 {
         return f(batch);
     }
     let (mut parts, mut done) = (Vec::new(), 0);
     while done < count {
-        let size = chunk.min(count - done);
+        let size = (*chunk).min(count - done);
         match f(&batch.f_narrow(0, done, size)?) {
             Ok(part) => {
                 parts.push(part);
                 done += size;
             }
             Err(error) if error.is_out_of_memory() && size > 1 => {
-                chunk = size / 2;
+                *chunk = size / 2;
                 tracing::debug!(%error, "not enough memory for {size} images in the autoencoder; going on with {chunk}");
             }
             Err(error) => return Err(error),
@@ -451,10 +463,10 @@ mod tests {
                 }
             }
         };
-        assert_eq!(in_chunks(&batch, 8, fits(3)).unwrap(), &batch * 2.0);
+        assert_eq!(in_chunks(&batch, &mut 8, fits(3)).unwrap(), &batch * 2.0);
         assert_eq!(sizes.take(), [8, 4, 2, 2, 2, 2, 2, 1]);
-        assert!(in_chunks(&batch, 8, fits(0)).unwrap_err().is_out_of_memory());
+        assert!(in_chunks(&batch, &mut 8, fits(0)).unwrap_err().is_out_of_memory());
         assert_eq!(sizes.take(), [8, 4, 2, 1]);
-        assert_eq!(in_chunks(&batch.narrow(0, 0, 0), 8, fits(3)).unwrap().size(), [0, 1, 1, 1]);
+        assert_eq!(in_chunks(&batch.narrow(0, 0, 0), &mut 8, fits(3)).unwrap().size(), [0, 1, 1, 1]);
     }
 }

@@ -1,8 +1,9 @@
 //! Named tensors from a file, handed out one by one against what the network's configuration asks for.
 
+use crate::hub::needed::weights;
 use crate::{Error, Result};
 use diver_loaders::{Digest, StateDict};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -110,7 +111,8 @@ impl Weights {
 
     /// The weights in a folder of a diffusers model: `diffusion_pytorch_model.safetensors`, the parts that
     /// `diffusion_pytorch_model.safetensors.index.json` lists, the same with transformers' name `model.safetensors`, the
-    /// only `*.safetensors` file there, or `diffusion_pytorch_model.bin`.
+    /// only `*.safetensors` file with a name of its own, or a `.bin` of these names. Variants, as in
+    /// `diffusion_pytorch_model.fp16.safetensors`, are passed over.
     ///
     /// # Errors
     /// If there is none, or it cannot be read.
@@ -337,33 +339,22 @@ impl Weights {
     }
 }
 
-/// The safetensors files of a diffusers model, in order.
+/// The files of a network's weights, in order: by the rule of what is downloaded.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    const WHOLE: &str = "diffusion_pytorch_model.safetensors";
-    const PICKLE: &str = "diffusion_pytorch_model.bin";
-    for name in [WHOLE, "model.safetensors"] {
-        let whole = folder.join(name);
-        if whole.is_file() {
-            return Ok(vec![whole]);
-        }
-        let index = folder.join(format!("{name}.index.json"));
-        if index.is_file() {
-            return indexed_files(folder, &index);
-        }
-    }
-    let mut found = Vec::new();
+    let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
-        let path = entry.map_err(Error::io(folder, "cannot list"))?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
-            found.push(path);
-        }
+        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
+        names.insert(entry.file_name().to_string_lossy().into_owned());
     }
-    match found.len() {
-        1 => Ok(found),
-        0 if folder.join(PICKLE).is_file() => Ok(vec![folder.join(PICKLE)]),
-        0 if folder.join("pytorch_model.bin").is_file() => Ok(vec![folder.join("pytorch_model.bin")]),
-        0 => Err(Error::file(folder, format!("has no {WHOLE}, nor {PICKLE}"))),
-        count => Err(Error::file(folder, format!("has {count} safetensors files, none of them {WHOLE}"))),
+    let known: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    match weights(&known)[..] {
+        [] => {
+            let reason =
+                "has no weights: no diffusion_pytorch_model.safetensors, model.safetensors or the like";
+            Err(Error::file(folder, reason))
+        }
+        [index, ..] if index.ends_with(".index.json") => indexed_files(folder, &folder.join(index)),
+        [file, ..] => Ok(vec![folder.join(file)]),
     }
 }
 
@@ -443,8 +434,7 @@ mod tests {
         assert!(text.contains("none: cannot list"), "{text}");
         fs::remove_file(&path).unwrap();
         let text = Weights::read_folder(folder.path()).unwrap_err().to_string();
-        let none = "has no diffusion_pytorch_model.safetensors, nor diffusion_pytorch_model.bin";
-        assert!(text.ends_with(none), "{text}");
+        assert!(text.contains("has no weights: no diffusion_pytorch_model.safetensors"), "{text}");
         fs::write(folder.path().join("diffusion_pytorch_model.bin"), "PK\x03\x04").unwrap();
         let text = Weights::read_folder(folder.path()).unwrap_err().to_string();
         assert!(text.contains("diffusion_pytorch_model.bin: "), "{text}");

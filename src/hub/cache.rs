@@ -94,8 +94,7 @@ impl Cache {
             match file.try_lock() {
                 // Python may delete the file that it had locked: then this lock is on nothing.
                 Ok(()) if !is_deleted(&file) => return Ok(Some(Lock { _file: Some(file) })),
-                Ok(()) => continue,
-                Err(TryLockError::WouldBlock) => {}
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => {
                     // Some network file systems know no locks. What is written is checked, so the worst is a second try.
                     tracing::debug!("{}: cannot lock: {error}", path.display());

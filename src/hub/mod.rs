@@ -12,7 +12,8 @@
 //! download that was interrupted goes on where it stopped. Processes that want the same file wait for one another.
 //!
 //! A branch or tag is asked for its current commit, one small request; if the hub cannot be reached, a warning is logged
-//! and the copy in the cache serves. A full commit hash whose files are all there needs no network at all.
+//! and the copy in the cache serves. A full commit hash whose files are all there, safetensors among them, needs no
+//! network at all.
 //!
 //! These variables count, as they do in Python:
 //!
@@ -35,7 +36,7 @@
 mod blob;
 mod cache;
 mod client;
-mod needed;
+pub(crate) mod needed;
 mod options;
 mod repository;
 mod snapshot;
@@ -92,43 +93,5 @@ impl Name {
                           facebook/DiT-XL-2-256";
             Error::file(what, reason)
         })
-    }
-}
-
-/// What lies on this machine, now that it has been located.
-///
-/// ```
-/// use diver::hub::{Located, locate};
-///
-/// assert_eq!(locate("src".as_ref())?, Located::Folder("src".into()));
-/// assert_eq!(locate("Cargo.toml".as_ref())?, Located::File("Cargo.toml".into()));
-/// # Ok::<(), diver::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Located {
-    /// A folder: as it was named, or the snapshot of a repository.
-    Folder(PathBuf),
-    /// A file.
-    File(PathBuf),
-}
-
-/// The folder or file that `what` names; a repository is downloaded first, so far as its files are not in the cache,
-/// under the [`Options`] of the environment.
-///
-/// ```no_run
-/// use diver::hub::{Located, locate};
-///
-/// let Located::Folder(folder) = locate("facebook/DiT-XL-2-256".as_ref())? else { unreachable!() };
-/// assert!(folder.join("transformer/config.json").is_file());
-/// # Ok::<(), diver::Error>(())
-/// ```
-///
-/// # Errors
-/// As for [`Name::read`], [`Options::from_env`] and [`Repository::snapshot`].
-pub fn locate(what: &Path) -> Result<Located> {
-    match Name::read(what)? {
-        Name::Folder(folder) => Ok(Located::Folder(folder)),
-        Name::File(file) => Ok(Located::File(file)),
-        Name::Repository(repository) => Ok(Located::Folder(repository.snapshot(&Options::from_env()?)?)),
     }
 }

@@ -13,6 +13,15 @@ const INDEX: &str = "model_index.json";
 const CONFIG: &str = "config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
+/// What a tokenizer is read from.
+const TOKENIZER: [&str; 5] = [
+    "tokenizer/merges.txt",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+];
+
 /// How weights are stored, the format that is preferred first.
 const FORMATS: [&str; 2] = ["safetensors", "bin"];
 
@@ -22,7 +31,7 @@ pub(super) fn needed(listing: &[String]) -> Result<Vec<String>, String> {
     let mut files: Vec<String> = [INDEX, SCHEDULER]
         .into_iter()
         .filter(|file| all.contains(file))
-        .chain(all.iter().copied().filter(|f| f.strip_prefix("tokenizer/").is_some_and(|f| !f.contains('/'))))
+        .chain(TOKENIZER.into_iter().filter(|file| all.contains(file)))
         .map(str::to_owned)
         .collect();
     let mut networks: Vec<&str> =
@@ -54,8 +63,8 @@ pub(super) fn needed(listing: &[String]) -> Result<Vec<String>, String> {
     Ok(files)
 }
 
-/// The weights among the file names of one folder: whole, in parts, or under a name of their own.
-fn weights<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
+/// The weights among the file names of one folder: whole, in parts (after their index), or under a name of their own.
+pub(crate) fn weights<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
     for format in FORMATS {
         for stem in STEMS {
             if let Some(whole) = names.get(&*format!("{stem}.{format}")) {

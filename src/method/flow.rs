@@ -57,6 +57,15 @@ impl Flow {
         }
         let times = times(knobs.grid(), chain);
         let in_window = window(knobs, chain, &times);
+        let mode = knobs.mode();
+        if mode.guides() && mode.fuses() && !in_window.contains(&true) {
+            let (high, low) = knobs.window();
+            let reason = format!(
+                "none of the {steps} steps has the noise of the chain's steps {high}..{low}: widen it, take more steps, or \
+                 set `mapping` to counter"
+            );
+            return Err(Error::knob("window", reason));
+        }
         let abar = chain.abar(knobs.t_f());
         let start = match knobs.flow_start() {
             FlowStart::Vp => (abar.sqrt(), (1.0 - abar).sqrt()),
@@ -154,6 +163,8 @@ fn window(knobs: &Knobs, chain: &Chain, times: &[f64]) -> Vec<bool> {
             // The last steps have the least noise.
             let latest = guided.next().map(|k| matched_time(chain.abar(k)));
             let earliest = guided.next_back().map(|k| matched_time(chain.abar(k))).or(latest);
+            // Pure noise, from which a flow starts, is the chain's first step and all before it.
+            let earliest = if in_chain(&chain.len()) { Some(0.0) } else { earliest };
             let is_in = |time: f64| {
                 earliest.is_some_and(|earliest| earliest <= time)
                     && latest.is_some_and(|latest| time <= latest)

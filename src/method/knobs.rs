@@ -43,8 +43,9 @@ pub struct Knobs {
     // Left out where they say nothing new: what was cached before they were there is found by the old JSON.
     #[serde(skip_serializing_if = "is_default")]
     solver: Solver,
-    #[serde(skip_serializing_if = "is_default")]
-    grid: Grid,
+    /// None is the solver's usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grid: Option<Grid>,
     #[serde(skip_serializing_if = "is_default")]
     mapping: Mapping,
     #[serde(skip_serializing_if = "is_default")]
@@ -72,7 +73,7 @@ impl Default for Knobs {
             window_ends: WindowEnds::Closed,
             gradient: Gradient::Latent,
             solver: Solver::Euler,
-            grid: Grid::Uniform,
+            grid: None,
             mapping: Mapping::Snr,
             flow_start: FlowStart::Vp,
             refine_seed: 0,
@@ -105,7 +106,7 @@ impl Knobs {
             window_ends: Some(self.window_ends),
             gradient: Some(self.gradient),
             solver: Some(self.solver),
-            grid: Some(self.grid),
+            grid: self.grid,
             mapping: Some(self.mapping),
             flow_start: Some(self.flow_start),
             refine_seed: Some(self.refine_seed),
@@ -193,7 +194,7 @@ impl Knobs {
     /// Which times a flow model visits.
     #[must_use]
     pub fn grid(&self) -> Grid {
-        self.grid
+        self.grid.unwrap_or(self.solver.usual_grid())
     }
 
     /// How the window is found on a flow model's grid.
@@ -212,6 +213,17 @@ impl Knobs {
     #[must_use]
     pub fn refine_seed(&self) -> u64 {
         self.refine_seed
+    }
+
+    /// The first setting that only a flow model knows, if one is not as usual.
+    pub(crate) fn for_flows_alone(&self) -> Option<&'static str> {
+        let unusual = [
+            ("solver", !is_default(&self.solver)),
+            ("grid", self.grid.is_some()),
+            ("mapping", !is_default(&self.mapping)),
+            ("flow_start", !is_default(&self.flow_start)),
+        ];
+        unusual.into_iter().find_map(|(knob, is_unusual)| is_unusual.then_some(knob))
     }
 
     /// How many steps run: all of them, or `t_f` if the chain starts there.
@@ -463,7 +475,7 @@ impl KnobsBuilder {
             window_ends: self.window_ends.unwrap_or_default(),
             gradient: self.gradient.unwrap_or_default(),
             solver,
-            grid: self.grid.unwrap_or(solver.usual_grid()),
+            grid: self.grid.filter(|grid| *grid != solver.usual_grid()),
             mapping: self.mapping.unwrap_or_default(),
             flow_start: self.flow_start.unwrap_or_default(),
             refine_seed: self.refine_seed.unwrap_or(paper.refine_seed),
@@ -545,6 +557,19 @@ mod tests {
         assert_eq!(text(&builder), r#"{"window":[9,4],"sigma":"beta"}"#);
         let read: KnobsBuilder = serde_json::from_str(&text(&builder)).unwrap();
         assert_eq!(read.build().unwrap(), builder.build().unwrap());
+    }
+
+    #[test]
+    fn flow_settings_survive_json() {
+        assert!(!serde_json::to_string(&Knobs::default()).unwrap().contains("solver"));
+        for solver in Solver::ALL {
+            for grid in Grid::ALL {
+                let knobs = Knobs::builder().solver(*solver).grid(*grid).build().unwrap();
+                let read: Knobs = serde_json::from_str(&serde_json::to_string(&knobs).unwrap()).unwrap();
+                assert_eq!((read.grid(), &read), (*grid, &knobs));
+                assert_eq!(knobs.to_builder().build().unwrap(), knobs);
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// The refiner that a command line asks for. Options that were not given are `None`: defaults are the host's
 /// affair. As JSON, they reach a host that lives in another library.
@@ -30,16 +31,13 @@ pub struct RefinerArgs {
     #[arg(long, value_name = "TEXT", help_heading = "Refiner")]
     pub prompt: Option<String>,
 
-    /// Names by which Stable Diffusion knows the backbone's classes: a file with a name on each line, or
-    /// NAME,NAME,... [default: those of ImageNet]
-    #[arg(
-        long,
-        value_name = "FILE|NAME,NAME,...",
-        value_delimiter = ',',
-        num_args = 1,
-        help_heading = "Refiner"
-    )]
+    /// Names by which Stable Diffusion knows the backbone's classes, in their order [default: those of ImageNet]
+    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',', num_args = 1, help_heading = "Refiner")]
     pub class_names: Option<Vec<String>>,
+
+    /// The same from a file, a name on each line
+    #[arg(long, value_name = "FILE", conflicts_with = "class_names", help_heading = "Refiner")]
+    pub class_names_file: Option<PathBuf>,
 
     /// Rows and columns of the images that Stable Diffusion works on [default: those of its training]
     #[arg(long, value_name = "PIXELS", help_heading = "Refiner")]

@@ -33,7 +33,8 @@ impl StateDict {
         torch::is_torch(head)
     }
 
-    /// Opens a file of `torch.save`. What the dict holds beside tensors is passed over.
+    /// Opens a file of `torch.save`. Numbers, texts, lists, dicts and an `argparse.Namespace` of these beside the tensors are
+    /// passed over; other objects are refused, as all files that name them.
     ///
     /// # Errors
     /// If it is no such file, is damaged, names functions that tensors do not need, or holds no dict with tensors.
@@ -42,11 +43,13 @@ impl StateDict {
         let (file, pickle) = torch::open(path)?;
         let root = pickle.root();
         let nested = NESTED.into_iter().filter_map(|name| root.get(name));
-        let tensors = nested.chain([root]).map(|dict| {
-            let keys = dict.keys().into_iter().flatten();
-            keys.filter_map(|key| Some((key.to_owned(), dict.get(key)?.as_tensor()?.clone()))).collect()
+        let mut found = nested.chain([root]).map(|dict| {
+            let entries = dict.entries().into_iter().flatten();
+            let tensors =
+                entries.filter_map(|(key, value)| Some((key.to_owned(), value.as_tensor()?.clone())));
+            tensors.collect::<BTreeMap<_, _>>()
         });
-        match tensors.into_iter().find(|tensors: &BTreeMap<_, _>| !tensors.is_empty()) {
+        match found.find(|tensors| !tensors.is_empty()) {
             Some(tensors) => Ok(Self { file, tensors }),
             None => {
                 let reason = format!("no weights of a network: {}, without a dict of tensors", root.kind());

@@ -15,7 +15,17 @@ pub fn read(py: Python<'_>, json: &str) -> PyResult<KnobsBuilder> {
 #[pyfunction]
 pub fn check_knobs(py: Python<'_>, knobs: &str) -> PyResult<String> {
     let knobs = read(py, knobs)?.build().map_err(|error| to_python(py, &error.into()))?;
-    written(py, serde_json::to_string(&knobs))
+    Ok(every(&knobs).to_string())
+}
+
+/// All settings as JSON, those too that a fingerprint leaves out where they say nothing new.
+pub fn every(knobs: &Knobs) -> serde_json::Value {
+    let mut all = serde_json::json!(knobs);
+    all["solver"] = serde_json::json!(knobs.solver());
+    all["grid"] = serde_json::json!(knobs.grid());
+    all["mapping"] = serde_json::json!(knobs.mapping());
+    all["flow_start"] = serde_json::json!(knobs.flow_start());
+    all
 }
 
 /// The settings, as JSON, that a preset stands for.

@@ -41,7 +41,7 @@ impl Loaded {
         };
         let description = serde_json::json!({
             "fingerprint": refiner.fingerprint(),
-            "knobs": refiner.knobs(),
+            "knobs": knobs::every(refiner.knobs()),
             "model": network.family().as_str(),
             "num_classes": network.num_classes(),
             "device": device,

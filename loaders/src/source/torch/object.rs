@@ -93,6 +93,12 @@ impl<'a> Value<'a> {
         entry.map(|(_, value)| self.at(*value))
     }
 
+    /// The entries of a dict under keys that are strings; of entries under one key, the last counts.
+    pub(crate) fn entries(self) -> Option<impl Iterator<Item = (&'a str, Self)>> {
+        let Object::Dict(entries) = self.object() else { return None };
+        Some(entries.iter().filter_map(move |(key, value)| Some((self.at(*key).as_str()?, self.at(*value)))))
+    }
+
     /// The keys of a dict that are strings.
     pub(crate) fn keys(self) -> Option<impl Iterator<Item = &'a str>> {
         let Object::Dict(entries) = self.object() else { return None };
