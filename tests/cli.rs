@@ -120,7 +120,9 @@ fn several_devices_share_a_set() {
     assert_eq!(one.len(), two.len());
     // Batches of another size may move a byte by one grey level.
     assert!(one.iter().zip(&two).all(|(one, two)| one.abs_diff(*two) <= 1));
-    let error = failure(&["refine", SET, "--backbone", BACKBONE, "--cache", "x", "--device", "cpu,gpu"]);
+    let cache = folder.path().join("none");
+    let error =
+        failure(&["refine", SET, "--backbone", BACKBONE, "--cache", text(&cache), "--device", "cpu,gpu"]);
     assert!(error.contains("device: `gpu` is none of auto, cpu, cuda, cuda:N"), "{error}");
 }
 
