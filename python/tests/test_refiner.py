@@ -88,6 +88,10 @@ def test_attributes(shared: Refiner) -> None:
         "start": "t_r",
         "window_ends": "closed",
         "gradient": "latent",
+        "solver": "euler",
+        "grid": "uniform",
+        "mapping": "snr",
+        "flow_start": "vp",
         "refine_seed": 0,
     }
     assert repr(shared) == "<Refiner of 10 classes at 16 x 16 on cpu, float32, mode full, 4 steps>"
@@ -570,6 +574,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[DiverError], str]] = [
     ({"device": "gpu"}, OptionError, "device: `gpu` is none of auto, cpu, cuda, cuda:N"),
     ({"device": torch.device("meta")}, OptionError, "device: `meta` is none of"),
     ({"device": "cuda:4096"}, OptionError, "device: `cuda:4096`: .*; the device `cpu` works without"),
+    ({"device": "cuda:0,cuda:1"}, OptionError, "device: one is expected; diver.refiners.Fleet joins"),
     ({"device": 0}, OptionTypeError, "device: a string is expected, not int"),
     ({"dtype": "f16"}, OptionError, "dtype: `f16` is none of auto, f32, bf16"),
     ({"dtype": torch.float16}, OptionError, "dtype: `float16` is none of auto, f32, bf16"),

@@ -22,8 +22,10 @@ def main() -> int:
 def _make_refiner(options: str, cancel: _engine.CancelToken) -> Adapter:
     from diver._torch import refiner_class
 
+    kind = refiner_class()
+
     def make(options: str) -> Refiner:
-        return refiner_class()._from_args(options, cancel)
+        return kind._from_args(options, cancel)
 
     given = json.loads(options)
     devices = _devices(given["device"])

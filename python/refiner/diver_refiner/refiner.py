@@ -387,7 +387,10 @@ def _device_name(device: str | torch.device) -> str:
     if isinstance(device, torch.device):
         # torch writes "cpu:0" for the only one there is.
         return device.type if device.type == "cpu" else str(device)
-    return _options.text("device", device)
+    name = _options.text("device", device)
+    if "," in name or name == "cuda:all":
+        raise OptionError("device: one is expected; diver.refiners.Fleet joins the refiners of several")
+    return name
 
 
 def _dtype_name(dtype: str | torch.dtype) -> str:
