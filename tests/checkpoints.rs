@@ -133,7 +133,7 @@ fn what_is_missing_is_said() {
     let text = refused(bare());
     assert!(
         text.ends_with(
-            "name the folder of one as `vae`, that of stabilityai/sd-vae-ft-mse for the published models"
+            "name the folder or repository of one as `vae`, stabilityai/sd-vae-ft-mse for the published models"
         ),
         "{text}"
     );

@@ -127,8 +127,8 @@ impl BackboneBuilder {
         self
     }
 
-    /// Reads the weights, of a repository after it was downloaded. The diffusion network computes in `kind`, the autoencoder in f32 (see
-    /// [`Precision`](crate::Precision) for its convolutions on GPUs).
+    /// Reads the weights, of a repository after it was downloaded. The diffusion network computes in `kind`, the
+    /// autoencoder in f32 (see [`Precision`](crate::Precision) for its convolutions on GPUs).
     ///
     /// # Errors
     /// A file that is missing or damaged is named and, for weights, the keys that are missing, unknown or of another
@@ -250,8 +250,8 @@ impl BackboneBuilder {
         };
         self.check_no_text()?;
         let Some(vae) = &self.vae else {
-            let reason = "a checkpoint of one network holds no autoencoder: name the folder of one as `vae`, that of \
-                          stabilityai/sd-vae-ft-mse for the published models";
+            let reason = "a checkpoint of one network holds no autoencoder: name the folder or repository of one as \
+                          `vae`, stabilityai/sd-vae-ft-mse for the published models";
             return Err(Error::file(&self.path, reason));
         };
         let weights = Weights::read(&self.path)?;
