@@ -228,10 +228,7 @@ impl Dit {
     /// [`Error::Conditioning`] if a class does not exist; [`Error::Knob`] if `channels` exceeds a latent's.
     pub fn guided(&self, classes: &[usize], scale: f64, channels: usize) -> Result<Guided<'_>> {
         classes.iter().try_for_each(|class| self.check_class(*class))?;
-        if channels as i64 > self.config.in_channels {
-            let reason = format!("{channels} is more than the {} of a latent", self.config.in_channels);
-            return Err(Error::knob("cfg_channels", reason));
-        }
+        check_guided_channels(channels, self.config.in_channels)?;
         let is_guided = scale != 1.0;
         let mut rows = classes.to_vec();
         if is_guided {
@@ -350,6 +347,14 @@ pub struct Guided<'a> {
     /// The distinct class of each row, `[R]`: the batch, then its unconditional half if there is one.
     rows: Tensor,
     guidance: Option<(f64, usize)>,
+}
+
+/// Refuses classifier-free guidance on more channels than a latent has.
+pub(super) fn check_guided_channels(channels: usize, latent: i64) -> Result<()> {
+    if channels as i64 <= latent {
+        return Ok(());
+    }
+    Err(Error::knob("cfg_channels", format!("{channels} is more than the {latent} of a latent")))
 }
 
 impl Guided<'_> {

@@ -83,8 +83,7 @@ pub struct BackboneBuilder {
 
 impl BackboneBuilder {
     /// A folder with an autoencoder of diffusers (`config.json` and weights), or with one in `vae/`, or a repository of
-    /// the [hub]. A checkpoint of the DiT or SiT repository holds none; a diffusers folder's own is passed
-    /// over.
+    /// the [hub]. A checkpoint of the DiT or SiT repository holds none; a diffusers folder's own is passed over.
     pub fn vae(mut self, folder: impl Into<PathBuf>) -> Self {
         self.vae = Some(folder.into());
         self
@@ -310,9 +309,9 @@ impl Autoencoder {
 }
 
 impl Backbone {
-    /// A repository of the [hub], a diffusers folder (`vae/`, `scheduler/`, and `transformer/` for a DiT or `unet/`, `text_encoder/` and
-    /// `tokenizer/` for Stable Diffusion, with weights of any floating-point dtype), or a checkpoint of the DiT or SiT
-    /// repository.
+    /// A repository of the [hub], a diffusers folder (`vae/`, `scheduler/`, and `transformer/` for a DiT or `unet/`,
+    /// `text_encoder/` and `tokenizer/` for Stable Diffusion, with weights of any floating-point dtype), or a checkpoint
+    /// of the DiT or SiT repository.
     pub fn builder(path: impl AsRef<Path>) -> BackboneBuilder {
         BackboneBuilder {
             path: path.as_ref().to_owned(),

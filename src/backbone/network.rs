@@ -1,6 +1,6 @@
 //! The diffusion network of a backbone, of whichever family.
 
-use super::dit::Dit;
+use super::dit::{Dit, check_guided_channels};
 use super::prompts::Prompts;
 use super::stable_diffusion::StableDiffusion;
 use crate::method::{Denoiser, Velocity};
@@ -128,14 +128,12 @@ impl Network {
     /// Refuses classifier-free guidance on channels that a latent does not have, or on some where it is on all.
     pub(crate) fn check_guided_channels(&self, channels: usize) -> Result<()> {
         let [latent, _, _] = self.latent();
-        let refused = |reason: String| Err(Error::knob("cfg_channels", reason));
-        match channels as i64 {
-            more if more > latent => refused(format!("{more} is more than the {latent} of a latent")),
-            fewer if fewer < latent && self.family() == Family::StableDiffusion => {
-                refused(format!("{fewer} is not the {latent} that Stable Diffusion is guided on"))
-            }
-            _ => Ok(()),
+        check_guided_channels(channels, latent)?;
+        if self.family() == Family::StableDiffusion && channels as i64 != latent {
+            let reason = format!("{channels} is not the {latent} that Stable Diffusion is guided on");
+            return Err(Error::knob("cfg_channels", reason));
         }
+        Ok(())
     }
 
     /// Refuses what it cannot be conditioned on.

@@ -80,10 +80,27 @@ impl Residual {
     }
 }
 
+/// A residual block, and the attention behind it where the level has any.
+#[derive(Debug)]
+struct Block {
+    residual: Residual,
+    transformer: Option<SpatialTransformer>,
+}
+
+impl Block {
+    fn forward(&self, x: &Tensor, time: &Tensor, prompt: &[Attended]) -> Result<Tensor> {
+        let h = self.residual.forward(x, time)?;
+        match &self.transformer {
+            Some(transformer) => transformer.forward(&h, prompt),
+            None => Ok(h),
+        }
+    }
+}
+
 /// The blocks of one resolution, going down or up.
 #[derive(Debug)]
 pub(super) struct Level {
-    blocks: Vec<(Residual, Option<SpatialTransformer>)>,
+    blocks: Vec<Block>,
     resample: Option<Conv>,
 }
 
@@ -99,7 +116,7 @@ impl Level {
                 }
                 None => None,
             };
-            blocks.push((residual, transformer));
+            blocks.push(Block { residual, transformer });
         }
         Ok(Self { blocks, resample: None })
     }
@@ -161,11 +178,8 @@ impl Level {
         prompt: &[Attended],
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
-        for (residual, transformer) in &self.blocks {
-            h = residual.forward(&h, time)?;
-            if let Some(transformer) = transformer {
-                h = transformer.forward(&h, prompt)?;
-            }
+        for block in &self.blocks {
+            h = block.forward(&h, time, prompt)?;
             skips.push(h.shallow_clone());
         }
         if let Some(conv) = &self.resample {
@@ -183,14 +197,11 @@ impl Level {
         prompt: &[Attended],
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
-        for (residual, transformer) in &self.blocks {
+        for block in &self.blocks {
             if let Some(skip) = skips.pop() {
                 h = Tensor::f_cat(&[h, skip], 1)?;
             }
-            h = residual.forward(&h, time)?;
-            if let Some(transformer) = transformer {
-                h = transformer.forward(&h, prompt)?;
-            }
+            h = block.forward(&h, time, prompt)?;
         }
         if let Some(conv) = &self.resample {
             let (_, _, rows, columns) = h.size4()?;
