@@ -321,7 +321,7 @@ impl Block {
     }
 
     fn mlp(&self, u: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&self.fc1.forward(u)?.f_gelu_("tanh")?)
+        self.fc2.forward(&self.fc1.forward_gelu(u)?)
     }
 }
 

@@ -133,8 +133,14 @@ impl BackboneBuilder {
     /// A file that is missing or damaged is named and, for weights, the keys that are missing, unknown or of another
     /// shape; [`Error::Knob`] names an option that does not suit what is there; [`Error::Hub`] says why a repository
     /// cannot be fetched, and [`Error::Cancelled`] that it was not to be.
-    pub fn build(mut self, device: Device, kind: Kind) -> Result<Backbone> {
+    pub fn build(self, device: Device, kind: Kind) -> Result<Backbone> {
         let _no_grad = tch::no_grad_guard();
+        let local = self.local()?;
+        if local.path.is_file() { local.checkpoint(device, kind) } else { local.folder(device, kind) }
+    }
+
+    /// The same with every name read, and the files of repositories here.
+    pub(crate) fn local(mut self) -> Result<Self> {
         // Both names are read before anything is fetched.
         let vae = self.vae.as_deref().map(Name::read).transpose()?;
         if let Some(Name::File(file)) = &vae {
@@ -145,7 +151,14 @@ impl BackboneBuilder {
         let path = Name::read(&self.path)?;
         self.vae = vae.map(|vae| self.fetched(vae)).transpose()?;
         self.path = self.fetched(path)?;
-        if self.path.is_file() { self.checkpoint(device, kind) } else { self.folder(device, kind) }
+        Ok(self)
+    }
+
+    /// The same wherever the process goes, once it is [`local`](Self::local).
+    pub(crate) fn absolute(self) -> Self {
+        // Only an empty path has no absolute one, and names nothing.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        Self { path: absolute(self.path), vae: self.vae.map(absolute), ..self }
     }
 
     /// Where a name's files lie, once they are here.
