@@ -79,6 +79,10 @@ impl<R: Refine> Refine for Fleet<R> {
         });
         shares.into_images()
     }
+
+    fn release(&mut self) {
+        self.0.iter_mut().for_each(Refine::release);
+    }
 }
 
 /// A batch that several threads work on.

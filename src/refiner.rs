@@ -7,7 +7,8 @@ use crate::method::{
 };
 use crate::{Chain, Conditions, DeviceChoice, Error, Family, Flow, Precision, Result, Sigma, Solver};
 use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
-use diver_loaders::{CancelToken, Conditioning, Refine, RgbImage};
+use diver_loaders::{CancelToken, Conditioning, Digest, Refine, RgbImage};
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -47,12 +48,25 @@ const BATCH: usize = 32;
 /// [`decode`]: Refiner::decode
 #[derive(Debug)]
 pub struct Refiner {
-    backbone: Backbone,
+    /// None while it is [released](Self::release).
+    backbone: OnceCell<Backbone>,
+    /// Where it is read from, again after a release.
+    source: BackboneBuilder,
+    facts: Facts,
     knobs: Knobs,
     chain: Chain,
     device: Device,
     kind: Kind,
     batch_size: usize,
+}
+
+/// What is known of a backbone without its networks.
+#[derive(Debug)]
+struct Facts {
+    digest: Digest,
+    resolution: i64,
+    num_classes: usize,
+    prompts: Option<serde_json::Value>,
 }
 
 /// A [`Refiner`] in the making.
@@ -160,10 +174,27 @@ impl RefinerBuilder {
         let precision: Precision = self.dtype.parse()?;
         let device = device.resolve()?;
         let kind = precision.resolve(device);
-        let backbone = self.backbone.build(device, kind)?;
-        let knobs = self.knobs.build_for(backbone.network().family())?;
+        let source = self.backbone.local()?;
+        let backbone = source.clone().build(device, kind)?;
+        let network = backbone.network();
+        let knobs = self.knobs.build_for(network.family())?;
         let chain = suited_chain(&backbone, &knobs)?;
-        Ok(Refiner { backbone, knobs, chain, device, kind, batch_size: self.batch_size })
+        let facts = Facts {
+            digest: backbone.digest(),
+            resolution: backbone.resolution(),
+            num_classes: network.num_classes(),
+            prompts: network.prompts().and_then(|prompts| serde_json::to_value(prompts).ok()),
+        };
+        Ok(Refiner {
+            backbone: backbone.into(),
+            source: source.absolute(),
+            facts,
+            knobs,
+            chain,
+            device,
+            kind,
+            batch_size: self.batch_size,
+        })
     }
 }
 
@@ -235,9 +266,27 @@ impl Refiner {
         }
     }
 
-    /// The frozen networks.
-    pub fn backbone(&self) -> &Backbone {
-        &self.backbone
+    /// The frozen networks, read again if they were [released](Self::release).
+    ///
+    /// # Errors
+    /// If they have to be, and their files are gone, damaged or others than before.
+    pub fn backbone(&self) -> Result<&Backbone> {
+        if let Some(backbone) = self.backbone.get() {
+            return Ok(backbone);
+        }
+        let backbone = self.source.clone().build(self.device, self.kind)?;
+        if backbone.digest() != self.facts.digest {
+            let reason = "the backbone is another than when this refiner was made: make a new one";
+            return Err(Error::file(self.source.path(), reason));
+        }
+        Ok(self.backbone.get_or_init(|| backbone))
+    }
+
+    /// Gives the networks' memory back; what needs them next reads them again. On a CUDA device the memory stays in
+    /// libtorch's pool, for whatever this process computes there. A loader does this itself once its cache has every
+    /// sample.
+    pub fn release(&mut self) {
+        self.backbone.take();
     }
 
     /// The device they are on.
@@ -257,8 +306,8 @@ impl Refiner {
     /// # Errors
     /// If the knobs do not suit the backbone, as for [`RefinerBuilder::build`]; the old settings stay.
     pub fn set_knobs(&mut self, knobs: impl Into<KnobsBuilder>) -> Result<()> {
-        let knobs = knobs.into().build_for(self.backbone.network().family())?;
-        self.chain = suited_chain(&self.backbone, &knobs)?;
+        let knobs = knobs.into().build_for(self.backbone()?.network().family())?;
+        self.chain = suited_chain(self.backbone()?, &knobs)?;
         self.knobs = knobs;
         Ok(())
     }
@@ -276,9 +325,10 @@ impl Refiner {
             let found = format!("{:?}", images.kind());
             return Err(Error::tensor("images", "a floating-point dtype with values in [0, 1]", found));
         }
+        let backbone = self.backbone()?;
         let images = images.f_to_device(self.device)?.f_to_kind(Kind::Float)?;
-        let images = to_network(&images, self.backbone.resolution(), Interpolation::Bicubic)?;
-        self.backbone.vae().encode(&images)
+        let images = to_network(&images, backbone.resolution(), Interpolation::Bicubic)?;
+        backbone.vae().encode(&images)
     }
 
     /// Runs the method on latents `z0` (`[B, C, h, w]`, f32, as from [`encode`](Self::encode)) that show what
@@ -317,7 +367,7 @@ impl Refiner {
             Noise::Keyed(keys) => latent_noise(knobs.refine_seed(), keys, shape)?.f_to_device(self.device)?,
         };
         let (scale, guided) = (knobs.cfg_scale(), knobs.cfg_channels());
-        match self.backbone.network().guided(conditions.as_slice(), scale, guided)? {
+        match self.backbone()?.network().guided(conditions.as_slice(), scale, guided)? {
             GuidedNetwork::Noise(net) => {
                 sample_latents(&*net, &self.chain, knobs, &z0, &noise, cancel, progress)
             }
@@ -346,7 +396,7 @@ impl Refiner {
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let latents = latents.f_to_device(self.device)?.f_to_kind(Kind::Float)?;
-        from_network(&self.backbone.vae().decode(&latents)?)
+        from_network(&self.backbone()?.vae().decode(&latents)?)
     }
 
     /// Refines images `[B, 3, H, W]` in [0, 1], of any floating-point dtype, device and size, that show what
@@ -393,6 +443,8 @@ impl Refiner {
         finish: impl Fn(&Tensor) -> Result<Vec<T>>,
     ) -> Result<Vec<T>> {
         let _no_grad = tch::no_grad_guard();
+        // Not within a part: smaller parts make no room for the networks.
+        self.backbone()?;
         let mut limit = self.batch_size;
         let refined = in_parts(conditions.len(), &mut limit, |images| {
             let check = || cancel.check().map_err(|_| Error::Cancelled);
@@ -403,7 +455,7 @@ impl Refiner {
             let (conditions, keys) = (&conditions[images.clone()], &keys[images.clone()]);
             let z = self.sample_latents(&z0, conditions, keys, cancel, &part)?;
             check()?;
-            let decoded = self.backbone.vae().decode(&z)?;
+            let decoded = self.backbone()?.vae().decode(&z)?;
             check_finite(&decoded, images.start)?;
             finish(&decoded)
         });
@@ -421,12 +473,12 @@ impl Refine for Refiner {
             "algorithm": ALGORITHM,
             "knobs": knobs,
             "refine_seed": refine_seed,
-            "backbone": self.backbone.digest(),
+            "backbone": self.facts.digest,
             "dtype": if self.kind == Kind::BFloat16 { "bf16" } else { "f32" },
-            "resolution": self.backbone.resolution(),
+            "resolution": self.facts.resolution,
         });
-        if let Some(prompts) = self.backbone.network().prompts() {
-            fingerprint["prompts"] = serde_json::to_value(prompts).ok()?;
+        if let Some(prompts) = &self.facts.prompts {
+            fingerprint["prompts"] = prompts.clone();
         }
         Some(fingerprint)
     }
@@ -436,11 +488,11 @@ impl Refine for Refiner {
     }
 
     fn num_classes(&self) -> Option<usize> {
-        Some(self.backbone.network().num_classes())
+        Some(self.facts.num_classes)
     }
 
     fn check_conditioning(&self, conditioning: &Conditioning) -> diver_loaders::Result<()> {
-        Ok(self.backbone.network().check_conditioning(conditioning)?)
+        Ok(self.backbone()?.network().check_conditioning(conditioning)?)
     }
 
     fn refine(
@@ -456,6 +508,10 @@ impl Refine for Refiner {
             Ok(Tensor::f_from_slice(&batch.pixels[part.start * values..part.end * values])?.f_view(shape)?)
         };
         Ok(self.in_parts(batch.conditioning, batch.keys, cancel, progress, pixels, to_images)?)
+    }
+
+    fn release(&mut self) {
+        Self::release(self);
     }
 }
 

@@ -72,7 +72,7 @@ fn a_sit_is_told_by_its_name_or_by_the_caller() {
     let by_name = checkpoint("sit_tiny_official.safetensors", folder.path()).build().unwrap();
     let by_caller = of(&renamed, folder.path()).model(Family::Sit).build().unwrap();
     for refiner in [&by_name, &by_caller] {
-        assert_eq!(refiner.backbone().network().family(), Family::Sit);
+        assert_eq!(refiner.backbone().unwrap().network().family(), Family::Sit);
         let apart = relative(&sample(refiner, &golden), &golden.get("out.traj.full").get(50));
         assert!(apart <= common::tolerance(), "{apart:.2e}");
     }
@@ -106,7 +106,7 @@ fn a_solver_that_draws_noise_draws_it_from_the_keys() {
 
     // Draw `d` of a sample is its normals from `256 d` on, and step `k` of 6 draws for the `7 - k`th time.
     let knobs = refiner.knobs();
-    let chain = Chain::new(knobs.chain(), 6, refiner.backbone().schedule()).unwrap();
+    let chain = Chain::new(knobs.chain(), 6, refiner.backbone().unwrap().schedule()).unwrap();
     let flow = Flow::new(knobs, &chain).unwrap();
     let drawn = |draw: usize| {
         let of = |key: &NoiseKey| {
@@ -118,7 +118,7 @@ fn a_solver_that_draws_noise_draws_it_from_the_keys() {
     let start = drawn(0);
     let draw = |k: usize| Ok(drawn(7 - k));
     let mut sampler = FlowSampler::new(&flow, knobs, &z0, &start, &draw).unwrap();
-    let Network::Sit(sit) = refiner.backbone().network() else { panic!("a SiT") };
+    let Network::Sit(sit) = refiner.backbone().unwrap().network() else { panic!("a SiT") };
     let net = sit.guided(&[3, 7], knobs.cfg_scale(), knobs.cfg_channels()).unwrap();
     while sampler.remaining() > 0 {
         sampler.step(&net).unwrap();
@@ -166,7 +166,7 @@ fn an_autoencoder_is_found_by_itself_or_in_a_folder() {
     let folder = backbone_folder();
     let digest = |vae: PathBuf| {
         let refiner = checkpoint("dit_tiny_official.pt", folder.path()).vae(vae).build().unwrap();
-        refiner.backbone().digest()
+        refiner.backbone().unwrap().digest()
     };
     assert_eq!(digest(folder.path().to_owned()), digest(folder.path().join("vae")));
 }

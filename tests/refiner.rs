@@ -116,6 +116,29 @@ fn refined_tensors_are_the_bytes_before_rounding() {
 }
 
 #[test]
+fn a_released_refiner_reads_its_networks_again() {
+    let folder = backbone_folder();
+    let mut refiner = refiner(folder.path(), Knobs::default());
+    let images = Tensor::rand([1, 3, 16, 16], (Kind::Float, common::device()));
+    let before = refiner.encode(&images).unwrap();
+    let fingerprint = refiner.fingerprint();
+    refiner.release();
+    assert_eq!((refiner.fingerprint(), refiner.num_classes()), (fingerprint, Some(10)));
+    assert!(relative(&refiner.encode(&images).unwrap(), &before) <= common::tolerance());
+
+    refiner.release();
+    change_tensors(folder.path(), "vae", |tensors| tensors[0].1 = &tensors[0].1 + 1.0);
+    let error = refiner.encode(&images).unwrap_err().to_string();
+    assert!(
+        error.ends_with("the backbone is another than when this refiner was made: make a new one"),
+        "{error}"
+    );
+    fs::remove_dir_all(folder.path().join("vae")).unwrap();
+    let error = refiner.set_knobs(Knobs::default()).unwrap_err().to_string();
+    assert!(error.contains("vae/config.json"), "{error}");
+}
+
+#[test]
 fn keyed_noise_is_the_seeds() {
     let folder = backbone_folder();
     let mut refiner = refiner(folder.path(), Knobs::default());
@@ -418,5 +441,5 @@ fn asking_for_cuda_works_or_says_what_is_missing() {
     }
     let auto = Refiner::builder(folder.path()).build().unwrap();
     assert!(!must_work || auto.device().is_cuda());
-    assert_eq!(auto.backbone().resolution(), 16);
+    assert_eq!(auto.backbone().unwrap().resolution(), 16);
 }

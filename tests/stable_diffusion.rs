@@ -30,10 +30,10 @@ fn classes_and_texts_lead_to_the_reference() {
     let golden = Golden::read("diver_sd");
     let folder = stable_diffusion_folder();
     let refiner = builder(folder.path()).class_names(NAMES).build().unwrap();
-    assert_eq!(refiner.backbone().network().family(), Family::StableDiffusion);
+    assert_eq!(refiner.backbone().unwrap().network().family(), Family::StableDiffusion);
     assert_eq!((refiner.knobs().cfg_scale(), refiner.knobs().cfg_channels()), (7.5, 4));
     assert_eq!(refiner.knobs().chain(), ChainKind::SdLeading1);
-    assert_eq!((refiner.num_classes(), refiner.backbone().resolution()), (Some(10), 16));
+    assert_eq!((refiner.num_classes(), refiner.backbone().unwrap().resolution()), (Some(10), 16));
 
     let (z0, noise, y) = (golden.input("z0"), golden.input("noise"), golden.integers("y"));
     let wanted = golden.get("out.traj.full").get(50);

@@ -184,6 +184,10 @@ pub trait Refine: Send {
         cancel: &CancelToken,
         progress: &dyn Progress,
     ) -> Result<Vec<RgbImage>>;
+
+    /// Gives back what it can have again: memory, above all a device's. The engine calls this once nothing is left to
+    /// refine. A later call refines as before, and may take longer to begin.
+    fn release(&mut self) {}
 }
 
 impl<R: Refine + ?Sized> Refine for Box<R> {
@@ -210,6 +214,10 @@ impl<R: Refine + ?Sized> Refine for Box<R> {
         progress: &dyn Progress,
     ) -> Result<Vec<RgbImage>> {
         (**self).refine(batch, cancel, progress)
+    }
+
+    fn release(&mut self) {
+        (**self).release();
     }
 }
 

@@ -27,6 +27,7 @@ struct Inverter {
     fails: Arc<AtomicBool>,
     panics: bool,
     anonymous: bool,
+    released: Arc<AtomicUsize>,
 }
 
 impl Refine for Inverter {
@@ -64,6 +65,10 @@ impl Refine for Inverter {
         self.refined.fetch_add(batch.len(), Ordering::SeqCst);
         let inverted: Vec<f32> = batch.pixels.iter().map(|p| 1.0 - p).collect();
         inverted.chunks_exact(12).map(|planar| RgbImage::from_planar(2, 2, planar)).collect()
+    }
+
+    fn release(&mut self) {
+        self.released.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -140,6 +145,36 @@ fn nothing_is_refined_twice() {
     assert_eq!((warm.misses, inverter.refined.load(Ordering::SeqCst)), (0, SAMPLES));
     assert_eq!(warm.disk_hits, SAMPLES as u64, "each image is read once, then served from memory");
     assert!(warm.memory_hits >= SAMPLES as u64);
+}
+
+#[test]
+fn a_refiner_is_released_once_the_cache_has_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let refiner = Inverter::default();
+    let released = || refiner.released.load(Ordering::SeqCst);
+    let wait_for = |count: usize| {
+        let until = Instant::now() + Duration::from_secs(30);
+        while released() < count && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        released()
+    };
+    // A part of the set is not all of it.
+    let mut loader = builder(&refiner).cache(cache.clone()).mix(Mix::constant(0.5).unwrap()).build().unwrap();
+    plain(loader.epoch(0));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(released(), 0);
+
+    let mut loader = builder(&refiner).cache(cache.clone()).build().unwrap();
+    let first = plain(loader.epoch(0));
+    assert_eq!(wait_for(1), 1);
+    // Of a cache that was full before, the first epoch has to tell.
+    let mut loader = builder(&refiner).cache(cache).build().unwrap();
+    assert_eq!(plain(loader.epoch(0)), first);
+    assert_eq!(wait_for(2), 2);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((plain(loader.epoch(0)), released()), (first, 2), "once is enough");
 }
 
 #[test]

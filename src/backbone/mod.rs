@@ -154,6 +154,11 @@ impl BackboneBuilder {
         Ok(self)
     }
 
+    /// What it is read from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The same wherever the process goes, once it is [`local`](Self::local).
     pub(crate) fn absolute(self) -> Self {
         // Only an empty path has no absolute one, and names nothing.

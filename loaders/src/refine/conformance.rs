@@ -83,7 +83,12 @@ pub fn try_check(
         "progress never has more steps done than there are".into()
     })?;
     let after = accepted("a cancelled refiner refines again", batch.refine(refiner, 0..4))?;
-    ensure(whole == after, || "a cancelled call leaves nothing behind".into())
+    ensure(whole == after, || "a cancelled call leaves nothing behind".into())?;
+
+    refiner.release();
+    ensure(refiner.fingerprint() == fingerprint, || "a release does not change the fingerprint".into())?;
+    let after = accepted("a released refiner refines again", batch.refine(refiner, 0..4))?;
+    ensure(whole == after, || "a release changes no image".into())
 }
 
 fn ensure(holds: bool, rule: impl FnOnce() -> String) -> Result<(), String> {

@@ -10,13 +10,17 @@ use super::stats::Counters;
 use super::store::Store;
 use crate::refine::Silent;
 use crate::{CancelToken, Error, Label, Result, RgbImage};
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
+
+/// How long nothing is asked of the refiner before it may have to give back its memory.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What the threads share.
 pub(super) struct Shared {
@@ -275,11 +279,27 @@ enum Found {
 /// Serves requests in the order in which they come, as many at once as the refiner likes.
 fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
     let mut queue = VecDeque::new();
+    let mut is_released = false;
     loop {
         if queue.is_empty() {
-            let Ok(first) = requests.recv() else { return };
-            queue.extend(first);
+            let first = match is_released {
+                true => requests.recv().map_err(RecvTimeoutError::from),
+                false => requests.recv_timeout(IDLE),
+            };
+            match first {
+                Ok(first) => queue.extend(first),
+                Err(RecvTimeoutError::Timeout) => {
+                    // Training may need the memory that the refiner most likely does not need any more.
+                    is_released = refinery.is_complete();
+                    if is_released && catch_unwind(AssertUnwindSafe(|| refinery.release())).is_err() {
+                        tracing::warn!("the refiner panicked when it was to give back its memory");
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
+        is_released = false;
         queue.extend(requests.try_iter().flatten());
         if shared.cancel.is_cancelled() {
             return; // Whoever still waits for a reply sees its sender go.

@@ -1,6 +1,6 @@
 //! Refining the samples of a dataset that no cache has.
 
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Identity};
 use super::stats::Counters;
 use super::store::Store;
 use crate::cache::{Generation, Row};
@@ -84,6 +84,18 @@ impl Refinery {
     /// How many images the refiner likes to get at once.
     pub(super) fn preferred_batch(&self) -> usize {
         self.refiner.preferred_batch().max(1)
+    }
+
+    /// Whether the cache on disk is known to have every sample. Reads no sample: of one that nobody has asked for yet,
+    /// that is not known.
+    pub(super) fn is_complete(&self) -> bool {
+        let is_there = |identity: Option<&Identity>| identity.is_some_and(|it| self.store.contains(&it.row));
+        self.store.failure().is_none() && self.dataset.known_identities().all(is_there)
+    }
+
+    /// Has the refiner give back what it can have again.
+    pub(super) fn release(&mut self) {
+        self.refiner.release();
     }
 
     /// Refines every sample that the cache lacks, in micro-batches that are durable one by one: an interrupted

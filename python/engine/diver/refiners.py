@@ -19,6 +19,8 @@ It may have attributes:
   in the cache on disk; without, in memory. Change it whenever the images would change.
 - ``preferred_batch``: how many images a call should bring (32).
 - ``num_classes``: how many classes it knows; by default all labels are let through.
+- ``release``: a method without arguments, called once the cache on disk has every sample. It gives back memory, above
+  all a device's; a later call has to refine as before.
 
     >>> import numpy
     >>> def invert(images):
@@ -103,6 +105,12 @@ class Adapter:
         refined = self.call(images, indices, tuple(keys), cancel, progress)
         return refined.tobytes(), refined.shape[2], refined.shape[3]
 
+    def release(self) -> None:
+        """Has the refiner give back what it can have again."""
+        release = getattr(self._refiner, "release", None)
+        if callable(release):
+            release()
+
     def call(
         self,
         images: numpy.ndarray[Any, Any],
@@ -165,6 +173,11 @@ class Fleet:
     def num_classes(self) -> int | None:
         """How many classes they know."""
         return self._members[0].num_classes
+
+    def release(self) -> None:
+        """Has each of its refiners give back what it can have again."""
+        for member in self._members:
+            member.release()
 
     def __call__(
         self,

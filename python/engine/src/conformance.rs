@@ -55,4 +55,8 @@ impl Refine for Stoppable {
         self.stop.check()?;
         self.refiner.refine(batch, cancel, progress)
     }
+
+    fn release(&mut self) {
+        self.refiner.release();
+    }
 }

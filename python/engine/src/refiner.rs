@@ -212,4 +212,13 @@ impl Refine for PyRefine {
             None => Err(Error::Cancelled),
         }
     }
+
+    fn release(&mut self) {
+        Python::try_attach(|py| {
+            ThreadState::keep(py);
+            if let Err(error) = self.adapter.bind(py).call_method0("release") {
+                tracing::warn!("the refiner's `release` raised {error}");
+            }
+        });
+    }
 }

@@ -338,6 +338,14 @@ class Refiner:
         """In which precision the diffusion network computes."""
         return _DTYPES[self._about["fingerprint"]["dtype"]]
 
+    def release(self) -> None:
+        """Gives the memory of the networks back, on a GPU to other processes too; the next call reads them again. A
+        loader does this itself once its cache on disk has every sample.
+        """
+        self._rust.release()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def close(self) -> None:
         """Ends what runs and gives the memory back. Closing again does nothing."""
         self._rust.close()

@@ -33,8 +33,9 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn of(refiner: &diver::Refiner) -> Self {
-        let network = refiner.backbone().network();
+    fn of(refiner: &diver::Refiner) -> Result<Self> {
+        let backbone = refiner.backbone()?;
+        let network = backbone.network();
         let device = match refiner.device() {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
@@ -45,14 +46,14 @@ impl Loaded {
             "model": network.family().as_str(),
             "num_classes": network.num_classes(),
             "device": device,
-            "resolution": refiner.backbone().resolution(),
+            "resolution": backbone.resolution(),
             "latent": network.latent(),
         });
-        Self {
+        Ok(Self {
             knobs: refiner.knobs().clone(),
             description: description.to_string(),
             preferred_batch: refiner.preferred_batch(),
-        }
+        })
     }
 }
 
@@ -67,7 +68,7 @@ impl Refiner {
         let handle = Handle::start(py)?;
         let loaded = handle.run(py, &Engine { cancel, progress: None }, move |slot, cancel, _| {
             let refiner = slot.insert(diver::Refiner::from_args(&args, cancel)?);
-            Ok(Loaded::of(refiner))
+            Ok(Loaded::of(refiner)?)
         })?;
         Ok(Self {
             handle,
@@ -160,6 +161,14 @@ impl Refiner {
             // Smaller from now on if memory ran out.
             preferred_batch.store(refiner.preferred_batch(), Ordering::Relaxed);
             bytes
+        })
+    }
+
+    /// Gives the networks' memory back until they are needed again.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, &Deaf, |refiner, _, _| {
+            refiner.release();
+            Ok(())
         })
     }
 
