@@ -59,10 +59,17 @@ impl DeviceChoice {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Knob`] if one has no such name; [`Error::Device`] if there is none.
+    /// [`Error::Knob`] if one has no such name, or a GPU is named twice; [`Error::Device`] if there is none.
     pub fn list(text: &str) -> Result<Vec<Self>> {
         if text != "cuda:all" {
-            return text.split(',').map(|name| name.trim().parse()).collect();
+            let devices: Vec<Self> =
+                text.split(',').map(|name| name.trim().parse()).collect::<Result<_>>()?;
+            let is_twice =
+                |at: &usize| matches!(devices[*at], Self::Cuda(_)) && devices[..*at].contains(&devices[*at]);
+            if let Some(at) = (0..devices.len()).find(is_twice) {
+                return Err(Error::knob("device", format!("{} is named twice in `{text}`", devices[at])));
+            }
+            return Ok(devices);
         }
         Self::Cuda(0).resolve()?;
         Ok((0..usize::try_from(Cuda::device_count()).unwrap_or(0)).map(Self::Cuda).collect())
@@ -252,6 +259,8 @@ mod tests {
         let refused = "cuda:x".parse::<DeviceChoice>().unwrap_err().to_string();
         assert_eq!(refused, "device: `cuda:x` is none of auto, cpu, cuda, cuda:N");
         assert!("fp16".parse::<Precision>().is_err());
+        let refused = DeviceChoice::list("cuda,cuda:1,cuda:0").unwrap_err().to_string();
+        assert_eq!(refused, "device: cuda:0 is named twice in `cuda,cuda:1,cuda:0`");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{Error, Refiner, Result};
 use diver_loaders::refine::{Progress, RawBatch};
 use diver_loaders::{CancelToken, Conditioning, Refine, RgbImage};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Refiners of one backbone and the same settings on several devices, which share every batch.
@@ -71,10 +71,10 @@ impl<R: Refine> Refine for Fleet<R> {
         // Equal shares that no refiner would divide further; whoever is done takes the next.
         let least = self.0.iter().map(Refine::preferred_batch).min().unwrap_or(1);
         let share = batch.len().div_ceil(self.0.len()).min(least).max(1);
-        let shares = Shares::new(batch.len(), share, progress);
+        let shares = Shares::new(batch.len(), share, cancel.child(), progress);
         std::thread::scope(|scope| {
             for refiner in &mut self.0 {
-                scope.spawn(|| shares.work(refiner, batch, cancel));
+                scope.spawn(|| shares.work(refiner, batch));
             }
         });
         shares.into_images()
@@ -90,30 +90,26 @@ struct Shares<'a> {
     images: usize,
     share: usize,
     next: AtomicUsize,
-    failed: AtomicBool,
+    /// Cancelled with the batch, and once a share has failed.
+    cancel: CancelToken,
     done: Mutex<Done>,
     progress: &'a dyn Progress,
 }
 
 struct Done {
-    /// By share.
-    results: Vec<Option<diver_loaders::Result<Vec<RgbImage>>>>,
+    /// By share; empty until it is done.
+    images: Vec<Vec<RgbImage>>,
+    /// What failed first; after it, the others were cancelled.
+    failure: Option<diver_loaders::Error>,
     /// Steps that are done of each share, times its images.
     steps: Vec<usize>,
 }
 
 impl<'a> Shares<'a> {
-    fn new(images: usize, share: usize, progress: &'a dyn Progress) -> Self {
+    fn new(images: usize, share: usize, cancel: CancelToken, progress: &'a dyn Progress) -> Self {
         let count = images.div_ceil(share);
-        let done = Done { results: (0..count).map(|_| None).collect(), steps: vec![0; count] };
-        Self {
-            images,
-            share,
-            next: AtomicUsize::new(0),
-            failed: AtomicBool::new(false),
-            done: Mutex::new(done),
-            progress,
-        }
+        let done = Done { images: vec![Vec::new(); count], failure: None, steps: vec![0; count] };
+        Self { images, share, next: AtomicUsize::new(0), cancel, done: Mutex::new(done), progress }
     }
 
     /// The images of a share.
@@ -125,40 +121,52 @@ impl<'a> Shares<'a> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes share after share, until none is left or one has failed.
-    fn work(&self, refiner: &mut impl Refine, batch: &RawBatch<'_>, cancel: &CancelToken) {
-        while !self.failed.load(Ordering::Acquire) {
+    /// Takes share after share, until none is left, one has failed or the batch is cancelled.
+    fn work(&self, refiner: &mut impl Refine, batch: &RawBatch<'_>) {
+        loop {
             let share = self.next.fetch_add(1, Ordering::Relaxed);
             let images = self.range(share);
             if images.is_empty() {
                 return;
             }
-            let values = 3 * batch.height * batch.width;
-            let part = RawBatch::new(
-                &batch.pixels[images.start * values..images.end * values],
-                batch.height,
-                batch.width,
-                &batch.conditioning[images.clone()],
-                &batch.keys[images.clone()],
-            );
-            let heard = Share { shares: self, share, images: images.len() };
-            let result = part.and_then(|part| refiner.refine(&part, cancel, &heard));
-            if result.is_err() {
-                self.failed.store(true, Ordering::Release);
+            let result = self.cancel.check().and_then(|()| self.refine(refiner, batch, share));
+            let mut done = self.lock();
+            match result {
+                Ok(images) => done.images[share] = images,
+                Err(error) => {
+                    done.failure.get_or_insert(error);
+                    self.cancel.cancel();
+                    return;
+                }
             }
-            self.lock().results[share] = Some(result);
         }
     }
 
-    /// The images of all shares, or what failed first in their order.
+    fn refine(
+        &self,
+        refiner: &mut impl Refine,
+        batch: &RawBatch<'_>,
+        share: usize,
+    ) -> diver_loaders::Result<Vec<RgbImage>> {
+        let images = self.range(share);
+        let values = 3 * batch.height * batch.width;
+        let part = RawBatch::new(
+            &batch.pixels[images.start * values..images.end * values],
+            batch.height,
+            batch.width,
+            &batch.conditioning[images.clone()],
+            &batch.keys[images.clone()],
+        )?;
+        refiner.refine(&part, &self.cancel, &Share { shares: self, share, images: images.len() })
+    }
+
+    /// The images of all shares, or what failed.
     fn into_images(self) -> diver_loaders::Result<Vec<RgbImage>> {
         let done = self.done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut images = Vec::with_capacity(self.images);
-        // Shares that nobody took come after one that failed, or beside it.
-        for result in done.results.into_iter().flatten() {
-            images.extend(result?);
+        match done.failure {
+            Some(error) => Err(error),
+            None => Ok(done.images.into_iter().flatten().collect()),
         }
-        Ok(images)
     }
 }
 
@@ -220,7 +228,9 @@ mod tests {
                 progress.step(step, 2);
             }
             let paint = |shown: &Conditioning| match shown {
-                Conditioning::Class(class) if Some(*class) == self.fails_at => Err(EngineError::Cancelled),
+                Conditioning::Class(class) if Some(*class) == self.fails_at => {
+                    Err(EngineError::refine("told to fail"))
+                }
                 Conditioning::Class(class) => RgbImage::new(1, 1, vec![*class as u8; 3]),
                 _ => Err(EngineError::Cancelled),
             };
@@ -233,7 +243,7 @@ mod tests {
     }
 
     fn refine(
-        fleet: &mut Fleet<Painter>,
+        fleet: &mut Fleet<impl Refine>,
         images: usize,
         progress: &dyn Progress,
     ) -> diver_loaders::Result<Vec<RgbImage>> {
@@ -277,8 +287,43 @@ mod tests {
     fn a_share_that_fails_fails_the_batch() {
         let failing = || Painter { fails_at: Some(3), ..painter(2) };
         let mut fleet = Fleet::new(vec![failing(), failing()]).unwrap();
-        assert!(matches!(refine(&mut fleet, 8, &Silent).unwrap_err(), EngineError::Cancelled));
+        assert!(refine(&mut fleet, 8, &Silent).unwrap_err().to_string().contains("told to fail"));
         assert_eq!(refine(&mut fleet, 3, &Silent).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_share_that_fails_ends_the_others() {
+        /// The one on the first image fails; the other works until it is cancelled.
+        struct Endless;
+        impl Refine for Endless {
+            fn fingerprint(&self) -> Option<serde_json::Value> {
+                None
+            }
+
+            fn preferred_batch(&self) -> usize {
+                1
+            }
+
+            fn check_conditioning(&self, _conditioning: &Conditioning) -> diver_loaders::Result<()> {
+                Ok(())
+            }
+
+            fn refine(
+                &mut self,
+                batch: &RawBatch<'_>,
+                cancel: &CancelToken,
+                _progress: &dyn Progress,
+            ) -> diver_loaders::Result<Vec<RgbImage>> {
+                while batch.conditioning[0] != Conditioning::Class(1) {
+                    cancel.check()?;
+                    std::thread::yield_now();
+                }
+                Err(EngineError::refine("told to fail"))
+            }
+        }
+        let mut fleet = Fleet::new(vec![Endless, Endless]).unwrap();
+        let error = refine(&mut fleet, 2, &Silent).unwrap_err();
+        assert!(error.to_string().contains("told to fail"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use diver_loaders::{CancelToken, Conditioning, Digest, Refine, RgbImage};
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
 
 /// Counts the changes to this code that change pixels; part of every fingerprint.
@@ -446,9 +447,10 @@ impl Refiner {
         // Not within a part: smaller parts make no room for the networks.
         self.backbone()?;
         let mut limit = self.batch_size;
+        let furthest = AtomicUsize::new(0);
         let refined = in_parts(conditions.len(), &mut limit, |images| {
             let check = || cancel.check().map_err(|_| Error::Cancelled);
-            let part = Part { images: images.clone(), of: conditions.len(), progress };
+            let part = Part { images: images.clone(), of: conditions.len(), progress, furthest: &furthest };
             check()?;
             let z0 = self.encode(&pixels(images.clone())?)?;
             check()?;
@@ -527,11 +529,15 @@ struct Part<'a> {
     images: Range<usize>,
     of: usize,
     progress: &'a dyn Progress,
+    /// What was told last: a part that is tried again does not lead back.
+    furthest: &'a AtomicUsize,
 }
 
 impl Progress for Part<'_> {
     fn step(&self, done: usize, total: usize) {
-        self.progress.step(self.images.start * total + self.images.len() * done, self.of * total);
+        let done = self.images.start * total + self.images.len() * done;
+        let furthest = self.furthest.fetch_max(done, Ordering::Relaxed).max(done);
+        self.progress.step(furthest, self.of * total);
     }
 }
 
@@ -626,11 +632,14 @@ mod tests {
             }
         }
         let heard = Heard(Mutex::new(Vec::new()));
-        for images in [0..2, 2..3] {
-            let part = Part { images, of: 3, progress: &heard };
+        let furthest = AtomicUsize::new(0);
+        // The first part is tried again in halves.
+        for images in [0..2, 0..1, 1..2, 2..3] {
+            let part = Part { images, of: 3, progress: &heard, furthest: &furthest };
             (1..=2).for_each(|step| part.step(step, 2));
         }
-        assert_eq!(heard.0.into_inner().unwrap(), [(2, 6), (4, 6), (5, 6), (6, 6)]);
+        let heard: Vec<_> = heard.0.into_inner().unwrap().into_iter().map(|(done, _)| done).collect();
+        assert_eq!(heard, [2, 4, 4, 4, 4, 4, 5, 6]);
     }
 
     #[test]

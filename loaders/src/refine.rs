@@ -98,12 +98,21 @@ impl<'a> RawBatch<'a> {
 /// use diver_loaders::CancelToken;
 ///
 /// let token = CancelToken::new();
+/// let part = token.child();
 /// assert!(token.check().is_ok());
+/// part.cancel();
+/// assert!(part.check().is_err() && token.check().is_ok());
 /// token.clone().cancel();
 /// assert!(token.check().is_err());
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken(Arc<Flag>);
+
+#[derive(Debug, Default)]
+struct Flag {
+    is_set: AtomicBool,
+    parent: Option<CancelToken>,
+}
 
 impl CancelToken {
     /// A token that is not cancelled.
@@ -111,14 +120,20 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Asks everything that holds this token to stop.
+    /// A token for a part of the work: cancelled with this one, or by itself.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self(Arc::new(Flag { parent: Some(self.clone()), ..Flag::default() }))
+    }
+
+    /// Asks everything that holds this token, or a child of it, to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_set.store(true, Ordering::Release);
     }
 
     /// Whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_set.load(Ordering::Acquire) || self.0.parent.as_ref().is_some_and(Self::is_cancelled)
     }
 
     /// `Err(`[`Error::Cancelled`]`)` once cancelled; to be called between steps of long work.

@@ -248,6 +248,20 @@ def test_batches_go_through_in_parts(folder: Path) -> None:
         assert (parts.refine(x, y) - at_once).abs().max() < 1e-4
 
 
+def test_a_released_refiner_refines_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A relative path stays the same folder.
+    monkeypatch.chdir(folder.parent)
+    with Refiner.from_pretrained(folder.name, device="cpu", **FAST) as refiner:
+        before = refiner.refine(images(), [0, 1])
+        refiner.release()
+        monkeypatch.chdir("/")
+        assert refiner.refine(images(), [0, 1]).equal(before)
+        refiner.release()
+        refiner.release()
+    with pytest.raises(ClosedError):
+        refiner.release()
+
+
 # As the engine calls it.
 
 

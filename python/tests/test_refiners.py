@@ -271,6 +271,47 @@ def test_a_fleet_refines_for_a_loader() -> None:
         assert all(torch.equal(one, other) for one, (other, _) in zip(shared, loader, strict=True))
 
 
+def test_a_member_that_fails_ends_the_others() -> None:
+    def member(images: Any, labels: Any, cancel: Any) -> Any:
+        if labels[0] == 1:
+            raise ValueError("told to fail")
+        while not cancel.is_cancelled():
+            time.sleep(0.001)
+        raise ClosedError("cancelled")
+
+    fleet = refiners.Fleet([member, member])
+    images = np.zeros((2, 3, 4, 4), np.float32)
+    with pytest.raises(ValueError, match="told to fail"):
+        fleet(images, np.array([0, 1]), [b""] * 2)
+    token = diver._engine.CancelToken()
+    token.cancel()
+    with pytest.raises(ClosedError):
+        fleet(images, np.array([0, 0]), [b""] * 2, cancel=token)
+
+
+def test_a_refiner_is_released_once_the_cache_is_full(tmp_path: Path) -> None:
+    released: list[str] = []
+    members = [inverter(), inverter()]
+    for member in members:
+        member.fingerprint = "inverter"  # type: ignore[attr-defined]
+        member.release = lambda: released.append(threading.current_thread().name)  # type: ignore[attr-defined]
+    with refining(refiners.Fleet(members), cache=tmp_path) as loader:
+        assert len(list(loader)) == 1 and released == []
+        assert eventually(lambda: len(released) == 2)
+        assert len(list(loader)) == 1
+    assert len(released) == 2
+
+
+def test_a_release_that_raises_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    refiner = inverter()
+    refiner.fingerprint = "inverter"  # type: ignore[attr-defined]
+    refiner.release = lambda: 1 / 0  # type: ignore[attr-defined]
+    with refining(refiner, cache=tmp_path) as loader:
+        assert len(list(loader)) == 1
+        assert eventually(lambda: "`release` raised ZeroDivisionError: division by zero" in caplog.text)
+        assert len(list(loader)) == 1
+
+
 def test_a_fleet_of_unlike_refiners_is_refused() -> None:
     other = inverter()
     other.fingerprint = "another"  # type: ignore[attr-defined]

@@ -198,8 +198,10 @@ class Fleet:
         share = -(-len(images) // len(self._members))
         starts = range(0, len(images), max(share, 1))
         lock, steps = threading.Lock(), dict.fromkeys(starts, 0)
+        token = _Shared(cancel)
+        failures: list[BaseException] = []
 
-        def work(start: int, member: Adapter) -> numpy.ndarray[Any, Any]:
+        def work(start: int, member: Adapter) -> numpy.ndarray[Any, Any] | None:
             part = slice(start, start + share)
             count = len(images[part])
 
@@ -210,10 +212,33 @@ class Fleet:
                         steps[start] = done * count
                         progress(sum(steps.values()), total * len(images))
 
-            return member.call(images[part], labels[part], keys[part], cancel, heard)
+            try:
+                return member.call(images[part], labels[part], keys[part], token, heard)
+            except BaseException as error:
+                # The others end, too; what they say then is not the reason.
+                failures.append(error)
+                token.cancel()
+                return None
 
         with ThreadPoolExecutor(len(starts)) as pool:
-            return numpy.concatenate(list(pool.map(work, starts, self._members)))
+            parts = list(pool.map(work, starts, self._members))
+        if failures:
+            raise failures[0]
+        return numpy.concatenate([part for part in parts if part is not None])
+
+
+class _Shared:
+    """A token of the shares of a batch: cancelled with the batch's own, if there is one, or by itself."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+        self._own = _engine.CancelToken()
+
+    def is_cancelled(self) -> bool:
+        return self._own.is_cancelled() or (self._whole is not None and bool(self._whole.is_cancelled()))
+
+    def cancel(self) -> None:
+        self._own.cancel()
 
 
 def _signature(refiner: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:

@@ -67,8 +67,7 @@ impl Refiner {
             serde_json::from_str(args).map_err(|error| Class::Option.error(py, error.to_string()))?;
         let handle = Handle::start(py)?;
         let loaded = handle.run(py, &Engine { cancel, progress: None }, move |slot, cancel, _| {
-            let refiner = slot.insert(diver::Refiner::from_args(&args, cancel)?);
-            Ok(Loaded::of(refiner)?)
+            Loaded::of(slot.insert(diver::Refiner::from_args(&args, cancel)?))
         })?;
         Ok(Self {
             handle,
