@@ -308,8 +308,11 @@ fn wrong_configurations_say_what_is_wrong() {
     assert!(config(transformer, "patch_size", 0.into()).contains("patch_size 0 is not from 1"));
     assert!(config(transformer, "norm_type", "layer_norm".into()).contains("is not ada_norm_zero"));
     assert!(
-        config(transformer, "in_channels", 16.into())
-            .contains("vae/config.json: latents have 4 channels, and 16 in the diffusion model")
+        config(transformer, "in_channels", 16.into()).contains("out_channels 8 is neither once nor twice")
+    );
+    assert_eq!(
+        config("vae/config.json", "latent_channels", 16.into()),
+        "vae/config.json: latents have 16 channels, and 4 in the diffusion model"
     );
     assert!(config("vae/config.json", "scaling_factor", (-1.0).into()).contains("is not above 0"));
     assert!(config("vae/config.json", "norm_num_groups", 7.into()).contains("does not divide 32"));

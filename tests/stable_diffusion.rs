@@ -9,6 +9,7 @@ use diver::{
     CancelToken, ChainKind, Conditioning, Digest, Family, Knobs, Mode, Refine, Refiner, RefinerBuilder,
 };
 use diver_loaders::refine::{NoiseKey, RawBatch, Silent};
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -113,4 +114,63 @@ fn what_does_not_suit_is_said() {
     assert_eq!(refused(builder(dit.path()).prompt("{}")), format!("prompt: {of_classes}"));
     assert_eq!(refused(builder(dit.path()).class_names(["a"])), format!("class_names: {of_classes}"));
     assert!(refused(builder(dit.path()).resolution(32)).starts_with("resolution: a transformer works"));
+}
+
+/// Removes every file of weights.
+fn without_weights(folder: &Path) {
+    let mut gone = 0;
+    for part in fs::read_dir(folder).unwrap() {
+        for file in fs::read_dir(part.unwrap().path()).unwrap() {
+            let file = file.unwrap().path();
+            if file.extension().is_some_and(|e| e == "safetensors") {
+                fs::remove_file(file).unwrap();
+                gone += 1;
+            }
+        }
+    }
+    assert!(gone > 1);
+}
+
+/// What is said with another value in a configuration, which is put back after.
+fn refused_with(folder: &Path, part: &str, field: &str, value: Value) -> String {
+    let path = folder.join(part).join("config.json");
+    let before = fs::read_to_string(&path).unwrap();
+    let mut fields: Value = serde_json::from_str(&before).unwrap();
+    fields[field] = value;
+    fs::write(&path, fields.to_string()).unwrap();
+    let said = refused(builder(folder));
+    fs::write(&path, before).unwrap();
+    said
+}
+
+#[test]
+fn what_configurations_tell_is_said_before_weights_are_read() {
+    let folder = stable_diffusion_folder();
+    let folder = folder.path();
+    without_weights(folder);
+    assert_eq!(refused(builder(folder).resolution(24)), "resolution: 24 is not a multiple of 16 up to 4096");
+    for (part, field, value, expected) in [
+        ("unet", "addition_embed_type", json!("text_time"), "\"text_time\" is not supported"),
+        ("unet", "norm_num_groups", json!(3), "unet/config.json: norm_num_groups 3 does not divide 8"),
+        ("unet", "cross_attention_dim", json!(24), "24 is not the text encoder's hidden_size 16"),
+        ("unet", "sample_size", json!(null), "unet/config.json: says no sample_size: set `resolution`"),
+        ("text_encoder", "hidden_act", json!("relu"), "hidden_act `relu` is neither quick_gelu nor gelu"),
+        ("text_encoder", "vocab_size", json!(60), "vocab_size: the text encoder's 60 has no token 63"),
+        ("vae", "act_fn", json!("gelu"), "vae/config.json: act_fn `gelu` is not silu"),
+        ("vae", "latent_channels", json!(8), "latents have 8 channels, and 4 in the diffusion model"),
+    ] {
+        let said = refused_with(folder, part, field, value);
+        assert!(said.contains(expected), "{part}: {field}: {said}");
+    }
+    assert!(refused(builder(folder)).contains("has no weights"), "{}", refused(builder(folder)));
+
+    let dit = backbone_folder();
+    without_weights(dit.path());
+    let said = refused_with(dit.path(), "transformer", "norm_type", "ada_norm_single".into());
+    assert!(
+        said.ends_with("transformer/config.json: norm_type `ada_norm_single` is not ada_norm_zero"),
+        "{said}"
+    );
+    let said = refused_with(dit.path(), "vae", "scaling_factor", json!(0.0));
+    assert!(said.ends_with("vae/config.json: scaling_factor 0 is not above 0"), "{said}");
 }

@@ -62,7 +62,7 @@ impl Default for ClipConfig {
 
 impl ClipConfig {
     /// Refuses sizes that make no network; `path` is named.
-    fn check(&self, path: &Path) -> Result<()> {
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
         let refuse = |reason: String| Err(Error::file(path, reason));
         sizes(
             path,

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 use diver_loaders::Digest;
 use diver_loaders::cache::Fingerprint;
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 /// Prompts whose embeddings are kept: 30 MB in bf16 for Stable Diffusion v1.5.
@@ -48,63 +48,19 @@ impl StableDiffusion {
     /// # Errors
     /// [`Error::Knob`] if they are not made for each other; it names the field of a configuration.
     pub fn new(unet: Unet, text: ClipText, tokenizer: ClipTokenizer) -> Result<Self> {
-        let (config, clip) = (unet.config(), text.config());
-        let refuse = |field, reason: String| Err(Error::knob(field, reason));
-        if config.in_channels != config.out_channels {
-            let (inputs, outputs) = (config.in_channels, config.out_channels);
-            return refuse(
-                "in_channels",
-                format!("{inputs} are not the {outputs} of the noise that comes out"),
-            );
-        }
-        if config.cross_attention_dim != clip.hidden_size {
-            let (width, theirs) = (config.cross_attention_dim, clip.hidden_size);
-            return refuse(
-                "cross_attention_dim",
-                format!("{width} is not the text encoder's hidden_size {theirs}"),
-            );
-        }
-        let (length, positions) = (tokenizer.length(), clip.max_position_embeddings);
-        if length as i64 > positions {
-            return refuse(
-                "model_max_length",
-                format!("{length} exceeds max_position_embeddings {positions}"),
-            );
-        }
-        let (largest, known) = (tokenizer.largest_id(), clip.vocab_size);
-        if i64::from(largest) >= known {
-            return refuse("vocab_size", format!("the text encoder's {known} has no token {largest}"));
-        }
+        check_made_for_each_other(unet.config(), text.config(), &tokenizer)?;
         let embeddings = RefCell::new(Embeddings::new(KEPT));
         Ok(Self { unet, text, tokenizer, digest: None, embeddings })
     }
 
-    /// Reads `unet/`, `text_encoder/` and `tokenizer/` of a diffusers folder. The UNet computes in `kind`, the text
-    /// encoder in f32.
+    /// Reads `unet/`, `text_encoder/` and `tokenizer/` of a diffusers folder, weights once all else was found to fit. The
+    /// UNet computes in `kind`, the text encoder in f32.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] names the file that is missing or damaged and, for weights, the keys that
     /// are missing, unknown or of another shape.
     pub fn from_folder(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::file(folder, "there is no such folder"));
-        }
-        let _no_grad = tch::no_grad_guard();
-        let (unet, text) = (folder.join("unet"), folder.join("text_encoder"));
-        let unet_config: UnetConfig = read_json(&unet.join("config.json"))?;
-        let text_config: ClipConfig = read_json(&text.join("config.json"))?;
-        let tokenizer = ClipTokenizer::from_folder(&folder.join("tokenizer"))?;
-        let text_weights = Weights::read_folder(&text)?;
-        let unet_weights = Weights::read_folder(&unet)?;
-        let digest = digest_of(
-            (&unet_config, unet_weights.digest()),
-            (&text_config, text_weights.digest()),
-            tokenizer.digest(),
-        );
-        let text = ClipText::new(text_config, text_weights, Place { device, kind: Kind::Float })?;
-        let unet = Unet::new(unet_config, unet_weights, Place { device, kind })?;
-        let whole = Self::new(unet, text, tokenizer).map_err(|e| Error::file(folder, e.to_string()))?;
-        Ok(Self { digest: Some(digest), ..whole })
+        Unread::open(folder)?.read(device, kind)
     }
 
     /// The UNet.
@@ -186,6 +142,76 @@ impl StableDiffusion {
         }
         Ok(Tensor::f_from_slice(&ids)?.f_view([prompts.len() as i64, -1])?)
     }
+}
+
+/// A folder of Stable Diffusion whose configurations and tokenizer are read and fit; its weights are not read yet.
+#[derive(Debug)]
+pub(super) struct Unread {
+    folder: PathBuf,
+    unet: UnetConfig,
+    text: ClipConfig,
+    tokenizer: ClipTokenizer,
+}
+
+impl Unread {
+    /// Reads all but the weights of `unet/`, `text_encoder/` and `tokenizer/`.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::file(folder, "there is no such folder"));
+        }
+        let (unet, text) = (folder.join("unet/config.json"), folder.join("text_encoder/config.json"));
+        let unet_config: UnetConfig = read_json(&unet)?;
+        unet_config.check(&unet)?;
+        let text_config: ClipConfig = read_json(&text)?;
+        text_config.check(&text)?;
+        let tokenizer = ClipTokenizer::from_folder(&folder.join("tokenizer"))?;
+        check_made_for_each_other(&unet_config, &text_config, &tokenizer)
+            .map_err(|error| Error::file(folder, error.to_string()))?;
+        Ok(Self { folder: folder.to_owned(), unet: unet_config, text: text_config, tokenizer })
+    }
+
+    /// The sizes of the UNet.
+    pub(super) fn unet(&self) -> &UnetConfig {
+        &self.unet
+    }
+
+    /// Reads the weights. The UNet computes in `kind`, the text encoder in f32.
+    pub(super) fn read(self, device: Device, kind: Kind) -> Result<StableDiffusion> {
+        let _no_grad = tch::no_grad_guard();
+        let Self { folder, unet, text, tokenizer } = self;
+        let text_weights = Weights::read_folder(&folder.join("text_encoder"))?;
+        let unet_weights = Weights::read_folder(&folder.join("unet"))?;
+        let digest =
+            digest_of((&unet, unet_weights.digest()), (&text, text_weights.digest()), tokenizer.digest());
+        let text = ClipText::new(text, text_weights, Place { device, kind: Kind::Float })?;
+        let unet = Unet::new(unet, unet_weights, Place { device, kind })?;
+        Ok(StableDiffusion { digest: Some(digest), ..StableDiffusion::new(unet, text, tokenizer)? })
+    }
+}
+
+/// Refuses parts of different models; the field of a configuration is named.
+fn check_made_for_each_other(unet: &UnetConfig, text: &ClipConfig, tokenizer: &ClipTokenizer) -> Result<()> {
+    let refuse = |field, reason: String| Err(Error::knob(field, reason));
+    if unet.in_channels != unet.out_channels {
+        let (inputs, outputs) = (unet.in_channels, unet.out_channels);
+        return refuse("in_channels", format!("{inputs} are not the {outputs} of the noise that comes out"));
+    }
+    if unet.cross_attention_dim != text.hidden_size {
+        let (width, theirs) = (unet.cross_attention_dim, text.hidden_size);
+        return refuse(
+            "cross_attention_dim",
+            format!("{width} is not the text encoder's hidden_size {theirs}"),
+        );
+    }
+    let (length, positions) = (tokenizer.length(), text.max_position_embeddings);
+    if length as i64 > positions {
+        return refuse("model_max_length", format!("{length} exceeds max_position_embeddings {positions}"));
+    }
+    let (largest, known) = (tokenizer.largest_id(), text.vocab_size);
+    if i64::from(largest) >= known {
+        return refuse("vocab_size", format!("the text encoder's {known} has no token {largest}"));
+    }
+    Ok(())
 }
 
 /// Hash of the canonical JSON of the parts; caches are found by it, so it must never change.

@@ -234,7 +234,7 @@ impl UnetConfig {
     }
 
     /// Refuses sizes that make no network; `path` is named.
-    pub(super) fn check(&self, path: &Path) -> Result<()> {
+    pub(in crate::backbone) fn check(&self, path: &Path) -> Result<()> {
         let refuse = |reason: String| Err(Error::file(path, reason));
         let levels = self.levels();
         if !(1..=8).contains(&levels) {
