@@ -5,7 +5,9 @@
 mod server;
 
 use diver::Error;
-use server::{Files, Hub, NEEDED, Place, Twist, WEIGHTS, files, git_sha1, is_weights, sha256, snapshot};
+use server::{
+    Files, Hub, NEEDED, Place, Twist, WEIGHTS, autoencoder, files, git_sha1, is_weights, sha256, snapshot,
+};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -434,10 +436,75 @@ fn what_is_no_backbone_is_said_to_be_none() {
     let place = Place::new();
     place.hub.push("words", [("config.json".to_owned(), b"{}".to_vec())].into());
     let error = snapshot("owner/name@words", &place.options()).unwrap_err().to_string();
+    assert!(error.starts_with("owner/name@words: is no diffusion model of diffusers"), "{error}");
+    assert!(error.ends_with("; an autoencoder is named as `vae`"), "{error}");
+    let error = autoencoder("owner/name@words", &place.options()).unwrap_err().to_string();
     assert!(error.starts_with("owner/name@words: has no weights that can be read"), "{error}");
     place.hub.push("nothing", Files::new());
     let error = snapshot("owner/name@nothing", &place.options()).unwrap_err().to_string();
-    assert!(error.starts_with("owner/name@nothing: is no diffusers model"), "{error}");
+    assert!(error.starts_with("owner/name@nothing: is no diffusion model of diffusers"), "{error}");
+    let error = autoencoder("owner/name@nothing", &place.options()).unwrap_err().to_string();
+    assert!(error.starts_with("owner/name@nothing: has no autoencoder"), "{error}");
+}
+
+#[test]
+fn an_autoencoder_comes_without_the_rest() {
+    let place = Place::new();
+    let options = place.options();
+    let mut offline = place.options();
+    offline.offline = true;
+    let asked = || {
+        let log = place.hub.log();
+        let files = log.iter().filter(|asked| asked.method == "HEAD").map(|asked| &asked.path[..]);
+        let names = files.filter_map(|path| path.split_once(&format!("{}/", place.hub.head())));
+        names.map(|(_, name)| name.to_owned()).collect::<Vec<_>>()
+    };
+    let folder = autoencoder("owner/name", &options).unwrap();
+    let files = ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"];
+    assert_eq!(asked(), files);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+
+    // What is there serves as an autoencoder, and is no backbone.
+    let by_commit = format!("owner/name@{}", place.hub.head());
+    assert_eq!(autoencoder("owner/name", &offline).unwrap(), folder);
+    assert_eq!(autoencoder(&by_commit, &options).unwrap(), folder);
+    assert_eq!(autoencoder("owner/name", &place.unreachable()).unwrap(), folder);
+    assert!(place.hub.log().is_empty());
+    let error = snapshot("owner/name", &offline).unwrap_err().to_string();
+    assert!(error.starts_with("owner/name: is in the cache without model_index.json"), "{error}");
+    assert!(snapshot("owner/name", &place.unreachable()).is_err());
+
+    // The rest comes when it is needed.
+    assert_eq!(snapshot(&by_commit, &options).unwrap(), folder);
+    assert_whole(&folder);
+    let came = asked();
+    assert_eq!(came.len(), NEEDED.len() - files.len(), "{came:?}");
+    assert!(!came.iter().any(|file| file.starts_with("vae")), "{came:?}");
+}
+
+#[test]
+fn a_whole_backbone_has_an_autoencoder_too() {
+    let place = Place::new();
+    let folder = place.fetch();
+    let mut offline = place.options();
+    offline.offline = true;
+    assert_eq!(autoencoder("owner/name", &offline).unwrap(), folder);
+    fs::remove_file(folder.join("vae/config.json")).unwrap();
+    let error = autoencoder("owner/name", &offline).unwrap_err().to_string();
+    assert!(error.starts_with("owner/name: is in the cache without vae/config.json"), "{error}");
+}
+
+#[test]
+fn one_network_may_be_all_that_a_repository_has() {
+    let place = Place::new();
+    let vae = ["README.md", "config.json", "diffusion_pytorch_model.safetensors"];
+    place.hub.push("main", vae.map(|file| (file.to_owned(), file.as_bytes().to_vec())).into());
+    let folder = autoencoder("owner/name", &place.options()).unwrap();
+    assert!(vae.iter().all(|file| folder.join(file).is_file() != (*file == "README.md")));
+    let mut offline = place.options();
+    offline.offline = true;
+    assert_eq!(autoencoder("owner/name", &offline).unwrap(), folder);
+    assert!(snapshot("owner/name", &offline).is_err());
 }
 
 #[test]

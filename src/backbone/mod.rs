@@ -31,7 +31,7 @@ pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
 
-use crate::hub::{self, Name};
+use crate::hub::{self, Name, Part};
 use crate::{Error, Family, NoiseSchedule, Result};
 use diver_loaders::{CancelToken, Digest};
 use plan::Plan;
@@ -80,7 +80,8 @@ pub struct BackboneBuilder {
 
 impl BackboneBuilder {
     /// A folder with an autoencoder of diffusers (`config.json` and weights), or with one in `vae/`, or a repository of
-    /// the [hub]. A checkpoint of the DiT or SiT repository holds none; a diffusers folder's own is passed over.
+    /// the [hub] that is like it, of which nothing else is fetched. A checkpoint of the DiT or SiT repository holds none; a
+    /// diffusers folder's own is passed over.
     pub fn vae(mut self, folder: impl Into<PathBuf>) -> Self {
         self.vae = Some(folder.into());
         self
@@ -145,8 +146,8 @@ impl BackboneBuilder {
             return Err(Error::file(file, reason));
         }
         let path = Name::read(&self.path)?;
-        self.vae = vae.map(|vae| self.fetched(vae)).transpose()?;
-        self.path = self.fetched(path)?;
+        self.vae = vae.map(|vae| self.fetched(vae, Part::Autoencoder)).transpose()?;
+        self.path = self.fetched(path, Part::Backbone)?;
         Ok(self)
     }
 
@@ -163,11 +164,13 @@ impl BackboneBuilder {
     }
 
     /// Where a name's files lie, once they are here.
-    fn fetched(&self, name: Name) -> Result<PathBuf> {
+    fn fetched(&self, name: Name, part: Part) -> Result<PathBuf> {
         match name {
             Name::Folder(path) | Name::File(path) => Ok(path),
-            Name::Repository(repository) => repository
-                .snapshot(&hub::Options { cancel: self.cancel.clone(), ..hub::Options::from_env()? }),
+            Name::Repository(repository) => {
+                let options = hub::Options { cancel: self.cancel.clone(), ..hub::Options::from_env()? };
+                repository.snapshot(part, &options)
+            }
         }
     }
 }

@@ -1,10 +1,16 @@
-//! Which files of a repository a backbone needs, and which of them a folder lacks.
+//! Which files of a repository are needed, and which of them a folder lacks.
 
+use super::Part;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Folders that hold a network: a configuration and weights.
-const NETWORKS: [&str; 4] = ["transformer", "unet", "vae", "text_encoder"];
+const NETWORKS: [&str; 4] = ["transformer", "unet", AUTOENCODER, "text_encoder"];
+
+/// Those of them without one of which there is no backbone.
+const DIFFUSION: [&str; 2] = ["transformer", "unet"];
+
+const AUTOENCODER: &str = "vae";
 
 /// What diffusers and transformers call weights.
 const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
@@ -25,26 +31,15 @@ const TOKENIZER: [&str; 5] = [
 /// How weights are stored, the format that is preferred first.
 const FORMATS: [&str; 2] = ["safetensors", "bin"];
 
-/// The files of `listing` that a backbone needs, small ones first; or what is missing in it, in words.
-pub(super) fn needed(listing: &[String]) -> Result<Vec<String>, String> {
+/// The files of `listing` that `part` needs, small ones first; or what is missing in it, in words.
+pub(super) fn needed(listing: &[String], part: Part) -> Result<Vec<String>, String> {
     let all: BTreeSet<&str> = listing.iter().map(String::as_str).filter(|file| is_inside(file)).collect();
-    let mut files: Vec<String> = [INDEX, SCHEDULER]
-        .into_iter()
-        .filter(|file| all.contains(file))
-        .chain(TOKENIZER.into_iter().filter(|file| all.contains(file)))
-        .map(str::to_owned)
-        .collect();
-    let mut networks: Vec<&str> =
-        NETWORKS.into_iter().filter(|folder| all.contains(&*format!("{folder}/{CONFIG}"))).collect();
-    if networks.is_empty() && all.contains(CONFIG) && !all.contains(INDEX) {
-        // A repository of one network, as autoencoders have.
-        networks.push("");
-    }
-    if networks.is_empty() {
-        return Err(format!(
-            "is no diffusers model: there is no {INDEX} with networks beside it, nor a {CONFIG}"
-        ));
-    }
+    let has = |file: &str| all.contains(file);
+    let (networks, others) = match part {
+        Part::Backbone => (diffusion_model(has)?, [&[INDEX, SCHEDULER], &TOKENIZER[..]].concat()),
+        Part::Autoencoder => (vec![autoencoder(has)?], Vec::new()),
+    };
+    let mut files: Vec<String> = others.into_iter().filter(|file| has(file)).map(str::to_owned).collect();
     let mut heavy = Vec::new();
     for folder in networks {
         files.push(join(folder, CONFIG));
@@ -61,6 +56,30 @@ pub(super) fn needed(listing: &[String]) -> Result<Vec<String>, String> {
     }
     files.extend(heavy);
     Ok(files)
+}
+
+/// The folders of a backbone's networks, by the files that there are.
+fn diffusion_model(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, String> {
+    let mut networks = NETWORKS.to_vec();
+    networks.retain(|folder| has(&join(folder, CONFIG)));
+    if networks.iter().any(|folder| DIFFUSION.contains(folder)) {
+        return Ok(networks);
+    }
+    let [transformer, unet] = DIFFUSION.map(|folder| join(folder, CONFIG));
+    let hint = if autoencoder(has).is_ok() { "; an autoencoder is named as `vae`" } else { "" };
+    Err(format!("is no diffusion model of diffusers: there is neither {transformer} nor {unet}{hint}"))
+}
+
+/// The folder of the autoencoder, by the files that there are; the root if the repository is one network.
+fn autoencoder(has: impl Fn(&str) -> bool) -> Result<&'static str, String> {
+    let config = join(AUTOENCODER, CONFIG);
+    if has(&config) {
+        return Ok(AUTOENCODER);
+    }
+    if has(CONFIG) && !has(INDEX) {
+        return Ok("");
+    }
+    Err(format!("has no autoencoder: there is neither {config}, nor the {CONFIG} of one network"))
 }
 
 /// The weights among the file names of one folder: whole, in parts (after their index), or under a name of their own.
@@ -95,54 +114,62 @@ pub(crate) fn weights<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
     Vec::new()
 }
 
-/// The first file that a folder lacks for a backbone, if it lacks one; told from the folder alone. With `strict`, weights
-/// that are pickles do not do: the hub may have better ones.
-pub(super) fn missing(folder: &Path, strict: bool) -> Option<String> {
+/// The first file that a folder lacks for `part`, if it lacks one; told from the folder alone. With `strict`, weights that
+/// are pickles do not do: the hub may have better ones.
+pub(super) fn missing(folder: &Path, part: Part, strict: bool) -> Option<String> {
+    let has = |file: &str| folder.join(file).is_file();
+    match part {
+        Part::Backbone => missing_of_backbone(folder, strict),
+        Part::Autoencoder => match autoencoder(has) {
+            Ok(network) => missing_of_network(folder, network, strict),
+            Err(_) => Some(join(AUTOENCODER, CONFIG)),
+        },
+    }
+}
+
+fn missing_of_backbone(folder: &Path, strict: bool) -> Option<String> {
     let index = read_json(&folder.join(INDEX));
-    let parts: Option<BTreeSet<&str>> = index.as_ref().and_then(|index| {
-        let parts = index.as_object()?.iter().filter(|(_, class)| class[0].is_string());
-        Some(parts.map(|(part, _)| part.as_str()).collect())
-    });
-    let lacks = |file: &str| !folder.join(file).is_file();
-    let networks: Vec<&str> = match &parts {
-        Some(parts) => NETWORKS.into_iter().filter(|part| parts.contains(part)).collect(),
-        None => vec![""],
+    let Some(parts) = index.as_ref().and_then(|index| index.as_object()) else {
+        return Some(INDEX.to_owned());
     };
-    if networks.is_empty() {
-        return Some(join(NETWORKS[0], CONFIG));
+    let is_part = |name: &str| parts.get(name).is_some_and(|class| class[0].is_string());
+    if !DIFFUSION.into_iter().any(is_part) {
+        return Some(join(DIFFUSION[0], CONFIG));
     }
-    for network in networks {
-        let config = join(network, CONFIG);
-        if lacks(&config) {
-            return Some(if parts.is_none() { INDEX.to_owned() } else { config });
-        }
-        let names = file_names(&folder.join(network));
-        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        let weights = weights(&names);
-        let Some(first) = weights.first().filter(|first| !strict || !first.contains(".bin")) else {
-            return Some(join(network, &format!("{}.{}", STEMS[0], FORMATS[0])));
-        };
-        if first.ends_with(".index.json") {
-            let index = read_json(&folder.join(network).join(first));
-            let map = index.as_ref().and_then(|index| index["weight_map"].as_object());
-            let Some(map) = map else { return Some(join(network, first)) };
-            let lost = map.values().filter_map(|part| part.as_str()).find(|part| !names.contains(part));
-            if let Some(part) = lost {
-                return Some(join(network, part));
-            }
-        }
+    let mut networks = NETWORKS.into_iter().filter(|network| is_part(network));
+    if let Some(file) = networks.find_map(|network| missing_of_network(folder, network, strict)) {
+        return Some(file);
     }
-    let parts = parts.unwrap_or_default();
-    if parts.contains("scheduler") && lacks(SCHEDULER) {
-        return Some(SCHEDULER.to_owned());
+    let lacks = |file: &&str| !folder.join(file).is_file();
+    let mut others = Vec::new();
+    if is_part("scheduler") {
+        others.push(SCHEDULER);
     }
-    if parts.contains("tokenizer") && lacks("tokenizer/tokenizer.json") {
-        return ["tokenizer/vocab.json", "tokenizer/merges.txt"]
-            .into_iter()
-            .find(|f| lacks(f))
-            .map(str::to_owned);
+    if is_part("tokenizer") && lacks(&"tokenizer/tokenizer.json") {
+        others.extend(["tokenizer/vocab.json", "tokenizer/merges.txt"]);
     }
-    None
+    others.into_iter().find(lacks).map(str::to_owned)
+}
+
+fn missing_of_network(folder: &Path, network: &str, strict: bool) -> Option<String> {
+    let config = join(network, CONFIG);
+    if !folder.join(&config).is_file() {
+        return Some(config);
+    }
+    let names = file_names(&folder.join(network));
+    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let weights = weights(&names);
+    let Some(first) = weights.first().filter(|first| !strict || !first.contains(".bin")) else {
+        return Some(join(network, &format!("{}.{}", STEMS[0], FORMATS[0])));
+    };
+    if !first.ends_with(".index.json") {
+        return None;
+    }
+    let index = read_json(&folder.join(network).join(first));
+    let map = index.as_ref().and_then(|index| index["weight_map"].as_object());
+    let Some(map) = map else { return Some(join(network, first)) };
+    let lost = map.values().filter_map(|part| part.as_str()).find(|part| !names.contains(part));
+    lost.map(|part| join(network, part))
 }
 
 /// Whether a name that a hub gives stays in the folder where it is put.
@@ -175,13 +202,13 @@ fn read_json(file: &Path) -> Option<serde_json::Value> {
 mod tests {
     use super::*;
 
-    fn of(files: &[&str]) -> Result<Vec<String>, String> {
-        needed(&files.iter().map(|&file| file.to_owned()).collect::<Vec<_>>())
+    fn of(part: Part, files: &[&str]) -> Result<Vec<String>, String> {
+        needed(&files.iter().map(|&file| file.to_owned()).collect::<Vec<_>>(), part)
     }
 
     #[test]
     fn of_stable_diffusion_only_what_is_read_is_fetched() {
-        let files = of(&[
+        let files = [
             ".gitattributes",
             "README.md",
             "feature_extractor/preprocessor_config.json",
@@ -205,7 +232,7 @@ mod tests {
             "v1-5-pruned.safetensors",
             "vae/config.json",
             "vae/diffusion_pytorch_model.safetensors",
-        ]);
+        ];
         let expected = [
             "model_index.json",
             "scheduler/scheduler_config.json",
@@ -218,7 +245,9 @@ mod tests {
             "vae/diffusion_pytorch_model.safetensors",
             "text_encoder/model.safetensors",
         ];
-        assert_eq!(files.unwrap(), expected);
+        assert_eq!(of(Part::Backbone, &files).unwrap(), expected);
+        let expected = ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"];
+        assert_eq!(of(Part::Autoencoder, &files).unwrap(), expected);
     }
 
     #[test]
@@ -245,33 +274,45 @@ mod tests {
     }
 
     #[test]
-    fn one_network_is_a_repository_too_and_anything_else_is_none() {
-        let vae = of(&[
+    fn one_network_is_an_autoencoder_and_no_backbone() {
+        let files = [
             "README.md",
             "config.json",
             "diffusion_pytorch_model.bin",
             "diffusion_pytorch_model.safetensors",
-        ]);
-        assert_eq!(vae.unwrap(), ["config.json", "diffusion_pytorch_model.safetensors"]);
-        assert!(of(&["README.md"]).unwrap_err().starts_with("is no diffusers model"));
-        assert!(of(&["model_index.json", "config.json"]).unwrap_err().starts_with("is no diffusers model"));
-        let fault = of(&["model_index.json", "vae/config.json", "vae/model.fp16.safetensors"]).unwrap_err();
+        ];
+        let expected = ["config.json", "diffusion_pytorch_model.safetensors"];
+        assert_eq!(of(Part::Autoencoder, &files).unwrap(), expected);
+        let reason = "is no diffusion model of diffusers: there is neither transformer/config.json nor unet/config.json";
+        let hint = "; an autoencoder is named as `vae`";
+        assert_eq!(of(Part::Backbone, &files).unwrap_err(), format!("{reason}{hint}"));
+        assert_eq!(of(Part::Backbone, &["vae/config.json"]).unwrap_err(), format!("{reason}{hint}"));
+        assert_eq!(of(Part::Backbone, &["README.md"]).unwrap_err(), reason);
+        let fault =
+            of(Part::Autoencoder, &["model_index.json", "config.json", "unet/config.json"]).unwrap_err();
+        assert_eq!(
+            fault,
+            "has no autoencoder: there is neither vae/config.json, nor the config.json of one network"
+        );
+        let fault = of(Part::Autoencoder, &["vae/config.json", "vae/model.fp16.safetensors"]).unwrap_err();
         assert!(fault.starts_with("has no weights that can be read") && fault.ends_with("in vae"), "{fault}");
     }
 
     #[test]
     fn a_listing_cannot_lead_out_of_the_cache() {
-        let files = of(&[
+        let files = [
             "tokenizer/../../x",
             "tokenizer//x",
             "tokenizer/..",
             "tokenizer/a\\..\\b",
             "/tokenizer/x",
             "tokenizer/c:x",
-            "config.json",
-            "model.safetensors",
-        ]);
-        assert_eq!(files.unwrap(), ["config.json", "model.safetensors"]);
+            "unet/config.json",
+            "unet/model.safetensors",
+            "unet/../model.safetensors",
+        ];
+        let expected = ["unet/config.json", "unet/model.safetensors"];
+        assert_eq!(of(Part::Backbone, &files).unwrap(), expected);
     }
 
     #[test]
@@ -282,32 +323,55 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        let lacks = |strict| missing(folder.path(), strict).unwrap_or_default();
+        let lacks = |part, strict| missing(folder.path(), part, strict).unwrap_or_default();
         let classes = r#"{"_class_name": "P", "vae": ["diffusers", "V"], "scheduler": ["diffusers", "S"],
-                          "unet": [null, null], "tokenizer": ["transformers", "T"]}"#;
+                          "unet": ["diffusers", "U"], "transformer": [null, null], "tokenizer": ["transformers", "T"]}"#;
+        assert_eq!(lacks(Part::Backbone, true), "model_index.json");
+        for file in ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"] {
+            assert_eq!(lacks(Part::Autoencoder, true), file);
+            write(file, "{}");
+        }
+        assert_eq!(lacks(Part::Autoencoder, true), "");
+        write("config.json", "{}");
         for (file, text) in [
             ("model_index.json", classes),
-            ("vae/config.json", "{}"),
-            ("vae/diffusion_pytorch_model.safetensors", ""),
+            ("unet/config.json", "{}"),
+            ("unet/diffusion_pytorch_model.safetensors", ""),
             ("scheduler/scheduler_config.json", "{}"),
             ("tokenizer/vocab.json", "{}"),
             ("tokenizer/merges.txt", ""),
         ] {
-            assert_eq!(lacks(true), file);
+            assert_eq!(lacks(Part::Backbone, true), file);
             write(file, text);
         }
-        assert_eq!(lacks(true), "");
+        assert_eq!(lacks(Part::Backbone, true), "");
 
-        let weights = folder.path().join("vae/diffusion_pytorch_model.safetensors");
+        let weights = folder.path().join("unet/diffusion_pytorch_model.safetensors");
         std::fs::rename(&weights, weights.with_extension("bin")).unwrap();
-        assert_eq!((&*lacks(true), &*lacks(false)), ("vae/diffusion_pytorch_model.safetensors", ""));
+        assert_eq!(lacks(Part::Backbone, true), "unet/diffusion_pytorch_model.safetensors");
+        assert_eq!(lacks(Part::Backbone, false), "");
         let index = r#"{"weight_map": {"a": "p1.safetensors", "b": "p2.safetensors"}}"#;
-        write("vae/diffusion_pytorch_model.safetensors.index.json", index);
-        write("vae/p1.safetensors", "");
-        assert_eq!(lacks(true), "vae/p2.safetensors");
-        write("vae/diffusion_pytorch_model.safetensors.index.json", "[]");
-        assert_eq!(lacks(true), "vae/diffusion_pytorch_model.safetensors.index.json");
+        write("unet/diffusion_pytorch_model.safetensors.index.json", index);
+        write("unet/p1.safetensors", "");
+        assert_eq!(lacks(Part::Backbone, true), "unet/p2.safetensors");
+        write("unet/diffusion_pytorch_model.safetensors.index.json", "[]");
+        assert_eq!(lacks(Part::Backbone, true), "unet/diffusion_pytorch_model.safetensors.index.json");
+        write("model_index.json", r#"{"vae": ["diffusers", "V"]}"#);
+        assert_eq!(lacks(Part::Backbone, true), "transformer/config.json");
         write("model_index.json", "no JSON");
-        assert_eq!(lacks(true), "model_index.json");
+        assert_eq!(lacks(Part::Backbone, true), "model_index.json");
+        assert_eq!(lacks(Part::Autoencoder, true), "");
+    }
+
+    #[test]
+    fn one_network_is_whole_without_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let lacks = |part| missing(folder.path(), part, true).unwrap_or_default();
+        assert_eq!(lacks(Part::Autoencoder), "vae/config.json");
+        std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+        assert_eq!(lacks(Part::Autoencoder), "diffusion_pytorch_model.safetensors");
+        std::fs::write(folder.path().join("diffusion_pytorch_model.safetensors"), "").unwrap();
+        assert_eq!(lacks(Part::Autoencoder), "");
+        assert_eq!(lacks(Part::Backbone), "model_index.json");
     }
 }

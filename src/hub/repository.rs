@@ -1,6 +1,6 @@
 //! The name of a repository.
 
-use super::{Options, snapshot};
+use super::{Options, Part, snapshot};
 use crate::Result;
 use std::fmt;
 use std::path::PathBuf;
@@ -44,24 +44,24 @@ impl Repository {
         is_commit(&self.revision).then_some(&*self.revision)
     }
 
-    /// Brings the files that a backbone needs into the cache, and returns their folder there. What is there already
-    /// is not asked for again.
+    /// Brings the files of a part into the cache, and returns the repository's folder there. What is there already is
+    /// not asked for again.
     ///
     /// ```no_run
-    /// use diver::hub::{Options, Repository};
+    /// use diver::hub::{Options, Part, Repository};
     ///
     /// let vae: Repository = "stabilityai/sd-vae-ft-mse".parse().unwrap();
-    /// let folder = vae.snapshot(&Options::from_env()?)?;
+    /// let folder = vae.snapshot(Part::Autoencoder, &Options::from_env()?)?;
     /// assert!(folder.join("config.json").is_file());
     /// # Ok::<(), diver::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Hub`](crate::Error::Hub) if the hub refuses, does not know it or cannot be reached while the cache
-    /// lacks a file, if a file is not what the hub says it is, or the disk is full; [`Error::Io`](crate::Error::Io) if
+    /// lacks a file, if the repository has no such part, if a file is not what the hub says it is, or the disk is full; [`Error::Io`](crate::Error::Io) if
     /// the cache cannot be written; [`Error::Cancelled`](crate::Error::Cancelled).
-    pub fn snapshot(&self, options: &Options) -> Result<PathBuf> {
-        snapshot::fetch(self, options)
+    pub fn snapshot(&self, part: Part, options: &Options) -> Result<PathBuf> {
+        snapshot::fetch(self, part, options)
     }
 }
 

@@ -4,7 +4,7 @@ use super::blob::{self, Wanted};
 use super::cache::Cache;
 use super::client::{Client, Fault};
 use super::needed::{missing, needed};
-use super::{Options, Repository};
+use super::{Options, Part, Repository};
 use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use std::path::PathBuf;
 /// For names that may have been meant as paths, too.
 const NOWHERE: &str = "is neither a folder here nor in the cache of the Hugging Face hub";
 
-/// The folder with the files of a repository that a backbone needs.
-pub(super) fn fetch(repository: &Repository, options: &Options) -> Result<PathBuf> {
+/// The folder of a repository, with the files of `part`.
+pub(super) fn fetch(repository: &Repository, part: Part, options: &Options) -> Result<PathBuf> {
     options.check_cancelled()?;
     let cache = Cache::new(options, repository);
     if options.offline {
-        return cached(repository, &cache).map_err(|lacks| {
+        return cached(repository, part, &cache).map_err(|lacks| {
             let reason = format!(
                 "{lacks}, and HF_HUB_OFFLINE is set: unset it to download it, or let HF_HOME or HF_HUB_CACHE name the \
                  cache that has it"
@@ -27,15 +27,18 @@ pub(super) fn fetch(repository: &Repository, options: &Options) -> Result<PathBu
     }
     // A commit never changes.
     if let Some(folder) = repository.commit().map(|commit| cache.snapshot(commit))
-        && missing(&folder, true).is_none()
+        && missing(&folder, part, true).is_none()
     {
         return Ok(folder);
     }
     let client = Client::new(options, repository)?;
-    let in_cache = cached(repository, &cache);
+    let in_cache = cached(repository, part, &cache);
     let may_pass = |fault: &Fault| in_cache.is_err() && fault.may_pass();
     match client.retry(|| client.listing(), may_pass) {
-        Ok((commit, listing)) => download(&client, &cache, repository, options, &commit, &listing),
+        Ok((commit, listing)) => {
+            let files = needed(&listing, part).map_err(|reason| hub_error(repository, reason))?;
+            download(&client, &cache, repository, options, &commit, &files)
+        }
         Err(Fault::Here(error)) => Err(error),
         Err(fault) => {
             let reason = client.says(&fault);
@@ -57,14 +60,14 @@ pub(super) fn fetch(repository: &Repository, options: &Options) -> Result<PathBu
     }
 }
 
-/// The snapshot that the cache has of the revision, if it is whole; or what is wrong with it, in words.
-fn cached(repository: &Repository, cache: &Cache) -> Result<PathBuf, String> {
+/// The snapshot that the cache has of the revision, if all of `part` is there; or what is wrong with it, in words.
+fn cached(repository: &Repository, part: Part, cache: &Cache) -> Result<PathBuf, String> {
     let commit = cache.commit(repository).ok_or_else(|| NOWHERE.to_owned())?;
     let folder = cache.snapshot(&commit);
     if !folder.is_dir() {
         return Err(NOWHERE.to_owned());
     }
-    match missing(&folder, false) {
+    match missing(&folder, part, false) {
         None => Ok(folder),
         Some(file) => Err(format!("is in the cache without {file}")),
     }
@@ -76,9 +79,8 @@ fn download(
     repository: &Repository,
     options: &Options,
     commit: &str,
-    listing: &[String],
+    files: &[String],
 ) -> Result<PathBuf> {
-    let files = needed(listing).map_err(|reason| hub_error(repository, reason))?;
     let folder = cache.snapshot(commit);
     let in_words = |file: &str, fault: Fault| match fault {
         Fault::Here(error) => error,

@@ -1,7 +1,7 @@
 //! A Hugging Face hub on the loopback: small files itself, large ones by a redirect to a second server.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may panic, and a part of it exports nothing")]
 
-use diver::hub::{Options, Repository};
+use diver::hub::{Options, Part, Repository};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -324,7 +324,11 @@ impl Place {
 }
 
 pub fn snapshot(name: &str, options: &Options) -> diver::Result<PathBuf> {
-    name.parse::<Repository>().unwrap().snapshot(options)
+    name.parse::<Repository>().unwrap().snapshot(Part::Backbone, options)
+}
+
+pub fn autoencoder(name: &str, options: &Options) -> diver::Result<PathBuf> {
+    name.parse::<Repository>().unwrap().snapshot(Part::Autoencoder, options)
 }
 
 pub fn is_weights(asked: &Asked) -> bool {
