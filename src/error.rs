@@ -29,7 +29,7 @@ pub enum Error {
     /// What the engine's readers say of a file.
     #[error(transparent)]
     Engine(#[from] diver_loaders::Error),
-    /// A repository of the Hugging Face hub could not be fetched.
+    /// A repository of the Hugging Face hub could not be fetched, or is not what it was taken for.
     #[error("{repository}: {reason}")]
     Hub {
         /// The repository, as `owner/name` or `owner/name@revision`.

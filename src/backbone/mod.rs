@@ -31,7 +31,7 @@ pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
 
-use crate::hub::{self, Name, Part};
+use crate::hub::{self, Name, Part, Snapshot};
 use crate::{Error, Family, NoiseSchedule, Result};
 use diver_loaders::{CancelToken, Digest};
 use plan::Plan;
@@ -79,9 +79,9 @@ pub struct BackboneBuilder {
 }
 
 impl BackboneBuilder {
-    /// A folder with an autoencoder of diffusers (`config.json` and weights), or with one in `vae/`, or a repository of
-    /// the [hub] that is like it, of which nothing else is fetched. A checkpoint of the DiT or SiT repository holds none; a
-    /// diffusers folder's own is passed over.
+    /// A folder with an autoencoder of diffusers (`config.json` and weights), or with one in `vae/`, or such a repository
+    /// of the [hub], of which nothing else is fetched. A checkpoint of the DiT or SiT repository holds none; a diffusers
+    /// folder's own is passed over.
     pub fn vae(mut self, folder: impl Into<PathBuf>) -> Self {
         self.vae = Some(folder.into());
         self
@@ -124,19 +124,20 @@ impl BackboneBuilder {
         self
     }
 
-    /// Reads the weights, of a repository after it was downloaded. The diffusion network computes in `kind`, the
+    /// Reads the weights, of a repository after they were downloaded. The diffusion network computes in `kind`, the
     /// autoencoder in f32 (see [`Precision`](crate::Precision) for its convolutions on GPUs).
     ///
     /// # Errors
     /// A file that is missing or damaged is named and, for weights, the keys that are missing, unknown or of another
     /// shape; [`Error::Knob`] names an option that does not suit what is there; [`Error::Hub`] says why a repository
-    /// cannot be fetched, and [`Error::Cancelled`] that it was not to be.
+    /// cannot be fetched, or is none that can be run, and [`Error::Cancelled`] that it was not to be.
     pub fn build(self, device: Device, kind: Kind) -> Result<Backbone> {
         let _no_grad = tch::no_grad_guard();
         Plan::new(&self.local()?)?.build(device, kind)
     }
 
-    /// The same with every name read, and the files of repositories here.
+    /// The same with every name read, and the files of repositories here. Their weights come last, once everything else
+    /// is known to suit.
     pub(crate) fn local(mut self) -> Result<Self> {
         // Both names are read before anything is fetched.
         let vae = self.vae.as_deref().map(Name::read).transpose()?;
@@ -146,8 +147,17 @@ impl BackboneBuilder {
             return Err(Error::file(file, reason));
         }
         let path = Name::read(&self.path)?;
-        self.vae = vae.map(|vae| self.fetched(vae, Part::Autoencoder)).transpose()?;
-        self.path = self.fetched(path, Part::Backbone)?;
+        let mut snapshots = Vec::new();
+        self.vae = vae.map(|vae| self.found(vae, Part::Autoencoder, &mut snapshots)).transpose()?;
+        self.path = self.found(path, Part::Backbone, &mut snapshots)?;
+        if snapshots.iter().any(Snapshot::lacks_weights)
+            && let Err(error) = Plan::new(&self)
+        {
+            return Err(snapshots.iter().fold(error, |error, snapshot| snapshot.by_name(error)));
+        }
+        for snapshot in snapshots {
+            snapshot.complete()?;
+        }
         Ok(self)
     }
 
@@ -163,13 +173,16 @@ impl BackboneBuilder {
         Self { path: absolute(self.path), vae: self.vae.map(absolute), ..self }
     }
 
-    /// Where a name's files lie, once they are here.
-    fn fetched(&self, name: Name, part: Part) -> Result<PathBuf> {
+    /// Where a name's files lie. Those of a repository are not all there before its snapshot is complete.
+    fn found(&self, name: Name, part: Part, snapshots: &mut Vec<Snapshot>) -> Result<PathBuf> {
         match name {
             Name::Folder(path) | Name::File(path) => Ok(path),
             Name::Repository(repository) => {
                 let options = hub::Options { cancel: self.cancel.clone(), ..hub::Options::from_env()? };
-                repository.snapshot(part, &options)
+                let snapshot = Snapshot::open(&repository, part, &options)?;
+                let folder = snapshot.folder().to_owned();
+                snapshots.push(snapshot);
+                Ok(folder)
             }
         }
     }

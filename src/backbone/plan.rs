@@ -1,5 +1,5 @@
 //! A backbone as its configurations describe it: what they show to be wrong is refused before weights, which are
-//! gigabytes, are read.
+//! gigabytes, are read or downloaded.
 
 use super::config::read_json;
 use super::dit::Dit;

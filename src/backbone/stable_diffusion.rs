@@ -9,6 +9,7 @@ use crate::method::{Denoiser, Prediction, classifier_free};
 use crate::{Error, Result};
 use diver_loaders::Digest;
 use diver_loaders::cache::Fingerprint;
+use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -159,6 +160,7 @@ impl Unread {
         if !folder.is_dir() {
             return Err(Error::file(folder, "there is no such folder"));
         }
+        check_one_text_encoder(folder)?;
         let (unet, text) = (folder.join("unet/config.json"), folder.join("text_encoder/config.json"));
         let unet_config: UnetConfig = read_json(&unet)?;
         unet_config.check(&unet)?;
@@ -187,6 +189,20 @@ impl Unread {
         let unet = Unet::new(unet, unet_weights, Place { device, kind })?;
         Ok(StableDiffusion { digest: Some(digest), ..StableDiffusion::new(unet, text, tokenizer)? })
     }
+}
+
+/// Refuses the folder of a model with a further text encoder, as SDXL is one.
+fn check_one_text_encoder(folder: &Path) -> Result<()> {
+    let path = folder.join("model_index.json");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let parts: Map<String, Value> = read_json(&path)?;
+    // What a model does without is listed as [null, null].
+    if parts.get("text_encoder_2").is_some_and(|class| class[0].is_string()) {
+        return Err(Error::file(&path, "text_encoder_2: a second text encoder is not supported"));
+    }
+    Ok(())
 }
 
 /// Refuses parts of different models; the field of a configuration is named.

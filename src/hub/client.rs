@@ -74,6 +74,14 @@ impl<'a> Client<'a> {
         Ok(Self { agent: config.build().into(), options, repository, hub })
     }
 
+    pub(super) fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
+    pub(super) fn options(&self) -> &'a Options {
+        self.options
+    }
+
     /// The current commit of the repository's revision, and the files in it.
     pub(super) fn listing(&self) -> Result<(String, Vec<String>), Fault> {
         #[derive(serde::Deserialize)]

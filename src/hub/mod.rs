@@ -5,12 +5,15 @@
 //! `owner/name@revision` is a **repository**; the revision is a branch, a tag, a pull request (`refs/pr/1`) or a commit,
 //! and `main` unless given. What cannot be either (`./x`, `/x/y`, `a/b/c`, `owner/net.pt`) is a path that is missing.
 //!
-//! Of a repository, only the [`Part`] that is wanted is fetched: of a backbone `model_index.json`, the scheduler's and the
-//! networks' configurations, their safetensors weights (pickles only where there are none; never half-precision
-//! variants), and the tokenizer; of an autoencoder its own configuration and weights. Files lie in the cache that Python's
-//! `huggingface_hub` uses, in its layout: what one has downloaded, the other finds. Every file is checked against the hash
-//! that the hub gives for it before it counts as there, and a download that was interrupted goes on where it stopped.
-//! Processes that want the same file wait for one another.
+//! Of a repository, only the [`Part`] that is wanted is fetched: of a backbone `model_index.json`, the scheduler's and
+//! the networks' configurations, their safetensors weights (pickles only where there are none; never half-precision
+//! variants), and the tokenizer; of an autoencoder its own configuration and weights. Weights come last: a
+//! [`BackboneBuilder`](crate::backbone::BackboneBuilder) looks at everything else before, and refuses what it cannot
+//! build.
+//!
+//! Files lie in the cache that Python's `huggingface_hub` uses, in its layout: what one has downloaded, the other finds.
+//! Every file is checked against the hash that the hub gives for it before it counts as there, and a download that was
+//! interrupted goes on where it stopped. Processes that want the same file wait for one another.
 //!
 //! A branch or tag is asked for its current commit, one small request; if the hub cannot be reached, a warning is logged
 //! and the copy in the cache serves. A full commit hash whose files are all there, safetensors among them, needs no
@@ -46,6 +49,7 @@ mod snapshot;
 pub use options::Options;
 pub use part::Part;
 pub use repository::{NotARepository, Repository};
+pub(crate) use snapshot::Snapshot;
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -31,18 +31,26 @@ const TOKENIZER: [&str; 5] = [
 /// How weights are stored, the format that is preferred first.
 const FORMATS: [&str; 2] = ["safetensors", "bin"];
 
-/// The files of `listing` that `part` needs, small ones first; or what is missing in it, in words.
-pub(super) fn needed(listing: &[String], part: Part) -> Result<Vec<String>, String> {
+/// The files of a part.
+pub(super) struct Needed {
+    /// Configurations and the tokenizer: a few megabytes.
+    pub(super) small: Vec<String>,
+    /// Weights: gigabytes.
+    pub(super) weights: Vec<String>,
+}
+
+/// The files of `listing` that `part` needs; or what is missing in it, in words.
+pub(super) fn needed(listing: &[String], part: Part) -> Result<Needed, String> {
     let all: BTreeSet<&str> = listing.iter().map(String::as_str).filter(|file| is_inside(file)).collect();
     let has = |file: &str| all.contains(file);
     let (networks, others) = match part {
         Part::Backbone => (diffusion_model(has)?, [&[INDEX, SCHEDULER], &TOKENIZER[..]].concat()),
         Part::Autoencoder => (vec![autoencoder(has)?], Vec::new()),
     };
-    let mut files: Vec<String> = others.into_iter().filter(|file| has(file)).map(str::to_owned).collect();
-    let mut heavy = Vec::new();
+    let small = others.into_iter().filter(|file| has(file)).map(str::to_owned).collect();
+    let mut needed = Needed { small, weights: Vec::new() };
     for folder in networks {
-        files.push(join(folder, CONFIG));
+        needed.small.push(join(folder, CONFIG));
         let names: BTreeSet<&str> = all.iter().filter_map(|file| within(file, folder)).collect();
         let weights = weights(&names);
         if weights.is_empty() {
@@ -52,10 +60,9 @@ pub(super) fn needed(listing: &[String], part: Part) -> Result<Vec<String>, Stri
                 "has no weights that can be read: no {first}.{format} or the like in {place}"
             ));
         }
-        heavy.extend(weights.into_iter().map(|name| join(folder, name)));
+        needed.weights.extend(weights.into_iter().map(|name| join(folder, name)));
     }
-    files.extend(heavy);
-    Ok(files)
+    Ok(needed)
 }
 
 /// The folders of a backbone's networks, by the files that there are.
@@ -203,7 +210,8 @@ mod tests {
     use super::*;
 
     fn of(part: Part, files: &[&str]) -> Result<Vec<String>, String> {
-        needed(&files.iter().map(|&file| file.to_owned()).collect::<Vec<_>>(), part)
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        needed(&files, part).map(|needed| [needed.small, needed.weights].concat())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The name of a repository.
 
-use super::{Options, Part, snapshot};
+use super::{Options, Part, Snapshot};
 use crate::Result;
 use std::fmt;
 use std::path::PathBuf;
@@ -58,10 +58,10 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::Hub`](crate::Error::Hub) if the hub refuses, does not know it or cannot be reached while the cache
-    /// lacks a file, if the repository has no such part, if a file is not what the hub says it is, or the disk is full; [`Error::Io`](crate::Error::Io) if
-    /// the cache cannot be written; [`Error::Cancelled`](crate::Error::Cancelled).
+    /// lacks a file, if there is no such part, if a file is not what the hub says it is, or the disk is full;
+    /// [`Error::Io`](crate::Error::Io) if the cache cannot be written; [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn snapshot(&self, part: Part, options: &Options) -> Result<PathBuf> {
-        snapshot::fetch(self, part, options)
+        Snapshot::open(self, part, options)?.complete()
     }
 }
 

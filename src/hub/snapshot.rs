@@ -3,59 +3,124 @@
 use super::blob::{self, Wanted};
 use super::cache::Cache;
 use super::client::{Client, Fault};
-use super::needed::{missing, needed};
+use super::needed::{Needed, missing, needed};
 use super::{Options, Part, Repository};
 use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// For names that may have been meant as paths, too.
 const NOWHERE: &str = "is neither a folder here nor in the cache of the Hugging Face hub";
 
-/// The folder of a repository, with the files of `part`.
-pub(super) fn fetch(repository: &Repository, part: Part, options: &Options) -> Result<PathBuf> {
-    options.check_cancelled()?;
-    let cache = Cache::new(options, repository);
-    if options.offline {
-        return cached(repository, part, &cache).map_err(|lacks| {
-            let reason = format!(
-                "{lacks}, and HF_HUB_OFFLINE is set: unset it to download it, or let HF_HOME or HF_HUB_CACHE name the \
-                 cache that has it"
-            );
-            hub_error(repository, reason)
-        });
-    }
-    // A commit never changes.
-    if let Some(folder) = repository.commit().map(|commit| cache.snapshot(commit))
-        && missing(&folder, part, true).is_none()
-    {
-        return Ok(folder);
-    }
-    let client = Client::new(options, repository)?;
-    let in_cache = cached(repository, part, &cache);
-    let may_pass = |fault: &Fault| in_cache.is_err() && fault.may_pass();
-    match client.retry(|| client.listing(), may_pass) {
-        Ok((commit, listing)) => {
-            let files = needed(&listing, part).map_err(|reason| hub_error(repository, reason))?;
-            download(&client, &cache, repository, options, &commit, &files)
+/// A part of a repository on its way into the cache. Weights are gigabytes: what is small comes first, and may be looked
+/// at before the rest.
+pub(crate) struct Snapshot {
+    repository: Repository,
+    options: Options,
+    folder: PathBuf,
+    /// What is to come yet; nothing where the cache serves.
+    rest: Option<Rest>,
+}
+
+/// A commit of the hub, and its weights that are not in the cache.
+struct Rest {
+    commit: String,
+    files: Vec<String>,
+}
+
+impl Snapshot {
+    /// Brings the small files into the cache.
+    pub(crate) fn open(repository: &Repository, part: Part, options: &Options) -> Result<Self> {
+        options.check_cancelled()?;
+        let cache = Cache::new(options, repository);
+        let new = |folder, rest| {
+            Ok(Self { repository: repository.clone(), options: options.clone(), folder, rest })
+        };
+        if options.offline {
+            let folder = cached(repository, part, &cache).map_err(|lacks| {
+                let reason = format!(
+                    "{lacks}, and HF_HUB_OFFLINE is set: unset it to download it, or let HF_HOME or HF_HUB_CACHE name \
+                     the cache that has it"
+                );
+                hub_error(repository, reason)
+            });
+            return new(folder?, None);
         }
-        Err(Fault::Here(error)) => Err(error),
-        Err(fault) => {
-            let reason = client.says(&fault);
-            let is_gone = matches!(&fault, Fault::Refused { code, .. } if code == "RevisionNotFound");
-            match in_cache {
-                Ok(folder) if !is_gone => {
-                    tracing::warn!(
-                        "{repository}: {reason}. What is in the cache is used, which may not be the newest: {}",
-                        folder.display()
-                    );
-                    Ok(folder)
-                }
-                Err(lacks) if !matches!(fault, Fault::Refused { .. }) => {
-                    Err(hub_error(repository, format!("{lacks}, and {reason}")))
-                }
-                _ => Err(hub_error(repository, reason)),
+        // A commit never changes.
+        if let Some(folder) = repository.commit().map(|commit| cache.snapshot(commit))
+            && missing(&folder, part, true).is_none()
+        {
+            return new(folder, None);
+        }
+        let client = Client::new(options, repository)?;
+        let in_cache = cached(repository, part, &cache);
+        let may_pass = |fault: &Fault| in_cache.is_err() && fault.may_pass();
+        match client.retry(|| client.listing(), may_pass) {
+            Ok((commit, listing)) => {
+                let Needed { small, weights: mut files } =
+                    needed(&listing, part).map_err(|reason| hub_error(repository, reason))?;
+                download(&client, &cache, &commit, &small)?;
+                let folder = cache.snapshot(&commit);
+                files.retain(|file| !folder.join(file).exists());
+                new(folder, Some(Rest { commit, files }))
             }
+            Err(Fault::Here(error)) => Err(error),
+            Err(fault) => {
+                let reason = client.says(&fault);
+                let is_gone = matches!(&fault, Fault::Refused { code, .. } if code == "RevisionNotFound");
+                match in_cache {
+                    Ok(folder) if !is_gone => {
+                        tracing::warn!(
+                            "{repository}: {reason}. What is in the cache is used, which may not be the newest: {}",
+                            folder.display()
+                        );
+                        new(folder, None)
+                    }
+                    Err(lacks) if !matches!(fault, Fault::Refused { .. }) => {
+                        Err(hub_error(repository, format!("{lacks}, and {reason}")))
+                    }
+                    _ => Err(hub_error(repository, reason)),
+                }
+            }
+        }
+    }
+
+    /// The repository's folder in the cache.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether weights are missing.
+    pub(crate) fn lacks_weights(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| !rest.files.is_empty())
+    }
+
+    /// Brings the weights into the cache, too.
+    pub(crate) fn complete(self) -> Result<PathBuf> {
+        let Some(Rest { commit, files }) = &self.rest else { return Ok(self.folder) };
+        let cache = Cache::new(&self.options, &self.repository);
+        download(&Client::new(&self.options, &self.repository)?, &cache, commit, files)?;
+        if let Err(error) = cache.note(&self.repository, commit) {
+            // A cache that cannot be written serves as well, while the hub can be asked.
+            tracing::debug!("{error}");
+        }
+        Ok(self.folder)
+    }
+
+    /// An error about a file of this folder as one of the repository, by whose name the user knows it.
+    pub(crate) fn by_name(&self, error: Error) -> Error {
+        let (path, reason) = match &error {
+            Error::File { path, reason } => (path, reason.as_str()),
+            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
+                (path, "is not in the repository, and is needed")
+            }
+            _ => return error,
+        };
+        match path.strip_prefix(&self.folder) {
+            Ok(file) if file == Path::new("") => hub_error(&self.repository, reason.to_owned()),
+            Ok(file) => hub_error(&self.repository, format!("{}: {reason}", file.display())),
+            Err(_) => error,
         }
     }
 }
@@ -73,14 +138,9 @@ fn cached(repository: &Repository, part: Part, cache: &Cache) -> Result<PathBuf,
     }
 }
 
-fn download(
-    client: &Client<'_>,
-    cache: &Cache,
-    repository: &Repository,
-    options: &Options,
-    commit: &str,
-    files: &[String],
-) -> Result<PathBuf> {
+/// Brings those of `files` into the cache that are not there.
+fn download(client: &Client<'_>, cache: &Cache, commit: &str, files: &[String]) -> Result<()> {
+    let (repository, options) = (client.repository(), client.options());
     let folder = cache.snapshot(commit);
     let in_words = |file: &str, fault: Fault| match fault {
         Fault::Here(error) => error,
@@ -101,11 +161,7 @@ fn download(
         cache.link(commit, wanted.file, &wanted.metadata.etag)?;
     }
     bar.finish_and_clear();
-    if let Err(error) = cache.note(repository, commit) {
-        // A cache that cannot be written serves as well, while the hub can be asked.
-        tracing::debug!("{error}");
-    }
-    Ok(folder)
+    Ok(())
 }
 
 fn hub_error(repository: &Repository, reason: String) -> Error {

@@ -1,5 +1,6 @@
 //! A Hugging Face hub on the loopback: small files itself, large ones by a redirect to a second server.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may panic, and a part of it exports nothing")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use diver::hub::{Options, Part, Repository};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
