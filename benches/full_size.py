@@ -3,10 +3,10 @@ pixels) with random weights, which this script makes on the spot: first all runs
 
 Ours is `diver bench`: whole images, from pixels to pixels. Theirs is the reference loop of tests/golden/oracle around
 diffusers' networks in eager torch, the autoencoder in the same dtype as the transformer. Also printed: DIVER beside
-the bare diffusion run on the same engine, the share of the device's matrix rate that the sampling loop reaches, and the
-memory that diver takes.
+the bare diffusion run on the same engine, and the share of the device's matrix rate that the sampling loop reaches.
 
-Needs torch, diffusers and a build of diver. Run from the repository root, or name its parts.
+Prints a table, and writes it as JSON where it is asked to. Needs torch, diffusers and a build of diver. Run from the
+repository root, or name its parts.
 """
 
 from __future__ import annotations
@@ -18,58 +18,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/golden/oracle"))
 import oracle  # noqa: E402
+from backbone import make_backbone  # noqa: E402
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 CFG_SCALE, CFG_CHANNELS = 4.0, 3
 HIDDEN, TOKENS = 1152, 256
 # Of a DiT-XL/2's pass over one latent of 4 x 32 x 32 (arXiv 2212.09748, table 4: 118.64 G for 28 blocks).
 MULTIPLY_ADDS_A_BLOCK = 118.64e9 / 28
-
-
-def make_backbone(folder: Path, *, layers: int, device: torch.device) -> None:
-    """A backbone of random weights in half precision, as diffusers lays it out."""
-    from diffusers import AutoencoderKL, DiTTransformer2DModel
-
-    torch.manual_seed(0)
-    with device:
-        transformer = DiTTransformer2DModel(
-            num_attention_heads=16,
-            attention_head_dim=72,
-            in_channels=4,
-            out_channels=8,
-            num_layers=layers,
-            sample_size=32,
-            patch_size=2,
-            num_embeds_ada_norm=1000,
-            norm_elementwise_affine=False,
-            norm_eps=1e-6,
-        )
-        vae = AutoencoderKL(
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
-            block_out_channels=[128, 256, 512, 512],
-            layers_per_block=2,
-            sample_size=256,
-        )
-    # Each block has a copy of the embeddings in diffusers' layout, and real checkpoints have equal ones.
-    first = transformer.transformer_blocks[0].norm1.emb.state_dict()
-    for block in transformer.transformer_blocks:
-        block.norm1.emb.load_state_dict(first)
-    transformer.half().save_pretrained(folder / "transformer")
-    vae.half().save_pretrained(folder / "vae")
-    (folder / "scheduler").mkdir()
-    scheduler = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "num_train_timesteps": 1000}
-    scheduler |= {"prediction_type": "epsilon", "clip_sample": False, "steps_offset": 0}
-    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
 
 
 class Reference:
@@ -146,33 +110,6 @@ def by_turns(folder: Path, reference: Reference, steps: int, runs: int) -> None:
     print(f"diffusers / diver {theirs_median / ours_median:.2f}", flush=True)
 
 
-class Memory:
-    """The most memory of the device that is taken while a block runs, bytes, beyond what was taken before."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.peak, self.done = device, 0, threading.Event()
-
-    def __enter__(self) -> Memory:
-        if self.device.type == "cuda":
-            self.before = self.taken()
-            self.thread = threading.Thread(target=self.watch)
-            self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.device.type == "cuda":
-            self.done.set()
-            self.thread.join()
-
-    def taken(self) -> int:
-        free, total = torch.cuda.mem_get_info(self.device)
-        return total - free
-
-    def watch(self) -> None:
-        while not self.done.wait(0.02):
-            self.peak = max(self.peak, self.taken() - self.before)
-
-
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
     """Operations a second of a product of two random square matrices."""
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -205,6 +142,105 @@ def median_seconds(run, device: torch.device, runs: int) -> float:
     return statistics.median(times[1:])
 
 
+def ours(arguments: argparse.Namespace, backbone: Path, mode: str, batches: list[int]) -> dict[int, float]:
+    """Seconds of an image by `diver bench`, for each batch."""
+    command = [arguments.diver, "bench", arguments.source, "--backbone", backbone, "--json"]
+    command += ["--device", str(arguments.device), "--dtype", arguments.dtype, "--mode", mode]
+    command += ["--steps", str(arguments.steps)]
+    command += ["--batches", ",".join(map(str, batches)), "--runs", str(arguments.runs)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    seconds = {entry["batch"]: entry["seconds_per_image"] for entry in json.loads(done.stdout)["refine"]}
+    print(f"diver, mode {mode}: {seconds} s/image", flush=True)
+    return seconds
+
+
+def theirs(
+    arguments: argparse.Namespace, reference: Reference, name: str, batches: list[int]
+) -> dict[int, float]:
+    """Seconds of an image by the reference loop, for each batch."""
+    seconds = {}
+    for batch in batches:
+        pixels, noise = torch.rand(batch, 3, 32, 32), torch.randn(batch, 4, 32, 32)
+        classes = torch.arange(batch) % 10
+        time = median_seconds(
+            lambda p=pixels, c=classes, n=noise: reference.refine(p, c, n), arguments.device, arguments.runs
+        )
+        seconds[batch] = time / batch
+        print(f"diffusers, {name}: {{{batch}: {seconds[batch]}}} s/image", flush=True)
+    return seconds
+
+
+def measure(arguments: argparse.Namespace, backbone: Path) -> dict[str, Any]:
+    """All times, and what they are of."""
+    device, dtype = arguments.device, DTYPES[arguments.dtype]
+    make_backbone(backbone, layers=arguments.layers, device=device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        rate, of = matrix_rate(device, dtype, 8192), "product of 8192 x 8192 matrices"
+    else:
+        rate, of = layers_rate(device, dtype, 2), "products of a block for two latents"
+    print(f"{of}: {rate / 1e12:.3f} TFLOP/s", flush=True)
+
+    full, bare, alone = (
+        ours(arguments, backbone, mode, arguments.batches) for mode in ("full", "raw", "vae")
+    )
+    reference = Reference(backbone, device, dtype, arguments.steps)
+    if arguments.by_turns:
+        by_turns(backbone, reference, arguments.steps, arguments.runs)
+    diffusers = {"eager": theirs(arguments, reference, "eager", arguments.batches)}
+    if arguments.compile:
+        reference.transformer = torch.compile(reference.transformer)
+        diffusers["compiled"] = theirs(arguments, reference, "compiled", arguments.compile)
+
+    # Two operations each, and both rows of the guided pair.
+    operations = 2 * 2 * arguments.steps * MULTIPLY_ADDS_A_BLOCK * arguments.layers
+    rows = [
+        {
+            "batch": batch,
+            "seconds_per_image": full[batch],
+            "of_it_sampling": full[batch] - alone[batch],
+            "share_of_matrix_rate": operations / (full[batch] - alone[batch]) / rate,
+            "over_bare_diffusion": full[batch] / bare[batch],
+            "diffusers_over_diver": {
+                name: seconds[batch] / full[batch] for name, seconds in diffusers.items() if batch in seconds
+            },
+        }
+        for batch in arguments.batches
+    ]
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "torch": torch.__version__,
+        "dtype": arguments.dtype,
+        "layers": arguments.layers,
+        "steps": arguments.steps,
+        "matrix_rate": {"of": of, "operations_per_second": rate},
+        "rows": rows,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The rows as Markdown."""
+    network = f"DiT of {found['layers']} layers, {found['steps']} steps, {found['dtype']}"
+    variants = list(dict.fromkeys(name for row in found["rows"] for name in row["diffusers_over_diver"]))
+    titles = [
+        "batch",
+        "diver, s/image",
+        "of it sampling",
+        "share of the matrix rate",
+        "DIVER / bare diffusion",
+    ]
+    titles += [f"diffusers, {name} / diver" for name in variants]
+    lines = [f"{network}, {found['device']}, torch {found['torch']}", "", f"| {' | '.join(titles)} |"]
+    lines.append("|" + "--:|" * len(titles))
+    for row in found["rows"]:
+        ratios = [row["diffusers_over_diver"].get(name) for name in variants]
+        cells = [str(row["batch"]), f"{row['seconds_per_image']:.4f}", f"{row['of_it_sampling']:.4f}"]
+        cells += [f"{row['share_of_matrix_rate']:.1%}", f"{row['over_bare_diffusion']:.3f}"]
+        cells += ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=torch.device, default="cuda")
@@ -220,77 +256,21 @@ def main() -> None:
     parser.add_argument(
         "--by-turns", action="store_true", help="also time sampling alone, by turns (needs diver_refiner)"
     )
-    parser.add_argument("--compile", action="store_true", help="also time diffusers under torch.compile")
-    arguments = parser.parse_args()
-    device, dtype = arguments.device, DTYPES[arguments.dtype]
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-    with tempfile.TemporaryDirectory() as folder:
-        backbone = Path(folder)
-        make_backbone(backbone, layers=arguments.layers, device=device)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        if device.type == "cuda":
-            rate = matrix_rate(device, dtype, 8192)
-            print(f"product of 8192 x 8192 matrices: {rate / 1e12:.1f} TFLOP/s", flush=True)
-        else:
-            rate = layers_rate(device, dtype, 2)
-            print(f"products of a block for two latents: {rate / 1e12:.3f} TFLOP/s", flush=True)
-
-        def ours(mode: str, batches: list[int]) -> dict[int, float]:
-            command = [arguments.diver, "bench", arguments.source, "--backbone", backbone, "--json"]
-            command += ["--device", str(device), "--dtype", arguments.dtype, "--mode", mode]
-            command += ["--steps", str(arguments.steps)]
-            command += ["--batches", ",".join(map(str, batches)), "--runs", str(arguments.runs)]
-            with Memory(device) as memory:
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            entries = json.loads(done.stdout)["refine"]
-            seconds = {entry["batch"]: entry["seconds_per_image"] for entry in entries}
-            print(f"diver, mode {mode}: {seconds} s/image; {memory.peak / 1e9:.2f} GB at most", flush=True)
-            return seconds
-
-        # For its memory: a run of several batches takes what the largest needs.
-        ours("full", [1])
-        full = ours("full", arguments.batches)
-        bare = ours("raw", arguments.batches)
-        alone = ours("vae", arguments.batches)
-
-        reference = Reference(backbone, device, dtype, arguments.steps)
-        if arguments.by_turns:
-            by_turns(backbone, reference, arguments.steps, arguments.runs)
-        variants = {"eager": reference.transformer}
-        if arguments.compile:
-            variants["compiled"] = torch.compile(reference.transformer)
-        theirs: dict[str, dict[int, float]] = {name: {} for name in variants}
-        for name, network in variants.items():
-            reference.transformer = network
-            for batch in arguments.batches:
-                pixels, noise = torch.rand(batch, 3, 32, 32), torch.randn(batch, 4, 32, 32)
-                classes = torch.arange(batch) % 10
-                seconds = median_seconds(
-                    lambda p=pixels, c=classes, n=noise: reference.refine(p, c, n), device, arguments.runs
-                )
-                theirs[name][batch] = seconds / batch
-                print(f"diffusers, {name}: {{{batch}: {seconds / batch}}} s/image", flush=True)
-
-    network = f"DiT of {arguments.layers} layers, {arguments.steps} steps, {arguments.dtype}"
-    print(f"\n{network}, {machine}, torch {torch.__version__}")
-    print(
-        "batch  diver s/image  of it sampling  share of matrix rate  DIVER / bare  "
-        + "  ".join(f"diffusers {name} s/image  diffusers / diver" for name in variants)
+    parser.add_argument(
+        "--compile",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="BATCH",
+        help="batches to time diffusers under torch.compile at, too; each takes minutes to compile",
     )
-    for batch in arguments.batches:
-        sampling = full[batch] - alone[batch]
-        # Two operations each, and both rows of the guided pair.
-        operations = 2 * 2 * arguments.steps * MULTIPLY_ADDS_A_BLOCK * arguments.layers
-        share = operations / sampling / rate
-        row = (
-            f"{batch:5} {full[batch]:14.4f} {sampling:15.4f} {share:21.1%} {full[batch] / bare[batch]:13.3f}"
-        )
-        for name in variants:
-            found = theirs[name][batch]
-            row += f" {found:{len(name) + 20}.4f} {found / full[batch]:18.2f}"
-        print(row)
+    parser.add_argument("--json", type=Path, help="file to write what was found to")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(arguments, Path(folder))
+    print(f"\n{table(found)}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs the golden tests, the benchmarks, their data and the wheel of diffusers into one folder that runs on an x86-64
-# Linux machine with a CUDA build of the same torch, and without a compiler: copy it there and start run.sh.
+# Packs the golden tests, the benchmarks, their data, diver's wheels and that of diffusers into one folder that runs on an
+# x86-64 Linux machine with a CUDA build of the same torch, and without a compiler: copy it there and start run.sh.
 # Usage: benches/gpu_bundle.sh FOLDER
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,10 +21,14 @@ cp target/release/diver "$out/bin/"
 strip "$out"/bin/*
 tar -cJf "$out/bin.tar.xz" -C "$out" bin
 rm -r "$out/bin"
+# For a machine that is like this one, with a torch of its own: nothing else is packed in.
+for wheel in refiner engine; do
+    .venv/bin/maturin build --release --strip --auditwheel skip -m python/$wheel/Cargo.toml --out "$out/wheels"
+done
 # diffusers for the full-size benchmark, and what machines with torch and transformers may lack of its needs.
 .venv/bin/python -m pip download --quiet --no-deps --dest "$out/wheels" 'diffusers==0.42.*' importlib_metadata zipp
 cp -r tests/golden "$out/tests/"
-cp benches/full_size.py "$out/benches/"
+cp benches/{backbone,full_size,inside,summary}.py "$out/benches/"
 for set in digits shapes; do cp -r examples/$set/backbone examples/$set/dm_* "$out/examples/$set/"; done
 cp benches/run_bundle.sh "$out/run.sh"
 du -sm "$out" | awk '{ print $2 ": " $1 " MiB"; exit $1 >= 60 }'

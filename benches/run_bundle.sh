@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the bundle: golden tests on CUDA, then the benchmarks with the shipped networks and with random ones of full
 # size. Needs python3 with torch (CUDA), huggingface_hub and what diffusers asks for beside them.
-# Usage: ./run.sh [RESULTS]   RESULTS: folder for what it finds, default results/
+# Usage: ./run.sh [RESULTS]   RESULTS: folder for what it finds, default results/: results.json, results.md and logs
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 results=${1:-results}
@@ -19,7 +19,7 @@ PY
 )${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH DIVER_TEST_DATA=$PWD/tests/golden DIVER_TEST_DEVICE=${DIVER_TEST_DEVICE:-cuda}
 export PYTHONPATH=$PWD/site${PYTHONPATH:+:$PYTHONPATH}
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/machine.txt"
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | tee "$results/machine.txt"
 
 for test in bin/golden_* bin/checkpoints bin/stable_diffusion bin/refiner; do
     echo "== $test on $DIVER_TEST_DEVICE"
@@ -36,9 +36,18 @@ for set in digits/dm_ipc1 shapes/dm_ipc10; do
 done | tee "$results/bench.log"
 
 # Of one layer where this is a trial on a CPU.
-if [[ $DIVER_TEST_DEVICE == cpu ]]; then full=(--dtype f32 --layers 1 --batches 1 --runs 1); else full=(--dtype bf16); fi
+if [[ $DIVER_TEST_DEVICE == cpu ]]; then
+    full=(--dtype f32 --layers 1 --batches 1 --runs 1 --steps 4)
+else
+    full=(--dtype bf16 --compile 32)
+    echo "== inside"
+    { python3 benches/inside.py --device "$DIVER_TEST_DEVICE" --json "$results/inside.json" 2>&1 ||
+        echo "FAILED: inside"; } | tee "$results/inside.log"
+fi
 echo "== full_size"
-{ python3 benches/full_size.py --diver bin/diver --device "$DIVER_TEST_DEVICE" "${full[@]}" 2>&1 ||
-    echo "FAILED: full_size"; } | tee "$results/full_size.log"
+{ python3 benches/full_size.py --diver bin/diver --device "$DIVER_TEST_DEVICE" --json "$results/full_size.json" \
+    "${full[@]}" 2>&1 || echo "FAILED: full_size"; } | tee "$results/full_size.log"
 
+echo "== summary"
+python3 benches/summary.py "$results" || exit 1
 ! grep -h FAILED "$results"/*.log

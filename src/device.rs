@@ -188,6 +188,9 @@ fn libtorch_folder() -> Option<PathBuf> {
 /// The number format in which the diffusion network computes: `auto`, `f32` or `bf16`. Latents, the sampler's
 /// arithmetic and the autoencoder are f32 in any case.
 ///
+/// On CPUs `auto` is f32, also on those that have instructions for bf16: libtorch was slower with them where it was
+/// measured, and a choice that hangs on a timing would give one set two caches.
+///
 /// On NVIDIA GPUs from Ampere on, cuDNN computes the convolutions of f32 networks, and with them most of the
 /// autoencoder, in TF32: f32 with inputs rounded to 10 bits after the point. That is torch's default, which tch
 /// cannot switch off; the environment variable `NVIDIA_TF32_OVERRIDE=0` does.

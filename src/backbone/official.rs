@@ -9,6 +9,9 @@ use std::path::Path;
 /// tells them.
 const HEADS: [(i64, i64); 4] = [(384, 6), (768, 12), (1024, 16), (1152, 16)];
 
+/// Classes of ImageNet-1K, which the published networks know beside the null class.
+const IMAGENET: i64 = 1000;
+
 /// Whether a file is a DiT's or a SiT's, whose weights have the same names and shapes: by its name.
 ///
 /// # Errors
@@ -27,7 +30,8 @@ pub(super) fn family_of(path: &Path) -> Result<Family> {
     }
 }
 
-/// The sizes of the network that the weights are of.
+/// The sizes of the network that the weights are of. The last row of its table of labels is taken for the null class of
+/// classifier-free guidance, which no weight tells: both repositories train with one.
 ///
 /// # Errors
 /// If they are not those of a DiT or SiT with its repository's names, or of a width whose number of heads is unknown.
@@ -45,6 +49,13 @@ pub(super) fn config_of(weights: &Weights, heads: Option<i64>) -> Result<DitConf
     let (hidden, in_channels, patch_size) = (patches[0], patches[1], patches[2]);
     let tokens = shape("pos_embed", 3)?[1];
     let classes = shape("y_embedder.embedding_table.weight", 2)?[0] - 1;
+    if classes + 1 == IMAGENET {
+        tracing::warn!(
+            "{}: a table of {IMAGENET} labels, the last of which is taken for the null class; if these are ImageNet's, the \
+             network was trained without one (class_dropout_prob 0), and cannot be guided",
+            weights.path().display()
+        );
+    }
     let outputs = shape("final_layer.linear.weight", 2)?[0];
     let depth = weights.count("blocks.", ".attn.qkv.weight");
 
