@@ -26,20 +26,22 @@ for test in bin/golden_* bin/checkpoints bin/stable_diffusion bin/refiner; do
     NVIDIA_TF32_OVERRIDE=0 "$test" 2>&1 || echo "FAILED: $test"
 done | tee "$results/tests.log"
 
+# A trial on a CPU is a small one.
+if [[ $DIVER_TEST_DEVICE == cpu ]]; then
+    batches=1,8 full=(--dtype f32 --layers 1 --batches 1 --runs 1 --steps 4)
+else
+    batches=1,8,32,128 full=(--dtype bf16 --compile 32)
+fi
 for set in digits/dm_ipc1 shapes/dm_ipc10; do
     for dtype in f32 bf16; do
         name=bench_${set%%/*}_$dtype
         echo "== $name"
         bin/diver bench "examples/$set" --backbone "examples/${set%%/*}/backbone" --device "$DIVER_TEST_DEVICE" \
-            --dtype $dtype --batches 1,8,32,128 --json | tee "$results/$name.json" || echo "FAILED: $name"
+            --dtype $dtype --batches $batches --json | tee "$results/$name.json" || echo "FAILED: $name"
     done
 done | tee "$results/bench.log"
 
-# Of one layer where this is a trial on a CPU.
-if [[ $DIVER_TEST_DEVICE == cpu ]]; then
-    full=(--dtype f32 --layers 1 --batches 1 --runs 1 --steps 4)
-else
-    full=(--dtype bf16 --compile 32)
+if [[ $DIVER_TEST_DEVICE != cpu ]]; then
     echo "== inside"
     { python3 benches/inside.py --device "$DIVER_TEST_DEVICE" --json "$results/inside.json" 2>&1 ||
         echo "FAILED: inside"; } | tee "$results/inside.log"
