@@ -7,10 +7,10 @@ prediction, weighted as in "Efficient Diffusion Training via Min-SNR Weighting S
 """
 
 import copy
+import dataclasses
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ FREQUENCIES = 128
 SAVE_EVERY = 1000
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Size:
     """Dimensions of a transformer over latents of 4 x 8 x 8."""
 
@@ -205,10 +205,21 @@ def train(
 
     Timesteps are drawn as `timesteps` says. Muon and AdamW under a cosine schedule; the result is a moving average
     of the weights. Every `SAVE_EVERY` steps the state is written to the file `progress`, from which an interrupted
-    training goes on.
+    training goes on; one of other settings or data is refused.
     """
     torch.manual_seed(seed)
     device = latents.device
+    of = {
+        "steps": steps,
+        "size": dataclasses.asdict(size),
+        "undecided": undecided,
+        "batch": batch,
+        "max_lr": max_lr,
+        "seed": seed,
+        "device": device.type,
+        # Another number of threads moves the last digits of latents.
+        "data": [*latents.shape, round(latents.std().item(), 3), round(spread.mean().item(), 3)],
+    }
     model = Transformer(size).to(device)
     average = copy.deepcopy(model).requires_grad_(False)
     schedule = Schedule(device)
@@ -216,6 +227,11 @@ def train(
     started, running, first = time.monotonic(), torch.ones((), device=device), 0
     if progress.exists():
         state = torch.load(progress, map_location=device)
+        changed = [name for name, value in of.items() if state["of"].get(name) != value]
+        if changed:
+            raise ValueError(
+                f"{progress}: of a training with other {', '.join(changed)}: delete it to start anew"
+            )
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -250,6 +266,7 @@ def train(
             )
         if (step + 1) % SAVE_EVERY == 0:
             state = {
+                "of": of,
                 "step": step + 1,
                 "running": running,
                 "model": model.state_dict(),

@@ -130,7 +130,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch
     latents, labels = torch.randn(10, 4, 8, 8), torch.arange(10)
     size = transformer.Size(layers=1, width=32, heads=1, patch=4)
 
-    def train(name: str) -> torch.Tensor:
+    def train(name: str, undecided: float = 0.5) -> torch.Tensor:
         spread = torch.full_like(latents, 0.1)
         model = transformer.train(
             latents,
@@ -139,7 +139,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch
             steps=10,
             size=size,
             batch=2,
-            undecided=0.5,
+            undecided=undecided,
             progress=tmp_path / name,
         )
         return torch.cat([weight.flatten() for weight in model.parameters()])
@@ -155,6 +155,8 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch
     monkeypatch.setattr(transformer.Schedule, "loss", stopping)
     with pytest.raises(KeyboardInterrupt):
         train("stopped")
+    with pytest.raises(ValueError, match="stopped: of a training with other undecided: delete it"):
+        train("stopped", undecided=0.4)
     assert torch.equal(train("stopped"), whole)
 
 
