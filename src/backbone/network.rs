@@ -99,6 +99,17 @@ impl Network {
         }
     }
 
+    /// Values of its first activation for one latent: a transformer's tokens, or what a UNet's first level works on.
+    pub(crate) fn values(&self) -> i64 {
+        match self {
+            Self::Dit(dit) | Self::Sit(dit) => dit.config().tokens() * dit.config().hidden(),
+            Self::StableDiffusion(model) => {
+                let width = model.networks.unet().config().block_out_channels.first().copied();
+                model.side * model.side * width.unwrap_or(1)
+            }
+        }
+    }
+
     /// How many classes it knows.
     #[must_use]
     pub fn num_classes(&self) -> usize {
