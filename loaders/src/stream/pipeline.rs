@@ -19,8 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
-/// How long nothing is asked of the refiner before it may have to give back its memory.
+/// How long nothing is asked of the refiner before it may have to give back its memory. While the cache lacks images,
+/// it is asked again after twice as long each time, up to `LONGEST_IDLE`.
 const IDLE: Duration = Duration::from_secs(1);
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
 
 /// What the threads share.
 pub(super) struct Shared {
@@ -280,17 +282,19 @@ enum Found {
 fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
     let mut queue = VecDeque::new();
     let mut is_released = false;
+    let mut idle = IDLE;
     loop {
         if queue.is_empty() {
             let first = match is_released {
                 true => requests.recv().map_err(RecvTimeoutError::from),
-                false => requests.recv_timeout(IDLE),
+                false => requests.recv_timeout(idle),
             };
             match first {
                 Ok(first) => queue.extend(first),
                 Err(RecvTimeoutError::Timeout) => {
                     // Training may need the memory that the refiner most likely does not need any more.
                     is_released = refinery.is_complete();
+                    idle = LONGEST_IDLE.min(2 * idle);
                     if is_released && catch_unwind(AssertUnwindSafe(|| refinery.release())).is_err() {
                         tracing::warn!("the refiner panicked when it was to give back its memory");
                     }
@@ -299,7 +303,7 @@ fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-        is_released = false;
+        (is_released, idle) = (false, IDLE);
         queue.extend(requests.try_iter().flatten());
         if shared.cancel.is_cancelled() {
             return; // Whoever still waits for a reply sees its sender go.
