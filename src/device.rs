@@ -59,11 +59,15 @@ impl DeviceChoice {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Knob`] if one has no such name, or a GPU is named twice; [`Error::Device`] if there is none.
+    /// [`Error::Knob`] if one has no such name, a GPU is named twice, or `auto` is one of several; [`Error::Device`] if there is none.
     pub fn list(text: &str) -> Result<Vec<Self>> {
         if text != "cuda:all" {
             let devices: Vec<Self> =
                 text.split(',').map(|name| name.trim().parse()).collect::<Result<_>>()?;
+            if devices.len() > 1 && devices.contains(&Self::Auto) {
+                let reason = format!("`auto` is one of several in `{text}`: name the devices, or cuda:all");
+                return Err(Error::knob("device", reason));
+            }
             let is_twice =
                 |at: &usize| matches!(devices[*at], Self::Cuda(_)) && devices[..*at].contains(&devices[*at]);
             if let Some(at) = (0..devices.len()).find(is_twice) {
@@ -262,6 +266,8 @@ mod tests {
         let refused = "cuda:x".parse::<DeviceChoice>().unwrap_err().to_string();
         assert_eq!(refused, "device: `cuda:x` is none of auto, cpu, cuda, cuda:N");
         assert!("fp16".parse::<Precision>().is_err());
+        let refused = DeviceChoice::list("auto,cuda:0").unwrap_err().to_string();
+        assert!(refused.contains("`auto` is one of several"), "{refused}");
         let refused = DeviceChoice::list("cuda,cuda:1,cuda:0").unwrap_err().to_string();
         assert_eq!(refused, "device: cuda:0 is named twice in `cuda,cuda:1,cuda:0`");
     }

@@ -4,6 +4,7 @@ use crate::{Error, Refiner, Result};
 use diver_loaders::refine::{Progress, RawBatch};
 use diver_loaders::{CancelToken, Conditioning, Refine, RgbImage};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -129,7 +130,9 @@ impl<'a> Shares<'a> {
             if images.is_empty() {
                 return;
             }
-            let result = self.cancel.check().and_then(|()| self.refine(refiner, batch, share));
+            let refine = || self.cancel.check().and_then(|()| self.refine(refiner, batch, share));
+            let result = catch_unwind(AssertUnwindSafe(refine))
+                .unwrap_or_else(|panic| Err(diver_loaders::Error::panicked("fleet", panic.as_ref())));
             let mut done = self.lock();
             match result {
                 Ok(images) => done.images[share] = images,
@@ -193,6 +196,7 @@ mod tests {
     use diver_loaders::refine::{NoiseKey, Silent};
     use diver_loaders::{Digest, Error as EngineError};
     use std::thread::ThreadId;
+    use std::time::{Duration, Instant};
 
     /// Paints each image in the number of its class; fails at one.
     #[derive(Debug, Default)]
@@ -291,39 +295,50 @@ mod tests {
         assert_eq!(refine(&mut fleet, 3, &Silent).unwrap().len(), 3);
     }
 
+    /// Fails or panics on image 1; works on any other until it is cancelled.
+    struct Endless {
+        panics: bool,
+    }
+
+    impl Refine for Endless {
+        fn fingerprint(&self) -> Option<serde_json::Value> {
+            None
+        }
+
+        fn preferred_batch(&self) -> usize {
+            1
+        }
+
+        fn check_conditioning(&self, _conditioning: &Conditioning) -> diver_loaders::Result<()> {
+            Ok(())
+        }
+
+        fn refine(
+            &mut self,
+            batch: &RawBatch<'_>,
+            cancel: &CancelToken,
+            _progress: &dyn Progress,
+        ) -> diver_loaders::Result<Vec<RgbImage>> {
+            let until = Instant::now() + Duration::from_secs(30);
+            while batch.conditioning[0] != Conditioning::Class(1) {
+                cancel.check()?;
+                if Instant::now() > until {
+                    return Err(EngineError::refine("never cancelled"));
+                }
+                std::thread::yield_now();
+            }
+            assert!(!self.panics, "told to panic");
+            Err(EngineError::refine("told to fail"))
+        }
+    }
+
     #[test]
     fn a_share_that_fails_ends_the_others() {
-        /// The one on the first image fails; the other works until it is cancelled.
-        struct Endless;
-        impl Refine for Endless {
-            fn fingerprint(&self) -> Option<serde_json::Value> {
-                None
-            }
-
-            fn preferred_batch(&self) -> usize {
-                1
-            }
-
-            fn check_conditioning(&self, _conditioning: &Conditioning) -> diver_loaders::Result<()> {
-                Ok(())
-            }
-
-            fn refine(
-                &mut self,
-                batch: &RawBatch<'_>,
-                cancel: &CancelToken,
-                _progress: &dyn Progress,
-            ) -> diver_loaders::Result<Vec<RgbImage>> {
-                while batch.conditioning[0] != Conditioning::Class(1) {
-                    cancel.check()?;
-                    std::thread::yield_now();
-                }
-                Err(EngineError::refine("told to fail"))
-            }
+        for (panics, expected) in [(false, "told to fail"), (true, "told to panic")] {
+            let mut fleet = Fleet::new(vec![Endless { panics }, Endless { panics }]).unwrap();
+            let error = refine(&mut fleet, 4, &Silent).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
-        let mut fleet = Fleet::new(vec![Endless, Endless]).unwrap();
-        let error = refine(&mut fleet, 2, &Silent).unwrap_err();
-        assert!(error.to_string().contains("told to fail"), "{error}");
     }
 
     #[test]

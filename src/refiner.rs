@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
 
-/// Counts the changes to this code that change pixels; part of every fingerprint.
+/// Counts the changes to this code that change pixels by more than rounding does; part of every fingerprint.
 const ALGORITHM: u32 = 1;
 
 /// Images refined at a time on a CPU unless the caller says otherwise.

@@ -217,8 +217,7 @@ def train(
         "max_lr": max_lr,
         "seed": seed,
         "device": device.type,
-        # Another number of threads moves the last digits of latents.
-        "data": [*latents.shape, round(latents.std().item(), 3), round(spread.mean().item(), 3)],
+        "samples": len(latents),
     }
     model = Transformer(size).to(device)
     average = copy.deepcopy(model).requires_grad_(False)
@@ -227,7 +226,7 @@ def train(
     started, running, first = time.monotonic(), torch.ones((), device=device), 0
     if progress.exists():
         state = torch.load(progress, map_location=device)
-        changed = [name for name, value in of.items() if state["of"].get(name) != value]
+        changed = [name for name, value in of.items() if state.get("of", {}).get(name) != value]
         if changed:
             raise ValueError(
                 f"{progress}: of a training with other {', '.join(changed)}: delete it to start anew"

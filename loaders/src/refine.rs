@@ -131,7 +131,7 @@ impl CancelToken {
         self.0.is_set.store(true, Ordering::Release);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Whether [`cancel`](Self::cancel) was called on this token or one that it is a child of.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_set.load(Ordering::Acquire) || self.0.parent.as_ref().is_some_and(Self::is_cancelled)
     }

@@ -169,12 +169,17 @@ fn a_refiner_is_released_once_the_cache_has_everything() {
     let mut loader = builder(&refiner).cache(cache.clone()).build().unwrap();
     let first = plain(loader.epoch(0));
     assert_eq!(wait_for(1), 1);
-    // Of a cache that was full before, the first epoch has to tell.
+    // A rank of several that never meets the others' samples, and one that leaves some out.
+    let mut shard =
+        builder(&refiner).shuffle(false).shard(1, 3).drop_last(true).cache(cache.clone()).build().unwrap();
+    plain(shard.epoch(0));
+    assert_eq!(wait_for(2), 2);
+    drop(shard);
     let mut loader = builder(&refiner).cache(cache).build().unwrap();
     assert_eq!(plain(loader.epoch(0)), first);
-    assert_eq!(wait_for(2), 2);
+    assert_eq!(wait_for(3), 3);
     std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!((plain(loader.epoch(0)), released()), (first, 2), "once is enough");
+    assert_eq!((plain(loader.epoch(0)), released()), (first, 3), "once is enough");
 }
 
 #[test]

@@ -258,8 +258,7 @@ def test_a_released_refiner_refines_again(folder: Path, monkeypatch: pytest.Monk
         assert refiner.refine(images(), [0, 1]).equal(before)
         refiner.release()
         refiner.release()
-    with pytest.raises(ClosedError):
-        refiner.release()
+    refiner.release()  # There is nothing left to give back.
 
 
 # As the engine calls it.

@@ -275,8 +275,7 @@ def test_a_member_that_fails_ends_the_others() -> None:
     def member(images: Any, labels: Any, cancel: Any) -> Any:
         if labels[0] == 1:
             raise ValueError("told to fail")
-        while not cancel.is_cancelled():
-            time.sleep(0.001)
+        assert eventually(cancel.is_cancelled)
         raise ClosedError("cancelled")
 
     fleet = refiners.Fleet([member, member])
@@ -296,7 +295,7 @@ def test_a_refiner_is_released_once_the_cache_is_full(tmp_path: Path) -> None:
         member.fingerprint = "inverter"  # type: ignore[attr-defined]
         member.release = lambda: released.append(threading.current_thread().name)  # type: ignore[attr-defined]
     with refining(refiners.Fleet(members), cache=tmp_path) as loader:
-        assert len(list(loader)) == 1 and released == []
+        assert len(list(loader)) == 1
         assert eventually(lambda: len(released) == 2)
         assert len(list(loader)) == 1
     assert len(released) == 2
@@ -756,6 +755,21 @@ class Broken:
             Broken.offset = 7
         return invert(images) + np.uint8(Broken.offset)
 
+    class _Released:
+        """What it does changes with a release."""
+
+        def __init__(self, then: Callable[[np.ndarray], np.ndarray]) -> None:
+            self.now, self.then = invert, then
+
+        def release(self) -> None:
+            self.now = self.then
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return self.now(images)
+
+    broken_by_release = _Released(raising)
+    other_after_release = _Released(lambda images: invert(images) // 2)
+
     offset = 0
 
 
@@ -767,6 +781,8 @@ RULES = {
     "raising": "told to fail",
     "place_dependent": "alone and in its batch",
     "remembers_cancelling": "leaves nothing behind",
+    "broken_by_release": "a released refiner refines again",
+    "other_after_release": "a release changes no image",
 }
 
 

@@ -111,11 +111,6 @@ impl Dataset {
         Ok(self.identify(index, &self.sample(index)?))
     }
 
-    /// The identities of all samples, `None` for those that nobody has asked for yet.
-    pub(super) fn known_identities(&self) -> impl Iterator<Item = Option<&Identity>> {
-        self.identities.iter().map(OnceLock::get)
-    }
-
     /// As [`identity`](Self::identity), for a caller that has the sample at hand.
     pub(super) fn identify(&self, index: usize, sample: &Sample) -> Identity {
         *self.identities[index].get_or_init(|| {

@@ -8,6 +8,7 @@ mod batch;
 mod builder;
 mod dataset;
 mod loader;
+mod missing;
 mod mix;
 mod pipeline;
 mod plan;

@@ -3,6 +3,7 @@
 use super::batch::Batch;
 use super::builder::OnMiss;
 use super::dataset::Dataset;
+use super::missing::Missing;
 use super::plan::{Item, Plan};
 use super::pool::Pool;
 use super::refinery::{Refined, Refinery};
@@ -281,19 +282,21 @@ enum Found {
 /// Serves requests in the order in which they come, as many at once as the refiner likes.
 fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
     let mut queue = VecDeque::new();
+    let mut missing = Missing::new(shared.plan.samples_ever());
     let mut is_released = false;
     let mut idle = IDLE;
     loop {
         if queue.is_empty() {
-            let first = match is_released {
+            let first = match is_released || !refinery.keeps_on_disk() {
                 true => requests.recv().map_err(RecvTimeoutError::from),
                 false => requests.recv_timeout(idle),
             };
             match first {
                 Ok(first) => queue.extend(first),
                 Err(RecvTimeoutError::Timeout) => {
+                    let go_on = || requests.is_empty() && !shared.cancel.is_cancelled();
                     // Training may need the memory that the refiner most likely does not need any more.
-                    is_released = refinery.is_complete();
+                    is_released = refinery.has_all(&mut missing, go_on);
                     idle = LONGEST_IDLE.min(2 * idle);
                     if is_released && catch_unwind(AssertUnwindSafe(|| refinery.release())).is_err() {
                         tracing::warn!("the refiner panicked when it was to give back its memory");

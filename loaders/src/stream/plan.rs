@@ -152,6 +152,18 @@ impl Plan {
         }
     }
 
+    /// The samples that come in some epoch, each once.
+    pub(super) fn samples_ever(&self) -> Vec<usize> {
+        if self.shuffle {
+            return (0..self.samples).collect();
+        }
+        let epoch = (0..self.batches()).flat_map(|batch| self.items(0, batch));
+        let mut indices: Vec<usize> = epoch.map(|item| item.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
     /// The samples of batch `batch`, below [`batches`](Self::batches), of `epoch`.
     pub(super) fn items(&self, epoch: u64, batch: usize) -> Vec<Item> {
         let order = Permutation::new(self.samples, "order", self.seed, epoch);
@@ -223,6 +235,19 @@ mod tests {
                 if uneven != Uneven::Partial {
                     prop_assert!(lengths.iter().all(|l| *l == lengths[0]));
                 }
+            }
+        }
+
+        #[test]
+        fn without_shuffling_the_same_samples_come_in_every_epoch(
+            samples in 1_usize..60, batch in 1_usize..9, rank in 0_usize..4, drop_last: bool, epoch in 0_u64..5
+        ) {
+            for uneven in [Uneven::Drop, Uneven::Pad, Uneven::Partial] {
+                let plan = Plan { rank, shuffle: false, drop_last, ..plan(samples, batch, 4, uneven) };
+                let mut here = indices(&plan, epoch);
+                here.sort_unstable();
+                here.dedup();
+                prop_assert_eq!(here, plan.samples_ever());
             }
         }
 

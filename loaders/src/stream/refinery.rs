@@ -1,6 +1,7 @@
 //! Refining the samples of a dataset that no cache has.
 
-use super::dataset::{Dataset, Identity};
+use super::dataset::Dataset;
+use super::missing::Missing;
 use super::stats::Counters;
 use super::store::Store;
 use crate::cache::{Generation, Row};
@@ -86,11 +87,17 @@ impl Refinery {
         self.refiner.preferred_batch().max(1)
     }
 
-    /// Whether the cache on disk is known to have every sample. Reads no sample: of one that nobody has asked for yet,
-    /// that is not known.
-    pub(super) fn is_complete(&self) -> bool {
-        let is_there = |identity: Option<&Identity>| identity.is_some_and(|it| self.store.contains(&it.row));
-        self.store.failure().is_none() && self.dataset.known_identities().all(is_there)
+    /// Whether what is refined outlives this run.
+    pub(super) fn keeps_on_disk(&self) -> bool {
+        self.store.disk().is_some() && self.store.failure().is_none()
+    }
+
+    /// Whether the cache on disk has every sample of which it was `missing`, those included that other processes
+    /// refined; see [`Missing::is_none`].
+    pub(super) fn has_all(&self, missing: &mut Missing, go_on: impl Fn() -> bool) -> bool {
+        // What is not seen of it is only released later.
+        let _ = self.store.refresh();
+        self.keeps_on_disk() && missing.is_none(&self.dataset, &self.store, go_on)
     }
 
     /// Has the refiner give back what it can have again.

@@ -53,7 +53,7 @@ def check(
 ) -> None:
     """Runs the suite that every refiner has to pass, the engine's own ones too: equal batches give equal bytes, an
     image does not depend on its batch (by one grey level at most), its fingerprint does not change, and a cancelled
-    call leaves nothing behind.
+    call or a release leaves nothing behind.
 
     Args:
         refiner: What is to be checked.
@@ -175,9 +175,19 @@ class Fleet:
         return self._members[0].num_classes
 
     def release(self) -> None:
-        """Has each of its refiners give back what it can have again."""
+        """Has each of its refiners give back what it can have again.
+
+        Raises:
+            Exception: what the first one raised that did, after all were asked.
+        """
+        failures: list[Exception] = []
         for member in self._members:
-            member.release()
+            try:
+                member.release()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def __call__(
         self,
@@ -221,7 +231,11 @@ class Fleet:
                 return None
 
         with ThreadPoolExecutor(len(starts)) as pool:
-            parts = list(pool.map(work, starts, self._members))
+            try:
+                parts = list(pool.map(work, starts, self._members))
+            except BaseException:  # Ctrl-C; the pool waits for its threads.
+                token.cancel()
+                raise
         if failures:
             raise failures[0]
         return numpy.concatenate([part for part in parts if part is not None])

@@ -342,10 +342,12 @@ class Refiner:
 
     def release(self) -> None:
         """Gives the memory of the networks back, on a GPU to other processes too; the next call reads them again. A
-        loader does this itself once its cache on disk has every sample.
+        loader does this itself once its cache on disk has every sample. Does nothing while a call runs, or once the
+        refiner is closed.
         """
-        self._rust.release()
-        if self._device.type == "cuda":
+        if self._rust.release() and self._device.type == "cuda":
+            # Without it, torch takes CUDA for unused, and its pool for empty.
+            torch.cuda.init()
             torch.cuda.empty_cache()
 
     def close(self) -> None:

@@ -34,6 +34,12 @@ impl Handle {
         Err(Class::Closed.error(py, reason))
     }
 
+    /// Whether the thread is there, and neither works nor has work waiting.
+    pub fn is_idle(&self) -> bool {
+        let thread = self.0.thread();
+        thread.is_of_this_process() && !thread.is_stopping() && self.0.is_idle()
+    }
+
     /// Has the thread do `work`, and waits for the result. What the work owns stays until it has ended, which after
     /// an exception may be later than this returns.
     pub fn run<T: Send + 'static>(

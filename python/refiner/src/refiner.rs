@@ -163,11 +163,15 @@ impl Refiner {
         })
     }
 
-    /// Gives the networks' memory back until they are needed again.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
+    /// Gives the networks' memory back until they are needed again; whether it did. A refiner that is at work is left
+    /// alone: what waits for it here could not be closed meanwhile.
+    fn release(&self, py: Python<'_>) -> PyResult<bool> {
+        if !self.handle.is_idle() {
+            return Ok(false);
+        }
         self.run(py, &Deaf, |refiner, _, _| {
             refiner.release();
-            Ok(())
+            Ok(true)
         })
     }
 

@@ -1,0 +1,27 @@
+//! Which samples of a stream its cache may lack.
+
+use super::dataset::Dataset;
+use super::store::Store;
+
+/// The samples that the cache is not known to have yet. What it once had it is taken to have for good.
+pub(super) struct Missing(Vec<usize>);
+
+impl Missing {
+    /// None of these is known to be there.
+    pub(super) fn new(samples: Vec<usize>) -> Self {
+        Self(samples)
+    }
+
+    /// Whether none is missing. Ends at the first that is, or once `go_on` says no; goes on from there when it is asked
+    /// again. Samples that nobody has asked for yet are read, as their identities are hashes of their content.
+    pub(super) fn is_none(&mut self, dataset: &Dataset, store: &Store, go_on: impl Fn() -> bool) -> bool {
+        while let Some(index) = self.0.last() {
+            // One that cannot be read is for the batch that it is in to report.
+            if !go_on() || !dataset.identity(*index).is_ok_and(|identity| store.contains(&identity.row)) {
+                return false;
+            }
+            self.0.pop();
+        }
+        true
+    }
+}
