@@ -80,6 +80,11 @@ pub enum Error {
         /// Position of the image in the batch, from 0.
         image: usize,
     },
+    /// Networks that were released could not be read again.
+    #[error(
+        "the networks were released once nothing was left to refine, and cannot be read again: {0}; make a new refiner"
+    )]
+    Reload(#[source] Box<Error>),
     /// libtorch failed.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] TchError),

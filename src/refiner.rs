@@ -1,11 +1,11 @@
 //! Pixels in, refined pixels out.
 
-use crate::backbone::{Backbone, BackboneBuilder, GuidedNetwork};
+use crate::backbone::{Backbone, BackboneBuilder, GuidedNetwork, Traits};
 use crate::method::{
-    FlowSampler, Interpolation, Knobs, KnobsBuilder, Mode, from_network, latent_noise, no_variance_head,
-    sample_flow, sample_latents, step_noise, to_network,
+    FlowSampler, Interpolation, Knobs, KnobsBuilder, Mode, from_network, latent_noise, sample_flow,
+    sample_latents, step_noise, to_network,
 };
-use crate::{Chain, Conditions, DeviceChoice, Error, Family, Flow, Precision, Result, Sigma, Solver};
+use crate::{Chain, Conditions, DeviceChoice, Error, Family, Flow, Precision, Result, Solver};
 use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
 use diver_loaders::{CancelToken, Conditioning, Digest, Refine, RgbImage};
 use std::cell::OnceCell;
@@ -71,6 +71,7 @@ pub struct Refiner {
 /// What is known of a backbone without its networks.
 #[derive(Debug)]
 struct Facts {
+    traits: Traits,
     digest: Digest,
     resolution: i64,
     num_classes: usize,
@@ -182,16 +183,21 @@ impl RefinerBuilder {
         let precision: Precision = self.dtype.parse()?;
         let device = device.resolve()?;
         let kind = precision.resolve(device);
-        let source = self.backbone.local()?;
-        let backbone = source.clone().build(device, kind)?;
-        let network = backbone.network();
-        let knobs = self.knobs.build_for(network.family())?;
-        let chain = suited_chain(&backbone, &knobs)?;
+        let suited = |traits: &Traits| {
+            let knobs = self.knobs.clone().build_for(traits.family)?;
+            let chain = traits.chain(&knobs)?;
+            Ok((knobs, chain))
+        };
+        let (source, plan) = self.backbone.planned(|traits| suited(traits).map(drop))?;
+        let backbone = plan.build(device, kind)?;
+        let (network, traits) = (backbone.network(), backbone.traits());
+        let (knobs, chain) = suited(&traits)?;
         let batch_size = self.batch_size.unwrap_or_else(|| match device {
             Device::Cuda(_) => gpu_batch(network.values()),
             _ => BATCH,
         });
         let facts = Facts {
+            traits,
             digest: backbone.digest(),
             resolution: backbone.resolution(),
             num_classes: network.num_classes(),
@@ -214,22 +220,6 @@ impl RefinerBuilder {
 fn gpu_batch(values: i64) -> usize {
     let (least, most) = GPU_BATCH;
     usize::try_from(values).map_or(least, |values| (FULL_LOAD / values.max(1)).clamp(least, most))
-}
-
-/// The chain that the knobs ask for, once they are known to suit the backbone.
-fn suited_chain(backbone: &Backbone, knobs: &Knobs) -> Result<Chain> {
-    let network = backbone.network();
-    network.check_guided_channels(knobs.cfg_channels())?;
-    let chain = Chain::new(knobs.chain(), knobs.steps(), backbone.schedule())?;
-    let family = network.family();
-    if family == Family::Sit {
-        Flow::new(knobs, &chain)?;
-    } else if let Some(knob) = knobs.for_flows_alone() {
-        return Err(Error::knob(knob, format!("is for a SiT; this backbone is a {family}")));
-    } else if knobs.sigma() == Sigma::Learned && !network.has_variance() {
-        return Err(no_variance_head());
-    }
-    Ok(chain)
 }
 
 /// Where the noise of a batch of latents comes from.
@@ -287,15 +277,20 @@ impl Refiner {
     /// The frozen networks, read again if they were [released](Self::release).
     ///
     /// # Errors
-    /// If they have to be, and their files are gone, damaged or others than before.
+    /// [`Error::Reload`] if they have to be, and their files are gone, damaged or others than before, or memory is not
+    /// enough.
     pub fn backbone(&self) -> Result<&Backbone> {
         if let Some(backbone) = self.backbone.get() {
             return Ok(backbone);
         }
-        let backbone = self.source.clone().build(self.device, self.kind)?;
+        tracing::info!("{}: reading the networks again, which were released", self.source.path().display());
+        let backbone = self.source.clone().build(self.device, self.kind).map_err(|error| match error {
+            Error::Cancelled => error,
+            error => Error::Reload(error.into()),
+        })?;
         if backbone.digest() != self.facts.digest {
-            let reason = "the backbone is another than when this refiner was made: make a new one";
-            return Err(Error::file(self.source.path(), reason));
+            let reason = "is not the backbone, or `vae` not the autoencoder, that this refiner was made with";
+            return Err(Error::Reload(Error::file(self.source.path(), reason).into()));
         }
         Ok(self.backbone.get_or_init(|| backbone))
     }
@@ -324,8 +319,9 @@ impl Refiner {
     /// # Errors
     /// If the knobs do not suit the backbone, as for [`RefinerBuilder::build`]; the old settings stay.
     pub fn set_knobs(&mut self, knobs: impl Into<KnobsBuilder>) -> Result<()> {
-        let knobs = knobs.into().build_for(self.backbone()?.network().family())?;
-        self.chain = suited_chain(self.backbone()?, &knobs)?;
+        let traits = &self.facts.traits;
+        let knobs = knobs.into().build_for(traits.family)?;
+        self.chain = traits.chain(&knobs)?;
         self.knobs = knobs;
         Ok(())
     }

@@ -495,6 +495,21 @@ fn a_whole_backbone_has_an_autoencoder_too() {
 }
 
 #[test]
+fn an_autoencoder_does_not_take_the_place_of_an_older_backbone() {
+    let place = Place::new();
+    let whole = snapshot("owner/name", &place.options()).unwrap();
+    let mut newer = files();
+    newer.insert("README.md".to_owned(), "newer".into());
+    place.hub.push("main", newer);
+    let newer = autoencoder("owner/name", &place.options()).unwrap();
+    assert_ne!(newer, whole);
+    let mut offline = place.options();
+    offline.offline = true;
+    assert_eq!(snapshot("owner/name", &offline).unwrap(), whole);
+    assert_eq!(autoencoder("owner/name", &offline).unwrap(), whole);
+}
+
+#[test]
 fn one_network_may_be_all_that_a_repository_has() {
     let place = Place::new();
     let vae = ["README.md", "config.json", "diffusion_pytorch_model.safetensors"];

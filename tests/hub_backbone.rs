@@ -140,6 +140,10 @@ fn what_cannot_be_run_is_refused_before_its_weights_come() {
     assert_eq!(said, "resolution: 24 is not a multiple of 16 up to 4096");
     let said = place.refused(sound.clone(), &[&options[..], &["--prompt", "a photo"]].concat());
     assert!(said.starts_with("prompt: "), "{said}");
+    for (option, value) in [("--sigma", "learned"), ("--cfg-channels", "3"), ("--solver", "heun")] {
+        let said = place.refused(sound.clone(), &[&options[..], &[option, value]].concat());
+        assert!(said.starts_with(&option[2..].replace('-', "_")), "{said}");
+    }
 
     assert_eq!(place.refine(false, &options).unwrap()["refined"], 10);
     let asked = place.asked();
@@ -179,6 +183,14 @@ fn an_autoencoder_comes_alone_and_is_looked_at_first() {
     let said = place.refused(small, &options);
     assert_eq!(said, "owner/name: vae/config.json: latents_mean and latents_std are not supported");
 
+    let mut other = sound.clone();
+    other.insert("vae/config.json".to_owned(), r#"{"_class_name": "AutoencoderDC"}"#.into());
+    let said = place.refused(other, &options);
+    assert_eq!(
+        said,
+        "owner/name: vae/config.json: _class_name is AutoencoderDC, and AutoencoderKL is needed"
+    );
+
     // Beside a folder, its latents are known to be others before it comes.
     let mut wide = sound.clone();
     wide.insert("vae/config.json".to_owned(), r#"{"latent_channels": 16}"#.into());
@@ -191,4 +203,19 @@ fn an_autoencoder_comes_alone_and_is_looked_at_first() {
     assert_eq!(place.refine(true, &options).unwrap()["cached"], 10);
     let said = place.refine(true, &["--backbone", "owner/name"]).unwrap_err();
     assert!(said.starts_with("owner/name: is in the cache without model_index.json"), "{said}");
+}
+
+#[test]
+fn an_autoencoder_that_is_not_used_does_not_come() {
+    let folder = backbone_folder();
+    let mut without = files(folder.path());
+    without.retain(|file, _| !(file.starts_with("vae/") && file.ends_with("safetensors")));
+    let place = Place::new(without);
+    let vae = folder.path().join("vae");
+    let options = ["--backbone", "owner/name", "--vae", vae.to_str().unwrap()];
+    assert_eq!(place.refine(false, &options).unwrap()["refined"], 10);
+    assert!(!place.asked().iter().any(|file| file.starts_with("vae/")));
+    assert_eq!(place.refine(true, &options).unwrap()["cached"], 10);
+    let said = place.refine(false, &options[..2]).unwrap_err();
+    assert!(said.starts_with("owner/name: has no weights that can be read"), "{said}");
 }

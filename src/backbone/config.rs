@@ -107,6 +107,11 @@ impl DitConfig {
         self.out_channels.unwrap_or(self.in_channels)
     }
 
+    /// Whether the variance of a step comes out beside the noise.
+    pub(super) fn has_variance(&self) -> bool {
+        self.out() > self.in_channels
+    }
+
     /// Refuses sizes that make no network; `path` is named.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         sizes(

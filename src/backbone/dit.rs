@@ -157,7 +157,7 @@ impl Dit {
 
     /// Whether it has a variance head, without which `sigma` cannot be `learned`.
     pub(crate) fn has_variance(&self) -> bool {
-        self.config.out() > self.config.in_channels
+        self.config.has_variance()
     }
 
     /// The device that the network is on.

@@ -13,6 +13,7 @@ mod plan;
 mod prompts;
 mod stable_diffusion;
 mod tokenizer;
+mod traits;
 mod unet;
 mod vae;
 mod weights;
@@ -27,6 +28,7 @@ pub use network::{Network, TextToImage};
 pub use prompts::Prompts;
 pub use stable_diffusion::{GuidedPrompts, StableDiffusion};
 pub use tokenizer::ClipTokenizer;
+pub(crate) use traits::Traits;
 pub use unet::{PerLevel, Unet, UnetConfig, UnetContext};
 pub use vae::{Posterior, Vae};
 pub use weights::{Place, Weights};
@@ -132,13 +134,13 @@ impl BackboneBuilder {
     /// shape; [`Error::Knob`] names an option that does not suit what is there; [`Error::Hub`] says why a repository
     /// cannot be fetched, or is none that can be run, and [`Error::Cancelled`] that it was not to be.
     pub fn build(self, device: Device, kind: Kind) -> Result<Backbone> {
-        let _no_grad = tch::no_grad_guard();
-        Plan::new(&self.local()?)?.build(device, kind)
+        let (_, plan) = self.planned(|_| Ok(()))?;
+        plan.build(device, kind)
     }
 
-    /// The same with every name read, and the files of repositories here. Their weights come last, once everything else
-    /// is known to suit.
-    pub(crate) fn local(mut self) -> Result<Self> {
+    /// The same with every name read, and how to build it, once all files are here. Weights are fetched last, when
+    /// everything else is known to suit; `suits` has a say in that.
+    pub(crate) fn planned(mut self, suits: impl FnOnce(&Traits) -> Result<()>) -> Result<(Self, Plan)> {
         // Both names are read before anything is fetched.
         let vae = self.vae.as_deref().map(Name::read).transpose()?;
         if let Some(Name::File(file)) = &vae {
@@ -147,18 +149,16 @@ impl BackboneBuilder {
             return Err(Error::file(file, reason));
         }
         let path = Name::read(&self.path)?;
+        let part = if vae.is_some() { Part::DiffusionModel } else { Part::Backbone };
         let mut snapshots = Vec::new();
         self.vae = vae.map(|vae| self.found(vae, Part::Autoencoder, &mut snapshots)).transpose()?;
-        self.path = self.found(path, Part::Backbone, &mut snapshots)?;
-        if snapshots.iter().any(Snapshot::lacks_weights)
-            && let Err(error) = Plan::new(&self)
-        {
-            return Err(snapshots.iter().fold(error, |error, snapshot| snapshot.by_name(error)));
-        }
+        self.path = self.found(path, part, &mut snapshots)?;
+        let plan = Plan::new(&self).and_then(|plan| suits(&plan.traits()?).map(|()| plan));
+        let plan = plan.map_err(|error| snapshots.iter().fold(error, |e, snapshot| snapshot.by_name(e)))?;
         for snapshot in snapshots {
             snapshot.complete()?;
         }
-        Ok(self)
+        Ok((self, plan))
     }
 
     /// What it is read from.
@@ -166,7 +166,7 @@ impl BackboneBuilder {
         &self.path
     }
 
-    /// The same wherever the process goes, once it is [`local`](Self::local).
+    /// The same wherever the process goes, once every name is [read](Self::planned).
     pub(crate) fn absolute(self) -> Self {
         // Only an empty path has no absolute one, and names nothing.
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
@@ -215,6 +215,17 @@ impl Backbone {
     #[must_use]
     pub fn vae(&self) -> &Vae {
         &self.vae
+    }
+
+    /// What settings have to suit.
+    pub(crate) fn traits(&self) -> Traits {
+        let [channels, ..] = self.network.latent();
+        Traits {
+            family: self.network.family(),
+            channels,
+            has_variance: Some(self.network.has_variance()),
+            schedule: self.schedule.clone(),
+        }
     }
 
     /// The noise levels of training.

@@ -1,10 +1,10 @@
 //! The diffusion network of a backbone, of whichever family.
 
-use super::dit::{Dit, check_guided_channels};
+use super::dit::Dit;
 use super::prompts::Prompts;
 use super::stable_diffusion::StableDiffusion;
 use crate::method::{Denoiser, Velocity};
-use crate::{Error, Family, Result};
+use crate::{Family, Result};
 use diver_loaders::Conditioning;
 
 /// The diffusion network of a backbone.
@@ -134,17 +134,6 @@ impl Network {
             Self::Dit(dit) => dit.has_variance(),
             Self::Sit(_) | Self::StableDiffusion(_) => false,
         }
-    }
-
-    /// Refuses classifier-free guidance on channels that a latent does not have, or on some where it is on all.
-    pub(crate) fn check_guided_channels(&self, channels: usize) -> Result<()> {
-        let [latent, _, _] = self.latent();
-        check_guided_channels(channels, latent)?;
-        if self.family() == Family::StableDiffusion && channels as i64 != latent {
-            let reason = format!("{channels} is not the {latent} that Stable Diffusion is guided on");
-            return Err(Error::knob("cfg_channels", reason));
-        }
-        Ok(())
     }
 
     /// Refuses what it cannot be conditioned on.

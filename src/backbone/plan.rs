@@ -7,6 +7,7 @@ use super::network::{Network, TextToImage};
 use super::official;
 use super::prompts::{self, Prompts};
 use super::stable_diffusion::Unread;
+use super::traits::Traits;
 use super::weights::{Place, Weights};
 use super::{Backbone, BackboneBuilder, DitConfig, SchedulerConfig, UnetConfig, Vae, VaeConfig};
 use crate::{Error, Family, NoiseSchedule, Result};
@@ -15,11 +16,14 @@ use diver_loaders::cache::Fingerprint;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
+/// The class of autoencoders.
+const AUTOENCODER: &str = "AutoencoderKL";
+
 /// The largest images that Stable Diffusion can be asked for.
 const LARGEST_RESOLUTION: i64 = 4096;
 
 /// What a [`BackboneBuilder`] asks for, found to be possible by all that is said outside of weights.
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// A diffusers folder of a DiT.
     Dit { transformer: PathBuf, config: DitConfig, training: Training, vae: AutoencoderFiles },
     /// A diffusers folder of Stable Diffusion; `side` is the rows and columns of a latent.
@@ -92,8 +96,33 @@ impl Plan {
         Ok(Self::Checkpoint { file, family, num_heads: asked.num_heads, vae })
     }
 
+    /// What is known of the backbone so far.
+    pub(super) fn traits(&self) -> Result<Traits> {
+        Ok(match self {
+            Self::Dit { config, training, .. } => Traits {
+                family: Family::Dit,
+                channels: config.in_channels,
+                has_variance: Some(config.has_variance()),
+                schedule: training.schedule.clone(),
+            },
+            Self::StableDiffusion { networks, training, .. } => Traits {
+                family: Family::StableDiffusion,
+                channels: networks.unet().in_channels,
+                has_variance: Some(false),
+                schedule: training.schedule.clone(),
+            },
+            Self::Checkpoint { family, vae, .. } => Traits {
+                family: *family,
+                channels: vae.config.latent_channels,
+                has_variance: None,
+                schedule: SchedulerConfig::default().noise_schedule()?,
+            },
+        })
+    }
+
     /// Reads the weights.
-    pub(super) fn build(self, device: Device, kind: Kind) -> Result<Backbone> {
+    pub(crate) fn build(self, device: Device, kind: Kind) -> Result<Backbone> {
+        let _no_grad = tch::no_grad_guard();
         let place = Place { device, kind };
         match self {
             Self::Dit { transformer, config, training: Training { scheduler, schedule }, vae } => {
@@ -143,7 +172,7 @@ impl Plan {
 }
 
 /// What a folder says of its training.
-pub(super) struct Training {
+pub(crate) struct Training {
     scheduler: SchedulerConfig,
     schedule: NoiseSchedule,
 }
@@ -157,8 +186,15 @@ impl Training {
     }
 }
 
+/// The class of diffusers that a configuration is of, where it says so.
+#[derive(serde::Deserialize)]
+struct Class {
+    #[serde(rename = "_class_name")]
+    name: Option<String>,
+}
+
 /// An autoencoder whose weights are not read yet.
-pub(super) struct AutoencoderFiles {
+pub(crate) struct AutoencoderFiles {
     folder: PathBuf,
     config: VaeConfig,
 }
@@ -170,6 +206,11 @@ impl AutoencoderFiles {
         let is_inside = inner.is_dir() || !folder.join("config.json").is_file();
         let folder = if is_inside { inner } else { folder.to_owned() };
         let path = folder.join("config.json");
+        // Every field of the configuration has a default: that of another network would do.
+        let class: Class = read_json(&path)?;
+        if let Some(other) = class.name.filter(|name| name != AUTOENCODER) {
+            return Err(Error::file(&path, format!("_class_name is {other}, and {AUTOENCODER} is needed")));
+        }
         let config: VaeConfig = read_json(&path)?;
         config.check(&path)?;
         Ok(Self { folder, config })

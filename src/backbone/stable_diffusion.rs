@@ -147,7 +147,7 @@ impl StableDiffusion {
 
 /// A folder of Stable Diffusion whose configurations and tokenizer are read and fit; its weights are not read yet.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(crate) struct Unread {
     folder: PathBuf,
     unet: UnetConfig,
     text: ClipConfig,

@@ -44,7 +44,11 @@ pub(super) fn needed(listing: &[String], part: Part) -> Result<Needed, String> {
     let all: BTreeSet<&str> = listing.iter().map(String::as_str).filter(|file| is_inside(file)).collect();
     let has = |file: &str| all.contains(file);
     let (networks, others) = match part {
-        Part::Backbone => (diffusion_model(has)?, [&[INDEX, SCHEDULER], &TOKENIZER[..]].concat()),
+        Part::Backbone | Part::DiffusionModel => {
+            let mut networks = diffusion_model(has)?;
+            networks.retain(|network| is_of(network, part));
+            (networks, [&[INDEX, SCHEDULER], &TOKENIZER[..]].concat())
+        }
         Part::Autoencoder => (vec![autoencoder(has)?], Vec::new()),
     };
     let small = others.into_iter().filter(|file| has(file)).map(str::to_owned).collect();
@@ -63,6 +67,11 @@ pub(super) fn needed(listing: &[String], part: Part) -> Result<Needed, String> {
         needed.weights.extend(weights.into_iter().map(|name| join(folder, name)));
     }
     Ok(needed)
+}
+
+/// Whether the network of a diffusion model's folder is wanted with `part`.
+fn is_of(network: &str, part: Part) -> bool {
+    part != Part::DiffusionModel || network != AUTOENCODER
 }
 
 /// The folders of a backbone's networks, by the files that there are.
@@ -126,7 +135,7 @@ pub(crate) fn weights<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
 pub(super) fn missing(folder: &Path, part: Part, strict: bool) -> Option<String> {
     let has = |file: &str| folder.join(file).is_file();
     match part {
-        Part::Backbone => missing_of_backbone(folder, strict),
+        Part::Backbone | Part::DiffusionModel => missing_of_model(folder, part, strict),
         Part::Autoencoder => match autoencoder(has) {
             Ok(network) => missing_of_network(folder, network, strict),
             Err(_) => Some(join(AUTOENCODER, CONFIG)),
@@ -134,7 +143,7 @@ pub(super) fn missing(folder: &Path, part: Part, strict: bool) -> Option<String>
     }
 }
 
-fn missing_of_backbone(folder: &Path, strict: bool) -> Option<String> {
+fn missing_of_model(folder: &Path, part: Part, strict: bool) -> Option<String> {
     let index = read_json(&folder.join(INDEX));
     let Some(parts) = index.as_ref().and_then(|index| index.as_object()) else {
         return Some(INDEX.to_owned());
@@ -143,7 +152,7 @@ fn missing_of_backbone(folder: &Path, strict: bool) -> Option<String> {
     if !DIFFUSION.into_iter().any(is_part) {
         return Some(join(DIFFUSION[0], CONFIG));
     }
-    let mut networks = NETWORKS.into_iter().filter(|network| is_part(network));
+    let mut networks = NETWORKS.into_iter().filter(|network| is_part(network) && is_of(network, part));
     if let Some(file) = networks.find_map(|network| missing_of_network(folder, network, strict)) {
         return Some(file);
     }

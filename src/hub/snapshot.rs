@@ -91,17 +91,17 @@ impl Snapshot {
         &self.folder
     }
 
-    /// Whether weights are missing.
-    pub(crate) fn lacks_weights(&self) -> bool {
-        self.rest.as_ref().is_some_and(|rest| !rest.files.is_empty())
-    }
-
     /// Brings the weights into the cache, too.
     pub(crate) fn complete(self) -> Result<PathBuf> {
         let Some(Rest { commit, files }) = &self.rest else { return Ok(self.folder) };
         let cache = Cache::new(&self.options, &self.repository);
         download(&Client::new(&self.options, &self.repository)?, &cache, commit, files)?;
-        if let Err(error) = cache.note(&self.repository, commit) {
+        // A part alone does not take the place of an older commit that is all there: offline, that one is looked for.
+        let is_whole = |folder: &Path| missing(folder, Part::Backbone, false).is_none();
+        let older = cache.commit(&self.repository).map(|commit| cache.snapshot(&commit));
+        if !older.is_some_and(|older| is_whole(&older) && !is_whole(&self.folder))
+            && let Err(error) = cache.note(&self.repository, commit)
+        {
             // A cache that cannot be written serves as well, while the hub can be asked.
             tracing::debug!("{error}");
         }

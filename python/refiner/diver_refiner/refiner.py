@@ -50,7 +50,8 @@ class Refiner:
     Raises (all methods):
         OptionError: an argument has a wrong value or shape. The message names the argument.
         OptionTypeError: an argument has a wrong type or dtype.
-        RefineError: libtorch failed, or the images came out as values that are not finite.
+        RefineError: libtorch failed, the images came out as values that are not finite, or networks that were
+            released cannot be read again.
         ClosedError: the refiner was closed, or was made by the process that this one was forked from.
     """
 
@@ -122,7 +123,7 @@ class Refiner:
             OptionError: an option has a wrong value, or the settings do not suit the backbone.
             FileError: a file cannot be read.
             DataError: there is no whole backbone; the message names file and key.
-            RefineError: a repository cannot be fetched; the message says why, and what to do.
+            RefineError: a repository cannot be fetched, or is none that can be run; the message says why.
         """
         own: dict[str, Any] = _knobs.checked(knobs)
         if refine_seed is not None:
