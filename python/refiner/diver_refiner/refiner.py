@@ -348,7 +348,7 @@ class Refiner:
         """
         if self._rust.release() and self._device.type == "cuda":
             # Without it, torch takes CUDA for unused, and its pool for empty.
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
 
     def close(self) -> None:
