@@ -217,13 +217,14 @@ for use in (loader.state_dict, loader.stats, lambda: len(loader), lambda: repr(l
     use()
     print("seconds", time.monotonic() - began)
 loader.close()
-thread.join(1)
+thread.join(2)
 print(thread.is_alive(), type(caught[0]).__name__)
 """
     )
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "False ClosedError"
-    assert max(seconds(out)) < 1
+    # The refinement takes three seconds, and a busy machine may well hold a thread up for one.
+    assert max(seconds(out)) < 2
 
 
 #: Begins a refinement that a batch does not wait for.
