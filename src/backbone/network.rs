@@ -139,7 +139,7 @@ impl Network {
     /// Refuses what it cannot be conditioned on.
     ///
     /// # Errors
-    /// [`Error::Conditioning`] says what it knows.
+    /// [`Error::Conditioning`](crate::Error::Conditioning) says what it knows.
     pub fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
         match self {
             Self::Dit(dit) | Self::Sit(dit) => dit.class_of(conditioning).map(drop),
