@@ -49,6 +49,7 @@ pub mod eval;
 mod fleet;
 mod host;
 pub mod hub;
+mod memory;
 pub mod method;
 mod refiner;
 

@@ -1,6 +1,7 @@
 //! Pixels in, refined pixels out.
 
 use crate::backbone::{Backbone, BackboneBuilder, GuidedNetwork, Traits};
+use crate::memory;
 use crate::method::{
     FlowSampler, Interpolation, Knobs, KnobsBuilder, Mode, from_network, latent_noise, sample_flow,
     sample_latents, step_noise, to_network,
@@ -299,7 +300,8 @@ impl Refiner {
     /// libtorch's pool, for whatever this process computes there. A loader does this itself once its cache has every
     /// sample.
     pub fn release(&mut self) {
-        self.backbone.take();
+        drop(self.backbone.take());
+        memory::trim();
     }
 
     /// The device they are on.
@@ -476,6 +478,12 @@ impl Refiner {
         });
         self.batch_size = limit;
         refined
+    }
+}
+
+impl Drop for Refiner {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

@@ -5,7 +5,7 @@
 
 use diver::backbone::{Backbone, ClipText, Dit, Network, Place, Unet, Vae, Weights};
 use diver::method::Sampler;
-use diver::{Chain, Knobs};
+use diver::{Chain, Knobs, Refiner};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -177,7 +177,8 @@ fn loading_takes_little_more_than_the_weights() {
             Tensor::zeros([1], (Kind::Float, Device::Cpu)).size();
             status("VmRSS")
         };
-        let loaded = backbone(&name.into_string().unwrap(), Kind::Float);
+        let builder = Refiner::builder(&path).vae(folder().join("vae/whole"));
+        let mut loaded = builder.device("cpu").dtype("f32").build().unwrap();
         let taken = status("VmHWM") - before;
         let size = |path: PathBuf| std::fs::metadata(path).unwrap().len() as f64;
         let weights = "diffusion_pytorch_model.safetensors";
@@ -185,7 +186,10 @@ fn loading_takes_little_more_than_the_weights() {
         let on_disk = size(transformer) + size(folder().join("vae/whole").join(weights));
         println!("{:.2} GB for {:.2} GB on disk: {:.2}x", taken / 1e9, on_disk / 1e9, taken / on_disk);
         assert!(taken <= 1.2 * on_disk);
-        drop(loaded);
+        loaded.release();
+        let left = status("VmRSS") - before;
+        println!("{:.2} GB are left after a release", left / 1e9);
+        assert!(left <= 0.1 * on_disk);
         return;
     }
     for name in ["dit", "dit/DiT-XL-2-256x256.pt"] {
