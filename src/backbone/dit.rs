@@ -155,11 +155,6 @@ impl Dit {
         usize::try_from(self.config.num_embeds_ada_norm).unwrap_or(0)
     }
 
-    /// Whether it has a variance head, without which `sigma` cannot be `learned`.
-    pub(crate) fn has_variance(&self) -> bool {
-        self.config.has_variance()
-    }
-
     /// The device that the network is on.
     #[must_use]
     pub fn device(&self) -> Device {

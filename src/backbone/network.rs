@@ -131,7 +131,7 @@ impl Network {
     /// Whether it learned the variance of a step, without which `sigma` cannot be `learned`.
     pub(crate) fn has_variance(&self) -> bool {
         match self {
-            Self::Dit(dit) => dit.has_variance(),
+            Self::Dit(dit) => dit.config().has_variance(),
             Self::Sit(_) | Self::StableDiffusion(_) => false,
         }
     }

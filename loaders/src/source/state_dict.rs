@@ -33,8 +33,8 @@ impl StateDict {
         torch::is_torch(head)
     }
 
-    /// Opens a file of `torch.save`. Numbers, texts, lists, dicts and an `argparse.Namespace` of these beside the tensors are
-    /// passed over; other objects are refused, as all files that name them.
+    /// Opens a file of `torch.save`. Numbers, texts, lists, dicts and an `argparse.Namespace` of these beside the tensors
+    /// are passed over; other objects are refused, as all files that name them.
     ///
     /// # Errors
     /// If it is no such file, is damaged, names functions that tensors do not need, or holds no dict with tensors.
