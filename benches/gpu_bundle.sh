@@ -28,7 +28,7 @@ done
 # diffusers for the full-size benchmark, and what machines with torch and transformers may lack of its needs.
 .venv/bin/python -m pip download --quiet --no-deps --dest "$out/wheels" 'diffusers==0.42.*' importlib_metadata zipp
 cp -r tests/golden "$out/tests/"
-cp benches/{backbone,full_size,inside,summary}.py "$out/benches/"
+cp benches/{backbone,full_size,inside,pieces,summary}.py "$out/benches/"
 for set in digits shapes; do cp -r examples/$set/backbone examples/$set/dm_* "$out/examples/$set/"; done
 cp benches/run_bundle.sh "$out/run.sh"
 du -sm "$out" | awk '{ print $2 ": " $1 " MiB"; exit $1 >= 60 }'

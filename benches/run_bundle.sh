@@ -45,6 +45,9 @@ if [[ $DIVER_TEST_DEVICE != cpu ]]; then
     echo "== inside"
     { python3 benches/inside.py --device "$DIVER_TEST_DEVICE" --json "$results/inside.json" 2>&1 ||
         echo "FAILED: inside"; } | tee "$results/inside.log"
+    echo "== pieces"
+    { python3 benches/pieces.py --device "$DIVER_TEST_DEVICE" --json "$results/pieces.json" 2>&1 ||
+        echo "FAILED: pieces"; } | tee "$results/pieces.log"
 fi
 echo "== full_size"
 { python3 benches/full_size.py --diver bin/diver --device "$DIVER_TEST_DEVICE" --json "$results/full_size.json" \

@@ -10,6 +10,7 @@ from typing import Any
 
 import full_size
 import inside
+import pieces
 
 
 def tests(log: str) -> dict[str, int]:
@@ -52,6 +53,7 @@ def main() -> None:
         "tiny": {name: bench for name, bench in benches.items() if bench},
         "full_size": read(folder / "full_size.json"),
         "inside": read(folder / "inside.json"),
+        "pieces": read(folder / "pieces.json"),
     }
     (folder / "results.json").write_text(json.dumps(found, indent=1))
     passed = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found["tests"].items())
@@ -62,6 +64,8 @@ def main() -> None:
         parts.append(f"## Full size\n\n{full_size.table(found['full_size'])}")
     if found["inside"]:
         parts.append(f"## Memory and kernels\n\n{inside.table(found['inside'])}")
+    if found["pieces"]:
+        parts.append(f"## Between the products\n\n{pieces.table(found['pieces'])}")
     text = "\n\n".join(parts)
     (folder / "results.md").write_text(f"{text}\n")
     print(text)
