@@ -47,6 +47,7 @@ mod device;
 mod error;
 pub mod eval;
 mod fleet;
+mod halving;
 mod host;
 pub mod hub;
 mod memory;

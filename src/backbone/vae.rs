@@ -3,7 +3,7 @@
 use super::config::VaeConfig;
 use super::layers::{Conv, GroupNorm, Linear};
 use super::weights::{Place, Weights};
-use crate::{Error, Result};
+use crate::{Error, Result, halving};
 use std::cell::Cell;
 use tch::Tensor;
 
@@ -11,7 +11,7 @@ use tch::Tensor;
 const NORM_EPS: f64 = 1e-6;
 
 /// Image pixels that the decoder works on at a time. Its peak memory, not the transformer's, is what limits a batch.
-const PIXELS_AT_ONCE: i64 = 16 * 256 * 256;
+const PIXELS_AT_ONCE: usize = 16 * 256 * 256;
 
 /// What the encoder says about an image: a normal distribution over latents, not yet scaled.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Vae {
     post_quant: Option<Conv>,
     decoder: Decoder,
     /// The most pixels that go through at a time; less once memory ran out.
-    pixels_at_once: Cell<i64>,
+    pixels_at_once: Cell<usize>,
 }
 
 impl Vae {
@@ -133,46 +133,28 @@ impl Vae {
         })
     }
 
-    /// Applies `f` to as many items of `batch` at a time as memory lasts for, where one of their sides makes `scale`
-    /// image sides.
+    /// Applies `f` to as many images of `batch` at a time as memory lasts for: the networks beside this one may need
+    /// most of it. One of the batch's sides makes `scale` image sides.
     fn in_chunks(&self, batch: &Tensor, scale: i64, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let count = usize::try_from(batch.size()[0]).unwrap_or(0);
+        if count == 0 {
+            return f(batch);
+        }
         let pixels: i64 = batch.size().iter().skip(2).map(|side| side * scale).product();
-        let pixels = pixels.max(1);
+        let pixels = usize::try_from(pixels).unwrap_or(0).max(1);
         let mut chunk = (self.pixels_at_once.get() / pixels).max(1);
         let allowed = chunk;
-        let done = in_chunks(batch, &mut chunk, f);
+        let done = halving::in_parts(count, &mut chunk, "the autoencoder", |images| {
+            f(&batch.f_narrow(0, images.start as i64, images.len() as i64)?)
+        });
         if chunk < allowed {
             self.pixels_at_once.set(chunk * pixels);
         }
-        done
-    }
-}
-
-/// Applies `f` to slices of at most `chunk` items and puts the results together. Where memory runs out, slices are
-/// halved: the networks beside this one may need most of it.
-fn in_chunks(batch: &Tensor, chunk: &mut i64, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    let count = batch.size().first().copied().unwrap_or(0);
-    if count == 0 {
-        return f(batch);
-    }
-    let (mut parts, mut done) = (Vec::new(), 0);
-    while done < count {
-        let size = (*chunk).min(count - done);
-        match f(&batch.f_narrow(0, done, size)?) {
-            Ok(part) => {
-                parts.push(part);
-                done += size;
-            }
-            Err(error) if error.is_out_of_memory() && size > 1 => {
-                *chunk = size / 2;
-                tracing::debug!(%error, "not enough memory for {size} images in the autoencoder; going on with {chunk}");
-            }
-            Err(error) => return Err(error),
+        let mut parts = done?;
+        match parts.len() {
+            1 => Ok(parts.remove(0)),
+            _ => Ok(Tensor::f_cat(&parts, 0)?),
         }
-    }
-    match parts.len() {
-        1 => Ok(parts.remove(0)),
-        _ => Ok(Tensor::f_cat(&parts, 0)?),
     }
 }
 
@@ -439,34 +421,5 @@ impl Attention {
             Tensor::f_scaled_dot_product_attention::<&Tensor>(&q, &k, &v, None, 0.0, false, None, false)?;
         let out = self.out.forward(&mixed.f_squeeze_dim(1)?)?.f_transpose(1, 2)?;
         Ok(out.f_reshape([batch, width, rows, columns])?.f_add(x)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::cell::RefCell;
-    use tch::{Kind, TchError};
-
-    #[test]
-    fn chunks_shrink_where_memory_runs_out() {
-        let batch = Tensor::arange(11, (Kind::Float, tch::Device::Cpu)).view([11, 1, 1, 1]);
-        let sizes = RefCell::new(Vec::new());
-        let fits = |most: i64| {
-            let sizes = &sizes;
-            move |part: &Tensor| {
-                let size = part.size()[0];
-                sizes.borrow_mut().push(size);
-                match size <= most {
-                    true => Ok(part * 2.0),
-                    false => Err(TchError::Torch("CUDA out of memory.".to_owned()).into()),
-                }
-            }
-        };
-        assert_eq!(in_chunks(&batch, &mut 8, fits(3)).unwrap(), &batch * 2.0);
-        assert_eq!(sizes.take(), [8, 4, 2, 2, 2, 2, 2, 1]);
-        assert!(in_chunks(&batch, &mut 8, fits(0)).unwrap_err().is_out_of_memory());
-        assert_eq!(sizes.take(), [8, 4, 2, 1]);
-        assert_eq!(in_chunks(&batch.narrow(0, 0, 0), &mut 8, fits(3)).unwrap().size(), [0, 1, 1, 1]);
     }
 }

@@ -1,0 +1,47 @@
+//! From the decoder's tensors to images.
+
+use crate::method::from_network;
+use crate::{Error, Result};
+use diver_loaders::RgbImage;
+use tch::{Device, Kind, Tensor};
+
+/// Refuses decoded images `[B, 3, H, W]` that are none; before the clamp, which makes an infinite value white or
+/// black. `first` is the position of the first image in its batch.
+pub(super) fn check_finite(decoded: &Tensor, first: usize) -> Result<()> {
+    let finite = Vec::<bool>::try_from(decoded.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?)?;
+    match finite.iter().position(|finite| !finite) {
+        Some(image) => Err(Error::NotFinite { image: first + image }),
+        None => Ok(()),
+    }
+}
+
+/// What the decoder gives, `[B, 3, H, W]`, as bytes.
+pub(super) fn to_images(decoded: &Tensor) -> Result<Vec<RgbImage>> {
+    let (count, channels, height, width) = decoded.size4()?;
+    let bytes = from_network(decoded)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    let bytes = bytes.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(Device::Cpu)?;
+    let mut data = vec![0; (count * channels * height * width) as usize];
+    let length = data.len();
+    bytes.f_copy_data(&mut data, length)?;
+    let to_image = |image: &[u8]| {
+        RgbImage::new(width as usize, height as usize, image.to_vec())
+            .map_err(|e| Error::tensor("refined images", "RGB images", e.to_string()))
+    };
+    data.chunks_exact((channels * height * width) as usize).map(to_image).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_rounded_and_checked() {
+        let one = Tensor::from_slice(&[-1.0_f32, 0.0, 1.5]).view([1, 3, 1, 1]);
+        assert_eq!(to_images(&one).unwrap()[0].as_bytes(), [0, 128, 255]);
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let bad = Tensor::from_slice(&[0.0, value, 0.0]).view([1, 3, 1, 1]);
+            let error = check_finite(&Tensor::cat(&[&one, &bad], 0), 4).unwrap_err().to_string();
+            assert!(error.starts_with("image 5 of the batch has values that are not finite"), "{error}");
+        }
+    }
+}
