@@ -1,6 +1,6 @@
 //! Checks that libtorch is in place and tells the linker where binaries find it at run time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{env, fs};
 
 /// The torch release that tch 0.24 is made for.
@@ -8,22 +8,22 @@ const TORCH: &str = "2.11.";
 
 fn main() -> Result<(), String> {
     let root = env::var("CARGO_MANIFEST_DIR").map_err(|e| e.to_string())?;
-    let own = Path::new(&root).join(".venv/libtorch");
-    let torch = env::var_os("LIBTORCH").map_or_else(|| own.clone(), PathBuf::from);
+    // What torch-sys links, whichever of its variables named it.
+    let lib =
+        env::var("DEP_TCH_LIBTORCH_LIB").map_err(|_| "torch-sys names no libtorch folder".to_owned())?;
+    let torch = Path::new(&lib).parent().unwrap_or(Path::new(&lib));
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
 
-    let hint = if torch == own { "run `make setup` first: " } else { "" };
-    match version(&torch) {
+    let is_own = torch.starts_with(Path::new(&root).join(".venv"));
+    let hint = if is_own { "run `make setup` first: " } else { "" };
+    match version(torch) {
         Some(found) if found.starts_with(TORCH) => {}
         Some(found) => return Err(format!("{hint}{} holds torch {found}, not {TORCH}x", torch.display())),
-        None if torch == own => return Err(format!("{hint}{} holds no torch", torch.display())),
+        None if is_own => return Err(format!("{hint}{} holds no torch", torch.display())),
         None => println!("cargo:warning={} does not say whether it is torch {TORCH}x", torch.display()),
     }
 
     // The link argument of torch-sys does not reach the packages that depend on it.
-    let lib =
-        env::var("DEP_TCH_LIBTORCH_LIB").map_err(|_| "torch-sys names no libtorch folder".to_owned())?;
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     Ok(())
 }
