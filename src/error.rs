@@ -117,9 +117,15 @@ impl Error {
     /// Whether a smaller batch may succeed where this failed: the device's memory ran out.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
-        // The CUDA allocator's words, the CPU's on Linux and elsewhere, those of cuBLAS and cuDNN.
-        const WORDS: [&str; 4] =
-            ["out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED"];
+        // The CUDA allocator's words, the CPU's on Linux and elsewhere, those of cuBLAS and cuDNN, and those of a
+        // convolution for which no plan of cuDNN's finds the memory that it works in.
+        const WORDS: [&str; 5] = [
+            "out of memory",
+            "can't allocate memory",
+            "not enough memory",
+            "STATUS_ALLOC_FAILED",
+            "unable to find an engine to execute this computation",
+        ];
         match self {
             Error::Torch(TchError::Torch(message)) => WORDS.iter().any(|words| message.contains(words)),
             _ => false,
@@ -182,6 +188,7 @@ mod tests {
              4398046511104 bytes.",
             "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
             "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+            "GET was unable to find an engine to execute this computation",
         ] {
             assert!(is_out(message), "{message}");
         }
