@@ -11,10 +11,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Refiners of one backbone and the same settings on several devices, which share every batch.
 ///
 /// ```no_run
-/// use diver::{Fleet, Loader, Refiner};
+/// use diver::{DeviceChoice, Fleet, Loader, Refiner};
 ///
-/// let refiners = ["cuda:0", "cuda:1"].map(|device| Refiner::builder("DiT-XL-2-256").device(device).build());
-/// let fleet = Fleet::new(refiners.into_iter().collect::<Result<_, _>>()?)?;
+/// let refiner = |device| Refiner::builder("facebook/DiT-XL-2-256").device(device).build();
+/// let refiners = DeviceChoice::list("cuda:all")?.into_iter().map(refiner);
+/// let fleet = Fleet::new(refiners.collect::<Result<_, _>>()?)?;
 /// let loader = Loader::builder(diver::open("mtt_imagenette_ipc10")?).refiner(fleet).build()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -22,10 +23,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Fleet<R = Refiner>(Vec<R>);
 
 impl<R: Refine> Fleet<R> {
-    /// A fleet of one refiner or more.
+    /// A fleet of one refiner or more; those without a fingerprint are taken to be alike.
     ///
     /// # Errors
-    /// If there is none, or they would not make the same images.
+    /// If there is none, or fingerprints say that they would not make the same images.
     pub fn new(refiners: Vec<R>) -> Result<Self> {
         let Some(first) = refiners.first() else {
             return Err(Error::knob("device", "a fleet has one refiner or more"));
@@ -86,6 +87,9 @@ impl<R: Refine> Refine for Fleet<R> {
     }
 }
 
+/// Parts in which an image's progress is counted: refiners of a fleet count as they like.
+const WHOLE: usize = 1000;
+
 /// A batch that several threads work on.
 struct Shares<'a> {
     images: usize,
@@ -102,7 +106,7 @@ struct Done {
     images: Vec<Vec<RgbImage>>,
     /// What failed first; after it, the others were cancelled.
     failure: Option<diver_loaders::Error>,
-    /// Steps that are done of each share, times its images.
+    /// How much of each share is done, in parts of [`WHOLE`] times its images.
     steps: Vec<usize>,
 }
 
@@ -185,8 +189,8 @@ impl Progress for Share<'_> {
         let shares = self.shares;
         // Told under the lock: numbers never go back.
         let mut state = shares.lock();
-        state.steps[self.share] = done * self.images;
-        shares.progress.step(state.steps.iter().sum(), total * shares.images);
+        state.steps[self.share] = WHOLE * done / total.max(1) * self.images;
+        shares.progress.step(state.steps.iter().sum(), WHOLE * shares.images);
     }
 }
 
@@ -227,9 +231,10 @@ mod tests {
             progress: &dyn Progress,
         ) -> diver_loaders::Result<Vec<RgbImage>> {
             self.threads.lock().unwrap().push((std::thread::current().id(), batch.len()));
+            // Counts images, as a `Refiner` does.
             for step in 1..=2 {
                 cancel.check()?;
-                progress.step(step, 2);
+                progress.step(step * batch.len(), 2 * batch.len());
             }
             let paint = |shown: &Conditioning| match shown {
                 Conditioning::Class(class) if Some(*class) == self.fails_at => {
@@ -283,7 +288,8 @@ mod tests {
             assert!(parts.iter().all(|part| *part <= preferred) && parts.iter().sum::<usize>() == images);
             let steps = heard.0.into_inner().unwrap();
             assert!(steps.is_sorted(), "{steps:?}");
-            assert_eq!(steps.last(), Some(&(2 * images, 2 * images)));
+            assert_eq!(steps.last(), Some(&(WHOLE * images, WHOLE * images)));
+            assert!(steps.iter().all(|(_, total)| *total == WHOLE * images));
         }
     }
 
