@@ -39,8 +39,8 @@ impl Refiner {
     pub fn from_args(args: &RefinerArgs, cancel: &CancelToken) -> Result<Self> {
         let mut builder = Self::builder(&args.backbone)
             .cancel(cancel.clone())
-            .device(&args.device)
-            .dtype(&args.dtype)
+            .device(args.device.parse()?)
+            .dtype(args.dtype.parse()?)
             .knobs(knobs(args)?);
         if let Some(images) = args.refine_batch {
             builder = builder.batch_size(images);

@@ -4,10 +4,13 @@
 
 mod common;
 
-use common::{Golden, backbone_folder, data, relative};
+use common::{Golden, backbone_folder, data, device_choice, relative};
 use diver::backbone::Network;
 use diver::method::{FlowSampler, normals};
-use diver::{CancelToken, Chain, Digest, Family, Flow, Knobs, Mode, Noise, Refiner, RefinerBuilder, Solver};
+use diver::{
+    CancelToken, Chain, DeviceChoice, Digest, Family, Flow, Knobs, Mode, Noise, Precision, Refiner,
+    RefinerBuilder, Solver,
+};
 use diver_loaders::Refine;
 use diver_loaders::refine::{NoiseKey, Silent};
 use std::fs;
@@ -20,9 +23,7 @@ fn checkpoint(name: &str, folder: &Path) -> RefinerBuilder {
 }
 
 fn of(file: &Path, folder: &Path) -> RefinerBuilder {
-    let device = std::env::var("DIVER_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    tch::set_num_threads(1);
-    Refiner::builder(file).vae(folder).num_heads(4).device(device).dtype("f32")
+    Refiner::builder(file).vae(folder).num_heads(4).device(device_choice()).dtype(Precision::F32)
 }
 
 fn sample(refiner: &Refiner, golden: &Golden) -> Tensor {
@@ -57,7 +58,7 @@ fn a_pickled_file_serves_in_a_diffusers_folder() {
     let transformer = folder.path().join("transformer");
     fs::remove_file(transformer.join("diffusion_pytorch_model.safetensors")).unwrap();
     fs::copy(data().join("dit_tiny_official.pt"), transformer.join("diffusion_pytorch_model.bin")).unwrap();
-    let refiner = Refiner::builder(folder.path()).device("cpu").build().unwrap();
+    let refiner = Refiner::builder(folder.path()).device(DeviceChoice::Cpu).build().unwrap();
     let golden = Golden::read("diver_dit");
     let apart = relative(&sample(&refiner, &golden), &golden.get("out.traj.full").get(50));
     assert!(apart <= common::tolerance(), "{apart:.2e}");
@@ -117,7 +118,7 @@ fn a_solver_that_draws_noise_draws_it_from_the_keys() {
     };
     let start = drawn(0);
     let draw = |k: usize| Ok(drawn(7 - k));
-    let mut sampler = FlowSampler::new(&flow, knobs, &z0, &start, &draw).unwrap();
+    let mut sampler = FlowSampler::new(&flow, &z0, &start, &draw).unwrap();
     let Network::Sit(sit) = refiner.backbone().unwrap().network() else { panic!("a SiT") };
     let net = sit.guided(&[3, 7], knobs.cfg_scale(), knobs.cfg_channels()).unwrap();
     while sampler.remaining() > 0 {
@@ -129,7 +130,7 @@ fn a_solver_that_draws_noise_draws_it_from_the_keys() {
 #[test]
 fn what_is_missing_is_said() {
     let folder = backbone_folder();
-    let bare = || Refiner::builder(data().join("dit_tiny_official.pt")).device("cpu");
+    let bare = || Refiner::builder(data().join("dit_tiny_official.pt")).device(DeviceChoice::Cpu);
     let text = refused(bare());
     assert!(
         text.ends_with(
@@ -152,9 +153,9 @@ fn what_is_missing_is_said() {
     assert!(text.contains("manifest.json: "), "{text}");
     let text = refused(bare().vae(folder.path()).num_heads(3));
     assert_eq!(text, "num_heads: 3 do not divide a width of 32");
-    let text = refused(Refiner::builder(folder.path()).device("cpu").model(Family::Sit));
+    let text = refused(Refiner::builder(folder.path()).device(DeviceChoice::Cpu).model(Family::Sit));
     assert!(text.starts_with("model: `sit` was given, but the folder "), "{text}");
-    let text = refused(Refiner::builder(folder.path()).device("cpu").num_heads(4));
+    let text = refused(Refiner::builder(folder.path()).device(DeviceChoice::Cpu).num_heads(4));
     assert_eq!(text, "num_heads: a folder's config.json tells them");
     let knobs = Knobs::builder().mode(Mode::Si).start(diver::Start::Tf);
     let text = refused(checkpoint("sit_tiny_official.safetensors", folder.path()).knobs(knobs));

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use diver::eval::{Architecture, Network, Recipe, accuracy, endless, labelled, train};
-use diver::{Cache, Knobs, Loader, Mode, OpenOptions, Refiner, Source};
+use diver::{Cache, DeviceChoice, Knobs, Loader, Mode, OpenOptions, Refiner, Source};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -94,8 +94,11 @@ fn training_on_refined_images_refines_each_of_them_once() {
     let folder = tempfile::tempdir().unwrap();
     let refined = || {
         let knobs = Knobs::builder().mode(Mode::Vae).build().unwrap();
-        let refiner =
-            Refiner::builder(example("digits/backbone")).device("cpu").knobs(knobs).build().unwrap();
+        let refiner = Refiner::builder(example("digits/backbone"))
+            .device(DeviceChoice::Cpu)
+            .knobs(knobs)
+            .build()
+            .unwrap();
         let set = diver::open(example("digits/dm_ipc1")).unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let mut loader = Loader::builder(set).refiner(refiner).cache(cache).batch_size(4).build().unwrap();

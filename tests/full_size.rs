@@ -5,7 +5,7 @@
 
 use diver::backbone::{Backbone, ClipText, Dit, Network, Place, Unet, Vae, Weights};
 use diver::method::Sampler;
-use diver::{Chain, Knobs, Refiner};
+use diver::{Chain, DeviceChoice, Knobs, Precision, Refiner};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -178,7 +178,7 @@ fn loading_takes_little_more_than_the_weights() {
             status("VmRSS")
         };
         let builder = Refiner::builder(&path).vae(folder().join("vae/whole"));
-        let mut loaded = builder.device("cpu").dtype("f32").build().unwrap();
+        let mut loaded = builder.device(DeviceChoice::Cpu).dtype(Precision::F32).build().unwrap();
         let taken = status("VmHWM") - before;
         let size = |path: PathBuf| std::fs::metadata(path).unwrap().len() as f64;
         let weights = "diffusion_pytorch_model.safetensors";

@@ -27,7 +27,7 @@ fn trajectory(golden: &Golden, knobs: KnobsBuilder) -> Tensor {
     let (z0, noise, drawn) = (golden.input("z0"), golden.input("noise"), golden.input("step_noise"));
     let flow = flow(&knobs);
     let draw = |k: usize| Ok(drawn.get(50 - k as i64));
-    let mut sampler = FlowSampler::new(&flow, &knobs, &z0, &noise, &draw).unwrap();
+    let mut sampler = FlowSampler::new(&flow, &z0, &noise, &draw).unwrap();
     let mut latents = vec![sampler.latent().copy()];
     while sampler.remaining() > 0 {
         sampler.step(&net).unwrap();

@@ -1,7 +1,7 @@
 //! The same loader in Rust and in Python: batches byte for byte, states that cross, one cache. Needs `make setup`.
 #![allow(clippy::unwrap_used)]
 
-use diver::{Cache, Knobs, Loader, LoaderState, Mix, Refiner};
+use diver::{Cache, DeviceChoice, Knobs, Loader, LoaderState, Mix, Refiner};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -86,7 +86,8 @@ fn refined_images_are_equal_and_share_a_cache() {
     let (set, backbone) = ("examples/digits/dm_ipc1", "examples/digits/backbone");
     let loader = |cache: &str| {
         let knobs = Knobs::builder().steps(4).build().unwrap();
-        let refiner = Refiner::builder(path(backbone)).device("cpu").knobs(knobs).build().unwrap();
+        let refiner =
+            Refiner::builder(path(backbone)).device(DeviceChoice::Cpu).knobs(knobs).build().unwrap();
         Loader::builder(diver::open(path(set)).unwrap())
             .refiner(refiner)
             .cache(Cache::open(folder.path().join(cache)).unwrap())

@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{Golden, backbone_folder, relative, stable_diffusion_folder};
+use common::{Golden, backbone_folder, device_choice, relative, stable_diffusion_folder};
 use diver::{
-    CancelToken, ChainKind, Conditioning, Digest, Family, Knobs, Mode, Refine, Refiner, RefinerBuilder,
+    CancelToken, ChainKind, Conditioning, Digest, Family, Knobs, Mode, Precision, Refine, Refiner,
+    RefinerBuilder,
 };
 use diver_loaders::refine::{NoiseKey, RawBatch, Silent};
 use serde_json::{Value, json};
@@ -17,9 +18,7 @@ use tch::{Device, Kind, Tensor};
 const NAMES: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
 
 fn builder(folder: &Path) -> RefinerBuilder {
-    let device = std::env::var("DIVER_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    tch::set_num_threads(1);
-    Refiner::builder(folder).device(device).dtype("f32")
+    Refiner::builder(folder).device(device_choice()).dtype(Precision::F32)
 }
 
 fn refused(builder: RefinerBuilder) -> String {

@@ -161,35 +161,6 @@ impl Dit {
         self.place.device
     }
 
-    /// Refuses a class that the network was not trained on.
-    ///
-    /// # Errors
-    /// [`Error::Conditioning`], with the range of classes.
-    pub fn check_class(&self, class: usize) -> Result<()> {
-        let classes = self.num_classes();
-        if class < classes {
-            return Ok(());
-        }
-        Err(Error::Conditioning {
-            conditioning: format!("class {class}"),
-            reason: format!("this backbone knows the classes 0 to {}", classes.saturating_sub(1)),
-        })
-    }
-
-    /// The class that a sample is refined as.
-    pub(crate) fn class_of(&self, conditioning: &Conditioning) -> Result<usize> {
-        match conditioning {
-            Conditioning::Class(class) => self.check_class(*class).map(|()| *class),
-            other => Err(Error::Conditioning {
-                conditioning: other.to_string(),
-                reason: format!(
-                    "this backbone is conditioned on one of {} classes, not on text",
-                    self.num_classes()
-                ),
-            }),
-        }
-    }
-
     /// All output channels for latents `x` `[R, C, h, w]`, timesteps `t` `[R]` and classes `y` `[R]` (i64, the null
     /// class included): `[R, out, h, w]`, in the network's dtype.
     ///
@@ -222,7 +193,7 @@ impl Dit {
     /// # Errors
     /// [`Error::Conditioning`] if a class does not exist; [`Error::Knob`] if `channels` exceeds a latent's.
     pub fn guided(&self, classes: &[usize], scale: f64, channels: usize) -> Result<Guided<'_>> {
-        classes.iter().try_for_each(|class| self.check_class(*class))?;
+        classes.iter().try_for_each(|class| check_class(*class, self.num_classes()))?;
         check_guided_channels(channels, self.config.in_channels)?;
         let is_guided = scale != 1.0;
         let mut rows = classes.to_vec();
@@ -342,6 +313,27 @@ pub struct Guided<'a> {
     /// The distinct class of each row, `[R]`: the batch, then its unconditional half if there is one.
     rows: Tensor,
     guidance: Option<(f64, usize)>,
+}
+
+/// The class that a sample is refined as, by a network that was trained on `classes`.
+pub(crate) fn class_of(conditioning: &Conditioning, classes: usize) -> Result<usize> {
+    match conditioning {
+        Conditioning::Class(class) => check_class(*class, classes).map(|()| *class),
+        other => Err(Error::Conditioning {
+            conditioning: other.to_string(),
+            reason: format!("this backbone is conditioned on one of {classes} classes, not on text"),
+        }),
+    }
+}
+
+fn check_class(class: usize, classes: usize) -> Result<()> {
+    if class < classes {
+        return Ok(());
+    }
+    Err(Error::Conditioning {
+        conditioning: format!("class {class}"),
+        reason: format!("this backbone knows the classes 0 to {}", classes.saturating_sub(1)),
+    })
 }
 
 /// Refuses classifier-free guidance on more channels than a latent has.

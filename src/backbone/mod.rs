@@ -22,6 +22,7 @@ pub use clip::{ClipConfig, ClipText};
 pub use config::{DitConfig, SchedulerConfig, VaeConfig};
 #[doc(hidden)]
 pub use dit::Convention;
+pub(crate) use dit::class_of;
 pub use dit::{Dit, Guided};
 pub(crate) use network::GuidedNetwork;
 pub use network::{Network, TextToImage};

@@ -1,6 +1,6 @@
 //! The diffusion network of a backbone, of whichever family.
 
-use super::dit::Dit;
+use super::dit::{Dit, class_of};
 use super::prompts::Prompts;
 use super::stable_diffusion::StableDiffusion;
 use crate::method::{Denoiser, Velocity};
@@ -61,8 +61,9 @@ impl Network {
         scale: f64,
         channels: usize,
     ) -> Result<GuidedNetwork<'_>> {
-        let of =
-            |dit: &Dit| conditions.iter().map(|shown| dit.class_of(shown)).collect::<Result<Vec<usize>>>();
+        let of = |dit: &Dit| {
+            conditions.iter().map(|shown| class_of(shown, dit.num_classes())).collect::<Result<Vec<usize>>>()
+        };
         Ok(match self {
             Self::StableDiffusion(model) => {
                 let texts = conditions.iter().map(|shown| model.prompts.text(shown));
@@ -115,7 +116,7 @@ impl Network {
     pub fn num_classes(&self) -> usize {
         match self {
             Self::Dit(dit) | Self::Sit(dit) => dit.num_classes(),
-            Self::StableDiffusion(model) => model.prompts.len(),
+            Self::StableDiffusion(model) => model.prompts.names().len(),
         }
     }
 
@@ -133,17 +134,6 @@ impl Network {
         match self {
             Self::Dit(dit) => dit.config().has_variance(),
             Self::Sit(_) | Self::StableDiffusion(_) => false,
-        }
-    }
-
-    /// Refuses what it cannot be conditioned on.
-    ///
-    /// # Errors
-    /// [`Error::Conditioning`](crate::Error::Conditioning) says what it knows.
-    pub fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
-        match self {
-            Self::Dit(dit) | Self::Sit(dit) => dit.class_of(conditioning).map(drop),
-            Self::StableDiffusion(model) => model.prompts.text(conditioning).map(drop),
         }
     }
 }

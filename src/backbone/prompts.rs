@@ -11,6 +11,15 @@ const PLACE: &str = "{}";
 pub(super) const TEMPLATE: &str = "a photo of a {}";
 
 /// A text for each class: a template with the class's name.
+///
+/// ```no_run
+/// use diver::{Conditioning, Refiner};
+///
+/// let refiner = Refiner::from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")?;
+/// let prompts = refiner.backbone()?.network().prompts().ok_or("a backbone that is asked by class")?;
+/// assert_eq!(prompts.text(&Conditioning::Class(217))?, "a photo of a English springer");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Prompts {
     template: String,
@@ -39,13 +48,23 @@ impl Prompts {
         Ok(Self { template: template.to_owned(), names })
     }
 
-    /// Number of classes.
-    pub(super) fn len(&self) -> usize {
-        self.names.len()
+    /// The template, with one `{}`.
+    #[must_use]
+    pub fn template(&self) -> &str {
+        &self.template
     }
 
-    /// The text for what a sample shows.
-    pub(super) fn text(&self, shown: &Conditioning) -> Result<String> {
+    /// The names of the classes, in their order.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The text for what a sample shows: the template with its class's name, or its own prompt as it is.
+    ///
+    /// # Errors
+    /// [`Error::Conditioning`] if there is no name for the class.
+    pub fn text(&self, shown: &Conditioning) -> Result<String> {
         let refused = |reason: String| Error::Conditioning { conditioning: shown.to_string(), reason };
         match shown {
             Conditioning::Class(class) => match self.names.get(*class) {
@@ -68,7 +87,8 @@ mod tests {
     #[test]
     fn classes_have_texts() {
         let prompts = Prompts::new(TEMPLATE, None).unwrap();
-        assert_eq!(prompts.len(), 1000);
+        assert_eq!(prompts.names().len(), 1000);
+        assert_eq!(prompts.template(), TEMPLATE);
         assert_eq!(prompts.text(&Conditioning::Class(217)).unwrap(), "a photo of a English springer");
         assert_eq!(prompts.text(&Conditioning::Prompt("a cat".into())).unwrap(), "a cat");
         let error = prompts.text(&Conditioning::Class(1000)).unwrap_err().to_string();

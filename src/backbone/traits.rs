@@ -36,6 +36,8 @@ impl Traits {
             return Err(Error::knob(knob, format!("is for a SiT; this backbone is a {}", self.family)));
         } else if knobs.sigma() == Sigma::Learned && self.has_variance == Some(false) {
             return Err(no_variance_head());
+        } else {
+            knobs.check_for_chain()?;
         }
         Ok(chain)
     }

@@ -1,9 +1,9 @@
 //! One shipped example: its files, its refined images and its pictures.
 
 use super::rows::Row;
-use crate::Refiner;
 use crate::eval::augment::Random;
 use crate::eval::parallel;
+use crate::{DeviceChoice, Refiner};
 use diver_loaders::cli::DemoArgs;
 use diver_loaders::refine::Progress;
 use diver_loaders::{
@@ -71,7 +71,7 @@ pub(super) struct Opened {
     normalize: Normalize,
     ipc: usize,
     cache: Cache,
-    device: String,
+    device: DeviceChoice,
 }
 
 impl Exhibit {
@@ -100,7 +100,7 @@ impl Exhibit {
             folder,
             set,
             cache: cache.clone(),
-            device: args.device.clone(),
+            device: args.device.parse()?,
         })
     }
 }
@@ -132,7 +132,7 @@ impl Opened {
 
     fn refiner(&self, row: Row, seed: u64) -> Result<Option<Refiner>> {
         let Some(knobs) = row.knobs(seed)? else { return Ok(None) };
-        let builder = Refiner::builder(self.folder.join("backbone")).device(&self.device);
+        let builder = Refiner::builder(self.folder.join("backbone")).device(self.device);
         Ok(Some(builder.batch_size(BATCH).knobs(knobs).build()?))
     }
 

@@ -25,6 +25,7 @@ const LAST_SDE_TIME: f64 = 0.96;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flow {
+    knobs: Knobs,
     /// Entry `k` is the time from which step `k` starts.
     times: Vec<f64>,
     in_window: Vec<bool>,
@@ -77,7 +78,13 @@ impl Flow {
                 (time, 1.0 - time)
             }
         };
-        Ok(Self { times, in_window, start })
+        Ok(Self { knobs: knobs.clone(), times, in_window, start })
+    }
+
+    /// The settings that it was made from.
+    #[must_use]
+    pub fn knobs(&self) -> &Knobs {
+        &self.knobs
     }
 
     /// Number of steps `N`.
@@ -93,12 +100,18 @@ impl Flow {
     }
 
     /// The time that step `k` starts from, 0 to 1; the end of the last step for `k = 0`.
+    ///
+    /// # Panics
+    /// If `k` exceeds [`len`](Self::len).
     #[must_use]
     pub fn time(&self, k: usize) -> f64 {
         self.times[k]
     }
 
     /// Whether step `k` lies in the guidance window.
+    ///
+    /// # Panics
+    /// If `k` is not a step from 1 to [`len`](Self::len).
     #[must_use]
     pub fn is_in_window(&self, k: usize) -> bool {
         self.in_window[k - 1]
@@ -111,6 +124,9 @@ impl Flow {
     }
 
     /// `sigma` of step `k`; of [`Sigma::Learned`], which a flow model lacks, 0.
+    ///
+    /// # Panics
+    /// If `k` is not a step from 1 to [`len`](Self::len).
     #[must_use]
     pub fn sigma(&self, kind: Sigma, k: usize) -> f64 {
         let (time, next) = (self.time(k), self.time(k - 1));

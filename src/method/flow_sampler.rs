@@ -1,6 +1,5 @@
 //! The loop for flow models (SiT): DIVER's inheritance, guidance and fusion on the way from noise to data.
 
-use super::Knobs;
 use super::flow::Flow;
 use super::flow_switches::Solver;
 use super::sampler::check_latents;
@@ -44,7 +43,7 @@ pub type StepNoise<'a> = &'a dyn Fn(usize) -> Result<Tensor>;
 /// let z0 = Tensor::zeros([1, 4, 2, 2], (Kind::Float, Device::Cpu));
 /// let noise = z0.randn_like();
 /// let draw = |_| Ok(noise.randn_like());
-/// let mut sampler = FlowSampler::new(&flow, &knobs, &z0, &noise, &draw)?;
+/// let mut sampler = FlowSampler::new(&flow, &z0, &noise, &draw)?;
 /// while sampler.remaining() > 0 {
 ///     sampler.step(&Ones)?;
 /// }
@@ -53,7 +52,6 @@ pub type StepNoise<'a> = &'a dyn Fn(usize) -> Result<Tensor>;
 /// ```
 pub struct FlowSampler<'a> {
     flow: &'a Flow,
-    knobs: &'a Knobs,
     z0: &'a Tensor,
     step_noise: StepNoise<'a>,
     z: Tensor,
@@ -72,16 +70,11 @@ impl<'a> FlowSampler<'a> {
     ///
     /// # Errors
     /// If shapes or dtypes are not these.
-    pub fn new(
-        flow: &'a Flow,
-        knobs: &'a Knobs,
-        z0: &'a Tensor,
-        noise: &Tensor,
-        step_noise: StepNoise<'a>,
-    ) -> Result<Self> {
+    pub fn new(flow: &'a Flow, z0: &'a Tensor, noise: &Tensor, step_noise: StepNoise<'a>) -> Result<Self> {
         check_latents(z0, noise)?;
+        let knobs = flow.knobs();
         let z = tch::no_grad(|| inherited_start(knobs.mode(), flow.start(), z0, noise))?;
-        Ok(Self { flow, knobs, z0, step_noise, z, remaining: flow.len() })
+        Ok(Self { flow, z0, step_noise, z, remaining: knobs.executed_steps() })
     }
 
     /// How many steps are left; also the counter `k` of the next step.
@@ -105,7 +98,7 @@ impl<'a> FlowSampler<'a> {
             return Ok(());
         }
         let _no_grad = tch::no_grad_guard();
-        let (flow, knobs, z) = (self.flow, self.knobs, &self.z);
+        let (flow, knobs, z) = (self.flow, self.flow.knobs(), &self.z);
         let (time, next_time) = (flow.time(k), flow.time(k - 1));
         let width = next_time - time;
         let velocity = net.velocity(z, time)?;

@@ -146,6 +146,9 @@ impl Chain {
     }
 
     /// The training timestep of step `k`.
+    ///
+    /// # Panics
+    /// If `k` is not a step from 1 to [`len`](Self::len), here and in all that follow.
     #[must_use]
     pub fn tau(&self, k: usize) -> i64 {
         self.tau[k - 1]

@@ -7,13 +7,16 @@ use crate::{Error, Result};
 use tch::Tensor;
 
 /// SI: the latent from which the chain starts, `signal z0 + noise eps` with `weights` `(signal, noise)` at the noise
-/// level of step `t_f`; without inheritance the noise alone. `[B, C, h, w]`, f32.
+/// level of step `t_f`; without inheritance the noise alone, without diffusion `z0` itself. `[B, C, h, w]`, f32.
 pub(super) fn inherited_start(
     mode: Mode,
     weights: (f64, f64),
     z0: &Tensor,
     noise: &Tensor,
 ) -> Result<Tensor> {
+    if mode == Mode::Vae {
+        return Ok(z0.shallow_clone());
+    }
     if !mode.inherits() {
         return Ok(noise.shallow_clone());
     }

@@ -21,17 +21,17 @@ const FULL_LOAD: usize = 32 * 256 * 1152;
 /// A [`Refiner`] in the making.
 ///
 /// ```
-/// use diver::Refiner;
+/// use diver::{DeviceChoice, Refiner};
 ///
-/// let error = Refiner::builder("no/such/folder").device("cpu").build().unwrap_err();
+/// let error = Refiner::builder("no/such/folder").device(DeviceChoice::Cpu).build().unwrap_err();
 /// assert!(error.to_string().starts_with("no/such/folder: there is no such folder"));
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RefinerBuilder {
     pub(super) backbone: BackboneBuilder,
-    pub(super) device: String,
-    pub(super) dtype: String,
+    pub(super) device: DeviceChoice,
+    pub(super) dtype: Precision,
     pub(super) knobs: KnobsBuilder,
     pub(super) batch_size: Option<usize>,
 }
@@ -74,16 +74,15 @@ impl RefinerBuilder {
         self
     }
 
-    /// Where to compute: `auto` (the default), `cpu`, `cuda` or `cuda:N`.
-    pub fn device(mut self, device: impl Into<String>) -> Self {
-        self.device = device.into();
+    /// Where to compute; on the best device there is unless set.
+    pub fn device(mut self, device: DeviceChoice) -> Self {
+        self.device = device;
         self
     }
 
-    /// In which precision the diffusion network computes: `auto` (the default; bf16 on CUDA, else f32), `f32` or
-    /// `bf16`; see [`Precision`].
-    pub fn dtype(mut self, dtype: impl Into<String>) -> Self {
-        self.dtype = dtype.into();
+    /// In which precision the diffusion network computes; unless set, in bf16 on CUDA, else in f32.
+    pub fn dtype(mut self, dtype: Precision) -> Self {
+        self.dtype = dtype;
         self
     }
 
@@ -119,10 +118,8 @@ impl RefinerBuilder {
         }
         // Before anything is fetched or read.
         self.knobs.clone().build()?;
-        let device: DeviceChoice = self.device.parse()?;
-        let precision: Precision = self.dtype.parse()?;
-        let device = device.resolve()?;
-        let kind = precision.resolve(device);
+        let device = self.device.resolve()?;
+        let kind = self.dtype.resolve(device);
         let suited = |traits: &Traits| {
             let knobs = self.knobs.clone().build_for(traits.family)?;
             let chain = traits.chain(&knobs)?;
@@ -132,6 +129,10 @@ impl RefinerBuilder {
         let backbone = plan.build(device, kind)?;
         let (network, traits) = (backbone.network(), backbone.traits());
         let (knobs, chain) = suited(&traits)?;
+        let idle = self.knobs.without_effect(traits.family)?;
+        if !idle.is_empty() {
+            tracing::warn!("mode `{}` does not look at {}", knobs.mode(), idle.join(", "));
+        }
         let batch_size = self.batch_size.unwrap_or_else(|| match device {
             Device::Cuda(_) => gpu_batch(network.values()),
             _ => BATCH,
@@ -141,7 +142,7 @@ impl RefinerBuilder {
             digest: backbone.digest(),
             resolution: backbone.resolution(),
             num_classes: network.num_classes(),
-            prompts: network.prompts().and_then(|prompts| serde_json::to_value(prompts).ok()),
+            prompts: network.prompts().cloned(),
         };
         Ok(Refiner {
             backbone: backbone.into(),

@@ -8,11 +8,30 @@ use tch::{Device, Kind, Tensor};
 /// Refuses decoded images `[B, 3, H, W]` that are none; before the clamp, which makes an infinite value white or
 /// black. `first` is the position of the first image in its batch.
 pub(super) fn check_finite(decoded: &Tensor, first: usize) -> Result<()> {
-    let finite = Vec::<bool>::try_from(decoded.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?)?;
-    match finite.iter().position(|finite| !finite) {
+    match not_finite(decoded)? {
         Some(image) => Err(Error::NotFinite { image: first + image }),
         None => Ok(()),
     }
+}
+
+/// Refuses images `[B, ...]` to encode that are none: the networks would make a whole image of NaN of a single one.
+pub(super) fn check_values(images: &Tensor) -> Result<()> {
+    if images.dim() < 2 {
+        return Err(Error::tensor("images", "[B, 3, H, W]", format!("{:?}", images.size())));
+    }
+    match not_finite(images)? {
+        Some(image) => {
+            let found = format!("a value of image {image} that is not finite");
+            Err(Error::tensor("images", "values in [0, 1]", found))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first image with a value that is not finite.
+fn not_finite(images: &Tensor) -> Result<Option<usize>> {
+    let finite = Vec::<bool>::try_from(images.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?)?;
+    Ok(finite.iter().position(|finite| !finite))
 }
 
 /// What the decoder gives, `[B, 3, H, W]`, as bytes.
@@ -43,5 +62,18 @@ mod tests {
             let error = check_finite(&Tensor::cat(&[&one, &bad], 0), 4).unwrap_err().to_string();
             assert!(error.starts_with("image 5 of the batch has values that are not finite"), "{error}");
         }
+    }
+
+    #[test]
+    fn images_of_no_numbers_are_refused() {
+        let images = Tensor::zeros([3, 3, 2, 2], (Kind::Float, Device::Cpu));
+        check_values(&images).unwrap();
+        let _ = images.get(1).get(2).get(0).get(1).fill_(f64::NAN);
+        let error = check_values(&images).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "images: a value of image 1 that is not finite was given, values in [0, 1] is expected"
+        );
+        assert!(check_values(&images.get(1).get(2).get(0)).is_err());
     }
 }

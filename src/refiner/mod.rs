@@ -6,9 +6,9 @@ mod part;
 
 pub use builder::RefinerBuilder;
 
-use self::images::{check_finite, to_images};
+use self::images::{check_finite, check_values, to_images};
 use self::part::Part;
-use crate::backbone::{Backbone, BackboneBuilder, GuidedNetwork, Traits};
+use crate::backbone::{Backbone, BackboneBuilder, GuidedNetwork, Prompts, Traits, class_of};
 use crate::method::{
     FlowSampler, Interpolation, Knobs, KnobsBuilder, Mode, from_network, latent_noise, sample_flow,
     sample_latents, step_noise, to_network,
@@ -74,7 +74,8 @@ struct Facts {
     digest: Digest,
     resolution: i64,
     num_classes: usize,
-    prompts: Option<serde_json::Value>,
+    /// The texts by which it knows classes, if it is conditioned on texts.
+    prompts: Option<Prompts>,
 }
 
 /// Where the noise of a batch of latents comes from.
@@ -122,8 +123,8 @@ impl Refiner {
     pub fn builder(path: impl AsRef<Path>) -> RefinerBuilder {
         RefinerBuilder {
             backbone: Backbone::builder(path),
-            device: DeviceChoice::Auto.to_string(),
-            dtype: Precision::Auto.to_string(),
+            device: DeviceChoice::Auto,
+            dtype: Precision::Auto,
             knobs: Knobs::builder(),
             batch_size: None,
         }
@@ -187,7 +188,7 @@ impl Refiner {
     /// autoencoder's posterior.
     ///
     /// # Errors
-    /// If shape or dtype are others, or libtorch fails.
+    /// If shape or dtype are others, a value is not finite, or libtorch fails.
     pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         if !images.is_floating_point() {
@@ -195,6 +196,7 @@ impl Refiner {
             let found = format!("{:?}", images.kind());
             return Err(Error::tensor("images", "a floating-point dtype with values in [0, 1]", found));
         }
+        check_values(images)?;
         let backbone = self.backbone()?;
         let images = images.f_to_device(self.device)?.f_to_kind(Kind::Float)?;
         let images = to_network(&images, backbone.resolution(), Interpolation::Bicubic)?;
@@ -253,7 +255,7 @@ impl Refiner {
                     )),
                 };
                 let flow = Flow::new(knobs, &self.chain)?;
-                let sampler = FlowSampler::new(&flow, knobs, &z0, &noise, &draw)?;
+                let sampler = FlowSampler::new(&flow, &z0, &noise, &draw)?;
                 sample_flow(&*net, sampler, cancel, progress)
             }
         }
@@ -287,8 +289,8 @@ impl Refiner {
         let rows = images.size().first().copied().unwrap_or_default();
         let (conditions, count) = counted(conditions);
         if rows != count as i64 || count == 0 || keys.len() != count {
-            let expected = format!("one or more, for each of {count} classes and {} keys", keys.len());
-            return Err(Error::tensor("images", expected, rows.to_string()));
+            let found = format!("{rows} images, {count} classes and {} keys", keys.len());
+            return Err(Error::tensor("images", "one or more, a class and a key for each", found));
         }
         let refined = self.in_parts(
             conditions.as_slice(),
@@ -343,7 +345,7 @@ impl Drop for Refiner {
 
 impl Refine for Refiner {
     fn fingerprint(&self) -> Option<serde_json::Value> {
-        let mut knobs = serde_json::to_value(&self.knobs).ok()?;
+        let mut knobs = serde_json::to_value(self.knobs.effective(self.facts.traits.family).ok()?).ok()?;
         let refine_seed = knobs.as_object_mut()?.remove("refine_seed")?;
         let mut fingerprint = serde_json::json!({
             "refiner": "diver",
@@ -355,7 +357,7 @@ impl Refine for Refiner {
             "resolution": self.facts.resolution,
         });
         if let Some(prompts) = &self.facts.prompts {
-            fingerprint["prompts"] = prompts.clone();
+            fingerprint["prompts"] = serde_json::to_value(prompts).ok()?;
         }
         Some(fingerprint)
     }
@@ -369,7 +371,11 @@ impl Refine for Refiner {
     }
 
     fn check_conditioning(&self, conditioning: &Conditioning) -> diver_loaders::Result<()> {
-        Ok(self.backbone()?.network().check_conditioning(conditioning)?)
+        let facts = &self.facts;
+        Ok(match &facts.prompts {
+            Some(prompts) => prompts.text(conditioning).map(drop),
+            None => class_of(conditioning, facts.num_classes).map(drop),
+        }?)
     }
 
     fn refine(

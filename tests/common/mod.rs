@@ -2,8 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says how far off it was")]
 
-use diver::NoiseSchedule;
 use diver::backbone::{Dit, Place, Vae, Weights};
+use diver::{DeviceChoice, NoiseSchedule};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -18,9 +18,12 @@ pub fn data() -> PathBuf {
 
 /// Where the networks run: the CPU, or `$DIVER_TEST_DEVICE` (with `NVIDIA_TF32_OVERRIDE=0`).
 pub fn device() -> Device {
+    device_choice().resolve().unwrap()
+}
+
+pub fn device_choice() -> DeviceChoice {
     tch::set_num_threads(1);
-    let name = std::env::var("DIVER_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    name.parse::<diver::DeviceChoice>().unwrap().resolve().unwrap()
+    std::env::var("DIVER_TEST_DEVICE").map_or(DeviceChoice::Cpu, |name| name.parse().unwrap())
 }
 
 /// The largest accepted difference, as a share of the largest reference value.

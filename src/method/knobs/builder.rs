@@ -185,6 +185,19 @@ impl KnobsBuilder {
         self
     }
 
+    /// Names of the settings that were set and that their mode does not look at.
+    ///
+    /// # Errors
+    /// As for [`build`](Self::build).
+    pub(crate) fn without_effect(&self, family: Family) -> Result<Vec<String>> {
+        let given = self.clone().build_for(family)?;
+        let used = given.effective(family)?;
+        let [set, given, used] =
+            [serde_json::to_value(self), serde_json::to_value(given), serde_json::to_value(used)]
+                .map(|value| value.ok().and_then(|value| value.as_object().cloned()).unwrap_or_default());
+        Ok(set.keys().filter(|knob| given.get(*knob) != used.get(*knob)).cloned().collect())
+    }
+
     /// Checks the settings, for a DiT.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use super::family::Family;
 use super::flow_switches::{FlowStart, Grid, Mapping, Solver};
 use super::presets::Preset;
 use super::switches::{ChainKind, Gradient, Mode, Sigma, Start, WindowEnds};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The number of steps for which the paper gives `t_f` and the window; other numbers scale them in proportion.
@@ -229,13 +230,76 @@ impl Knobs {
         unusual.into_iter().find_map(|(knob, is_unusual)| is_unusual.then_some(knob))
     }
 
-    /// How many steps run: all of them, or `t_f` if the chain starts there.
+    /// How many steps run: all of them, `t_f` if the chain starts there, none without diffusion.
     #[must_use]
     pub fn executed_steps(&self) -> usize {
-        match self.start {
-            Start::Tr => self.steps,
-            Start::Tf => self.t_f,
+        match (self.mode, self.start) {
+            (Mode::Vae, _) => 0,
+            (_, Start::Tr) => self.steps,
+            (_, Start::Tf) => self.t_f,
         }
+    }
+
+    /// Refuses settings with which a diffusion chain would leave out a part of its mode.
+    pub(crate) fn check_for_chain(&self) -> Result<()> {
+        let mode = self.mode;
+        if mode == Mode::Vae {
+            return Ok(());
+        }
+        if self.start == Start::Tf && !mode.inherits() {
+            let reason =
+                format!("`t_f` starts from the noised distilled latent, which mode `{mode}` leaves out");
+            return Err(Error::knob("start", reason));
+        }
+        let is_guided = |k| self.window_ends.contains(self.window, k);
+        if mode.guides() && mode.fuses() && !(1..=self.executed_steps()).any(is_guided) {
+            let (high, low) = self.window;
+            let reason = format!(
+                "none of the steps {}..1 that run lies in {high}..{low} (window_ends `{}`), so none would be guided; \
+                 mode `si` or `raw` says so",
+                self.executed_steps(),
+                self.window_ends
+            );
+            return Err(Error::knob("window", reason));
+        }
+        Ok(())
+    }
+
+    /// The same with every setting that the mode does not look at as it usually is: two that are equal then make the
+    /// same images.
+    pub(crate) fn effective(&self, family: Family) -> Result<Self> {
+        let mode = self.mode;
+        let all = self.to_builder();
+        let mut used = KnobsBuilder { mode: all.mode, ..KnobsBuilder::default() };
+        if mode != Mode::Vae {
+            used = KnobsBuilder {
+                steps: all.steps,
+                cfg_scale: all.cfg_scale,
+                chain: all.chain,
+                start: all.start,
+                solver: all.solver,
+                grid: all.grid,
+                refine_seed: all.refine_seed,
+                ..used
+            };
+            if self.cfg_scale != 1.0 {
+                used.cfg_channels = all.cfg_channels;
+            }
+        }
+        if mode.inherits() {
+            used = KnobsBuilder { t_f: all.t_f, flow_start: all.flow_start, ..used };
+        }
+        if mode.guides() {
+            used = KnobsBuilder { gamma: all.gamma, sigma: all.sigma, gradient: all.gradient, ..used };
+        }
+        if mode.fuses() {
+            used = KnobsBuilder { window: all.window, window_ends: all.window_ends, ..used };
+        }
+        // Says where the window is, and from where a flow starts.
+        if mode.fuses() || mode.inherits() {
+            used.mapping = all.mapping;
+        }
+        used.build_for(family)
     }
 }
 
@@ -284,6 +348,54 @@ mod tests {
         assert_eq!(text(&builder), r#"{"window":[9,4],"sigma":"beta"}"#);
         let read: KnobsBuilder = serde_json::from_str(&text(&builder)).unwrap();
         assert_eq!(read.build().unwrap(), builder.build().unwrap());
+    }
+
+    #[test]
+    fn what_a_mode_leaves_out_makes_no_difference() {
+        let effective = |builder: KnobsBuilder| {
+            let family = Family::StableDiffusion;
+            builder.build_for(family).unwrap().effective(family).unwrap()
+        };
+        for mode in Mode::ALL {
+            let of = || Knobs::builder().mode(*mode);
+            let same = |other: KnobsBuilder| effective(of()) == effective(other);
+            let draws = *mode != Mode::Vae;
+            assert_eq!(
+                same(of().gamma(0.7).sigma(Sigma::Beta).gradient(Gradient::X0)),
+                !mode.guides(),
+                "{mode}"
+            );
+            assert_eq!(same(of().window(30, 28).window_ends(WindowEnds::High)), !mode.fuses(), "{mode}");
+            assert_eq!(same(of().t_f(20)), !mode.inherits(), "{mode}");
+            for other in [of().steps(20), of().refine_seed(7), of().cfg_scale(2.0), of().cfg_channels(3)] {
+                assert_eq!(same(other), !draws, "{mode}");
+            }
+            assert!(same(of().cfg_scale(1.0).cfg_channels(3)) != draws, "{mode}");
+            let unguided = |channels| effective(of().cfg_scale(1.0).cfg_channels(channels));
+            assert_eq!(unguided(3), unguided(4), "{mode}");
+        }
+        assert_eq!(Knobs::default().effective(Family::Dit).unwrap(), Knobs::default());
+        let idle = Knobs::builder().mode(Mode::Si).gamma(0.7).steps(20).window_ends(WindowEnds::High);
+        assert_eq!(idle.without_effect(Family::Dit).unwrap(), ["gamma", "window_ends"]);
+    }
+
+    #[test]
+    fn a_chain_has_steps_for_its_mode() {
+        let refused = |builder: KnobsBuilder| {
+            builder.build().unwrap().check_for_chain().map_err(|error| error.to_string())
+        };
+        let late = || Knobs::builder().start(Start::Tf);
+        assert_eq!(refused(late()), Ok(()));
+        let error = refused(late().t_f(20)).unwrap_err();
+        assert!(error.starts_with("window: none of the steps 20..1 that run lies in 40..25"), "{error}");
+        let error = refused(late().mode(Mode::SgSf)).unwrap_err();
+        assert!(error.starts_with("start: `t_f` starts from the noised distilled latent"), "{error}");
+        let empty = || Knobs::builder().window(25, 25).window_ends(WindowEnds::High);
+        assert!(refused(empty()).unwrap_err().contains("lies in 25..25 (window_ends `high`)"));
+        for mode in [Mode::Raw, Mode::Si, Mode::Sg, Mode::SiSg] {
+            assert_eq!(refused(empty().mode(mode)), Ok(()));
+        }
+        assert_eq!(refused(late().mode(Mode::Vae)), Ok(()));
     }
 
     #[test]
