@@ -40,6 +40,20 @@ impl Convention {
 }
 
 /// A frozen DiT or SiT.
+///
+/// ```
+/// use diver::backbone::{Backbone, Network};
+/// use diver::method::Denoiser;
+/// use tch::{Device, Kind, Tensor};
+///
+/// let backbone = Backbone::builder("examples/digits/backbone").build(Device::Cpu, Kind::Float)?;
+/// let Network::Dit(dit) = backbone.network() else { panic!("a DiT is expected") };
+/// let z = Tensor::randn([2, 4, 8, 8], (Kind::Float, Device::Cpu));
+/// // Two images of a three, guided by a scale of 4 on three channels, at timestep 500.
+/// let guided = tch::no_grad(|| dit.guided(&[3, 3], 4.0, 3)?.predict(&z, 500))?;
+/// assert_eq!(guided.eps.size(), z.size());
+/// # Ok::<(), diver::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Dit {
     config: DitConfig,

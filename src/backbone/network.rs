@@ -8,6 +8,17 @@ use crate::{Family, Result};
 use diver_loaders::Conditioning;
 
 /// The diffusion network of a backbone.
+///
+/// ```
+/// use diver::Family;
+/// use diver::backbone::Backbone;
+/// use tch::{Device, Kind};
+///
+/// let backbone = Backbone::builder("examples/digits/backbone").build(Device::Cpu, Kind::Float)?;
+/// let network = backbone.network();
+/// assert_eq!((network.family(), network.num_classes(), network.latent()), (Family::Dit, 10, [4, 8, 8]));
+/// # Ok::<(), diver::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Network {

@@ -23,6 +23,18 @@ pub struct Posterior {
 }
 
 /// A frozen autoencoder.
+///
+/// ```
+/// use diver::backbone::Backbone;
+/// use tch::{Device, Kind, Tensor};
+///
+/// let backbone = Backbone::builder("examples/digits/backbone").build(Device::Cpu, Kind::Float)?;
+/// let images = Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu)); // grey: -1 is black, 1 is white
+/// let latents = tch::no_grad(|| backbone.vae().encode(&images))?;
+/// assert_eq!(latents.size(), [1, 4, 8, 8]);
+/// assert_eq!(tch::no_grad(|| backbone.vae().decode(&latents))?.size(), images.size());
+/// # Ok::<(), diver::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Vae {
     config: VaeConfig,

@@ -18,6 +18,17 @@ pub(super) fn next(chain: &Chain, k: usize, x0: &Tensor, eps: &Tensor) -> Result
 /// `variance` (about -1 to 1, not clamped) interpolates between `log beta~` (clipped) and `log beta` (Nichol and
 /// Dhariwal 2021, eq. 15; `LEARNED_RANGE` of the DiT repository). Same shape as `variance`, f32.
 ///
+/// ```
+/// use diver::method::learned_sigma;
+/// use diver::{Chain, ChainKind, NoiseSchedule};
+/// use tch::Tensor;
+///
+/// let chain = Chain::new(ChainKind::Dit, 50, &NoiseSchedule::linear(1e-4, 0.02, 1000)?)?;
+/// let sigma = learned_sigma(&chain, 30, &Tensor::from_slice(&[1.0_f32]))?;
+/// assert!((sigma.double_value(&[0]) - chain.beta(30).sqrt()).abs() < 1e-6);
+/// # Ok::<(), diver::Error>(())
+/// ```
+///
 /// # Errors
 /// If libtorch fails.
 pub fn learned_sigma(chain: &Chain, k: usize, variance: &Tensor) -> Result<Tensor> {

@@ -68,6 +68,18 @@ fn normals_from(refine_seed: u64, content: &Digest, variant: u32, first: usize, 
 
 /// The noise of a batch as a CPU tensor, `[B, C, h, w]`, f32; `shape` is `[C, h, w]`.
 ///
+/// ```
+/// use diver::method::{latent_noise, normals};
+/// use diver_loaders::Digest;
+/// use diver_loaders::refine::NoiseKey;
+///
+/// let key = NoiseKey { content: Digest::of(b"an image"), variant: 0 };
+/// let noise = latent_noise(7, &[key], [4, 8, 8])?;
+/// assert_eq!(noise.size(), [1, 4, 8, 8]);
+/// assert_eq!(noise.double_value(&[0, 0, 0, 1]) as f32, normals(7, &key.content, 0, 2)[1]);
+/// # Ok::<(), diver::Error>(())
+/// ```
+///
 /// # Errors
 /// If memory runs out.
 pub fn latent_noise(refine_seed: u64, keys: &[NoiseKey], shape: [i64; 3]) -> Result<Tensor> {
