@@ -73,8 +73,8 @@ pub enum Error {
     },
     /// A refined image is none.
     #[error(
-        "image {image} of the batch has values that are not finite: the weights are damaged, or the precision is too \
-         low"
+        "image {image} of the batch has values that are not finite: the settings are too strong (gamma, cfg_scale), the \
+         precision is too low, or the weights are damaged"
     )]
     NotFinite {
         /// Position of the image in the batch, from 0.

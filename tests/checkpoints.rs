@@ -171,3 +171,26 @@ fn an_autoencoder_is_found_by_itself_or_in_a_folder() {
     };
     assert_eq!(digest(folder.path().to_owned()), digest(folder.path().join("vae")));
 }
+
+#[test]
+fn a_wrong_path_leads_to_the_right_one() {
+    let whole = backbone_folder();
+    let at = |path: PathBuf| refused(Refiner::builder(path).device(DeviceChoice::Cpu));
+    let hint = format!("is a part of the diffusers folder {}: name that", whole.path().display());
+    for part in ["transformer", "transformer/diffusion_pytorch_model.safetensors", "vae"] {
+        assert!(at(whole.path().join(part)).ends_with(&hint), "{part}");
+    }
+    let other = tempfile::tempdir().unwrap();
+    let text = at(other.path().to_owned());
+    assert!(
+        text.ends_with(
+            "is no diffusers folder: transformer/ or unet/ is expected in it, beside vae/ and scheduler/"
+        ),
+        "{text}"
+    );
+    for bytes in [&b""[..], b"# diver", b"A streaming data loader for distilled datasets"] {
+        fs::write(other.path().join("README.md"), bytes).unwrap();
+        let text = at(other.path().join("README.md"));
+        assert!(text.contains("README.md: holds no weights"), "{text}");
+    }
+}

@@ -51,6 +51,13 @@ impl Plan {
             let reason = format!("`{other}` was given, but the folder {} holds a {family}", folder.display());
             return Err(Error::knob("model", reason));
         }
+        if family == Family::Dit && !folder.join("transformer").is_dir() {
+            let reason = match whole_folder(folder) {
+                Some(whole) => format!("is a part of the diffusers folder {}: name that", whole.display()),
+                None => "is no diffusers folder: transformer/ or unet/ is expected in it, beside vae/ and scheduler/".to_owned(),
+            };
+            return Err(Error::file(folder, reason));
+        }
         if asked.num_heads.is_some() {
             return Err(Error::knob("num_heads", "a folder's config.json tells them"));
         }
@@ -79,6 +86,11 @@ impl Plan {
 
     fn checkpoint(asked: &BackboneBuilder) -> Result<Self> {
         let file = asked.path.clone();
+        if let Some(whole) = file.parent().and_then(whole_folder) {
+            let reason = format!("is a part of the diffusers folder {}: name that", whole.display());
+            return Err(Error::file(&file, reason));
+        }
+        Weights::check_format(&file)?;
         let family = match asked.family {
             None => official::family_of(&file)?,
             Some(Family::StableDiffusion) => {
@@ -169,6 +181,14 @@ impl Plan {
             }
         }
     }
+}
+
+/// The diffusers folder that a folder is a part of.
+fn whole_folder(part: &Path) -> Option<PathBuf> {
+    let whole = std::path::absolute(part).ok()?.parent()?.to_owned();
+    let is_one = ["transformer", "unet"].iter().any(|network| whole.join(network).is_dir())
+        && whole.join("scheduler").is_dir();
+    is_one.then_some(whole)
 }
 
 /// What a folder says of its training.

@@ -16,6 +16,9 @@ const NAMED: usize = 10;
 /// Bytes at the start of a file that tell its format.
 const HEAD: u64 = 8;
 
+/// The longest header that safetensors itself takes.
+const LONGEST_HEADER: u64 = 100_000_000;
+
 /// Where tensors go when a network takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -107,6 +110,22 @@ impl Weights {
     /// If it cannot be read or is damaged.
     pub fn read(path: &Path) -> Result<Self> {
         Self::read_parts(path, &[path.to_owned()])
+    }
+
+    /// Refuses a file that neither torch nor safetensors wrote, by its start.
+    pub(super) fn check_format(path: &Path) -> Result<()> {
+        let mut head = Vec::new();
+        let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+        file.take(HEAD).read_to_end(&mut head).map_err(Error::io(path, "cannot read"))?;
+        // A safetensors file starts with the length of its header, which it has in memory.
+        let length = <[u8; HEAD as usize]>::try_from(&head[..]).map(u64::from_le_bytes);
+        if StateDict::is_torch(&head) || length.is_ok_and(|length| length <= LONGEST_HEADER) {
+            return Ok(());
+        }
+        Err(Error::file(
+            path,
+            "holds no weights: a file of torch.save or safetensors, or a diffusers folder, is expected",
+        ))
     }
 
     /// The weights in a folder of a diffusers model: `diffusion_pytorch_model.safetensors`, the parts that
