@@ -41,12 +41,15 @@ pub trait Host {
 /// Exit code of a command that was interrupted, as shells report it.
 const INTERRUPTED: u8 = 130;
 
+/// What became of the work of an interrupted command that refines.
+const KEPT: &str = "; what was refined is in the cache, and the same command goes on from there";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "diver",
     version,
     about = "Refine distilled datasets with diffusion models and stream them into training loops",
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 failed, 2 a command line that cannot be read, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -111,6 +114,7 @@ where
         }
     };
     let output = Output { json: cli.json };
+    let keeps = matches!(cli.command, Command::Refine(_) | Command::Export(_) | Command::Preview(_));
     let result = match cli.command {
         Command::Refine(args) => refine::run(&args, host, cancel, output),
         Command::Inspect(args) => inspect::run(&args, output),
@@ -122,8 +126,12 @@ where
     match result {
         Ok(()) => 0,
         Err(error) => {
-            output.error(&error);
-            if is_cancelled(&error) { INTERRUPTED } else { 1 }
+            if is_cancelled(&error) {
+                output.error(&format!("interrupted{}", if keeps { KEPT } else { "" }));
+                return INTERRUPTED;
+            }
+            output.error(&error.to_string());
+            1
         }
     }
 }

@@ -23,11 +23,11 @@ impl Output {
     }
 
     /// Reports an error: on standard error, and as JSON on standard output where JSON is asked for.
-    pub(super) fn error(self, error: &Error) {
+    pub(super) fn error(self, error: &str) {
         // Where even this cannot be written, the exit code still says that the command failed.
         let _ = writeln!(std::io::stderr(), "error: {error}");
         if self.json {
-            let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": error.to_string() }));
+            let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": error }));
         }
     }
 }

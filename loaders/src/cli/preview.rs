@@ -41,6 +41,10 @@ pub(super) struct PreviewArgs {
 
 pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
     check_name(&args.output)?;
+    // Before hours of refinement, not after them.
+    if let Some(folder) = args.output.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder, "cannot make the folder"))?;
+    }
     let source = args.source.open()?;
     let (chosen, raw) = choose(&*source, args.per_class.into())?;
     let width = source.info().shape[2];

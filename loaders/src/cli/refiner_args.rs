@@ -1,6 +1,7 @@
 //! Options that say how images are refined.
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -52,7 +53,7 @@ pub struct RefinerArgs {
     pub dtype: String,
 
     /// Images refined at once [default: 32 on a CPU; on a GPU 8 to 256, by the network's size]
-    #[arg(long, value_name = "N", help_heading = "Refiner")]
+    #[arg(long, value_name = "N", value_parser = from_one(), help_heading = "Refiner")]
     pub refine_batch: Option<usize>,
 
     /// Seed of the refinement noise; another seed makes other images [default: 0]
@@ -131,6 +132,10 @@ pub struct RefinerArgs {
     /// Latent that a SiT starts from: vp (of unit variance) or path (on its own line) [default: vp]
     #[arg(long, help_heading = "Method")]
     pub flow_start: Option<String>,
+}
+
+fn from_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 impl RefinerArgs {
