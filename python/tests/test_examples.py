@@ -32,12 +32,17 @@ def test_the_loop_of_the_readme_runs(project: Path) -> None:
     loop = re.search(r"```python\n(import torch\n.*?)```", readme, re.DOTALL)
     assert loop, "the README has a training loop"
     program = loop[1] + "\nprint(loss.item(), loader.stats())\n"
-    out = run(project, "-c", program)
-    loss, stats = out.split(" ", 1)
-    assert float(loss) < 1.0, out
+    told, last = run(project, "-c", program).splitlines()
+    right = re.fullmatch(r"(.+)% of 359 real digits", told)
+    assert right and float(right[1]) > 50, "chance is 10 %"
+    loss, stats = last.split(" ", 1)
+    assert float(loss) < 1.0, last
     assert eval(stats)["misses"] == 10, "each digit is refined once"
     assert (project / "out/checkpoint.pt").exists()
-    assert eval(run(project, "-c", program).split(" ", 1)[1])["misses"] == 0, "and never again"
+    cached = re.search(r'data_files="(.+?)"', readme)
+    assert cached and list(project.glob(cached[1])), "the README names the folder of that cache"
+    again = run(project, "-c", program).splitlines()[-1]
+    assert eval(again.split(" ", 1)[1])["misses"] == 0, "and never again"
 
 
 def train(project: Path, *options: str) -> str:
