@@ -63,6 +63,8 @@ impl<'a> Client<'a> {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
+            // Each request brings its own: ureq would take ALL_PROXY first, and go without where it cannot read it.
+            .proxy(None)
             .timeout_resolve(Some(options.timeout))
             .timeout_connect(Some(options.timeout))
             .timeout_recv_response(Some(options.timeout))
@@ -190,13 +192,11 @@ impl<'a> Client<'a> {
             request = request.header(RANGE, format!("bytes={start}-"));
         }
         let request = request.body(()).map_err(|error| Fault::Nonsense(error.to_string()))?;
-        let mut config = self.agent.configure_request(request);
+        let proxy = self.options.proxies.find(uri).map_err(Fault::Here)?;
+        let mut config = self.agent.configure_request(request).proxy(proxy);
         if start.is_none() {
             // A listing that comes byte by byte would never end; a file's bytes may take hours.
             config = config.timeout_recv_body(Some(self.options.timeout.saturating_mul(10)));
-        }
-        if uri.host().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host)) {
-            config = config.proxy(None);
         }
         self.agent.run(config.build()).map_err(fault)
     }
@@ -336,6 +336,8 @@ pub(super) fn fault(error: ureq::Error) -> Fault {
             | ErrorKind::NetworkUnreachable
             | ErrorKind::NetworkDown
             | ErrorKind::AddrNotAvailable
+            // A firewall, or a SOCKS proxy that wants another password.
+            | ErrorKind::PermissionDenied
             | ErrorKind::InvalidData => Fault::Unreachable(reason),
             _ => Fault::Broken(reason),
         },
@@ -364,9 +366,13 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 fn same_origin(a: &Uri, b: &Uri) -> bool {
-    let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
     a.scheme_str() == b.scheme_str() && host(a) == host(b) && port(a) == port(b)
+}
+
+/// The port, which a URL may leave to its scheme.
+pub(super) fn port(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
 }
 
 /// Where a redirect leads: to a whole URL, another host of the same scheme, or a path of the same host.

@@ -31,8 +31,12 @@
 //! | `HF_HUB_DISABLE_IMPLICIT_TOKEN` | if `1`, no token is sent |
 //! | `HF_HUB_DOWNLOAD_TIMEOUT` | seconds without a byte after which a connection is given up; 15 unless set |
 //! | `HF_HUB_DISABLE_PROGRESS_BARS` | if `1`, no progress bar, on a terminal either |
-//! | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | the proxy, which is never used for this machine itself |
+//! | `https_proxy`, `http_proxy` | the proxy on the way to a hub of that scheme, as `http://proxy.example:3128` or `socks5h://127.0.0.1:1080`; never used for this machine itself |
+//! | `all_proxy` | the proxy where the scheme has none of its own |
+//! | `no_proxy` | hosts to reach without a proxy, with commas between them: names, which count for all below them too, IPv4 networks as `10.0.0.0/8`, or `*` |
 //! | `SSL_CERT_FILE` | certificates (PEM) to trust instead of the usual authorities |
+//!
+//! Those of proxies count in capitals as well; where both are set, the one in lower case does.
 //!
 //! The token goes to the hub alone: to no other host that the hub redirects to, and to none without encryption unless
 //! `HF_ENDPOINT` itself is such a one.
@@ -43,6 +47,7 @@ mod client;
 pub(crate) mod needed;
 mod options;
 mod part;
+mod proxies;
 mod repository;
 mod snapshot;
 

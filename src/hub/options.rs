@@ -1,5 +1,6 @@
 //! Where the hub and its cache are: read from the environment in one place.
 
+use super::proxies::Proxies;
 use crate::{Error, Result};
 use diver_loaders::CancelToken;
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ pub struct Options {
     pub certificates: Option<PathBuf>,
     /// Stops the download; what has come stays, and is gone on from.
     pub cancel: CancelToken,
+    pub(crate) proxies: Proxies,
 }
 
 impl Options {
@@ -67,6 +69,7 @@ impl Options {
     /// # Errors
     /// As for [`from_env`](Self::from_env).
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+        let proxies = Proxies::read(&variable);
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
         let is_on = |name: &str| {
@@ -115,6 +118,7 @@ impl Options {
             pause: Duration::from_millis(500),
             certificates: path("SSL_CERT_FILE"),
             cancel: CancelToken::new(),
+            proxies,
         })
     }
 

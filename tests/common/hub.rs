@@ -291,9 +291,16 @@ impl Place {
     }
 
     pub fn options(&self) -> Options {
-        let mut options = Options::from_variables(|name| match name {
-            "HF_HOME" => Some(self.home.path().into()),
-            "HF_ENDPOINT" => Some(self.hub.endpoint.clone().into()),
+        self.options_with(&[])
+    }
+
+    /// With further variables, which count before the usual ones.
+    pub fn options_with(&self, variables: &[(&str, &str)]) -> Options {
+        let given = |name: &str| variables.iter().find(|(known, _)| *known == name);
+        let mut options = Options::from_variables(|name| match (name, given(name)) {
+            (_, Some((_, value))) => Some(value.into()),
+            ("HF_HOME", _) => Some(self.home.path().into()),
+            ("HF_ENDPOINT", _) => Some(self.hub.endpoint.clone().into()),
             _ => None,
         })
         .unwrap();
