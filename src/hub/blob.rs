@@ -1,12 +1,13 @@
 //! One file on its way into the cache: gone on with where it stopped, and checked before it counts as there.
 
 use super::Options;
-use super::cache::{Cache, make_parent};
+use super::cache::{Cache, Lock, make_parent};
 use super::client::{Client, Fault, Metadata, fault};
 use crate::Error;
 use indicatif::ProgressBar;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -34,17 +35,32 @@ pub(super) fn fetch(
     let is_there = || fs::metadata(&blob).is_ok_and(|found| size.is_none_or(|size| size == found.len()));
     let position = bar.position();
     let lock = cache.lock(etag, options, is_there).map_err(Fault::Here)?;
-    if lock.is_some() && !is_there() {
-        make_parent(&blob).map_err(Fault::Here)?;
-        let mut part = Part::open(blob.with_file_name(format!("{etag}.incomplete")), wanted)?;
-        bar.inc(part.length);
-        // What was there came at no speed.
-        bar.reset_eta();
-        part.complete(client, wanted, options, bar)?;
-        fs::rename(&part.path, &blob).map_err(|e| Fault::Here(Error::io(&blob, "cannot rename to")(e)))?;
+    if let Some(lock) = lock
+        && !is_there()
+    {
+        bring(client, &blob, &lock, wanted, options, bar, is_there)?;
     }
     bar.set_position(position + size.unwrap_or_default());
     Ok(())
+}
+
+/// Downloads a blob next to its place, and puts it there.
+fn bring(
+    client: &Client<'_>,
+    blob: &Path,
+    lock: &Lock,
+    wanted: &Wanted<'_>,
+    options: &Options,
+    bar: &ProgressBar,
+    is_there: impl Fn() -> bool,
+) -> Result<(), Fault> {
+    make_parent(blob).map_err(Fault::Here)?;
+    let mut part = if lock.is_exclusive() { Part::open(blob, wanted) } else { Part::open_own(blob, wanted) }?;
+    bar.inc(part.length);
+    // What was there came at no speed.
+    bar.reset_eta();
+    part.complete(client, wanted, options, bar)?;
+    part.put(blob, is_there)
 }
 
 /// A file that is not whole yet, with the hash of what it holds.
@@ -53,14 +69,17 @@ struct Part {
     file: File,
     length: u64,
     hash: Option<Context>,
+    /// Whether no other process knows it: then none would go on with it.
+    is_own: bool,
 }
 
 impl Part {
-    fn open(path: PathBuf, wanted: &Wanted<'_>) -> Result<Self, Fault> {
-        let refuse = |error| Fault::Here(Error::io(&path, "cannot open")(error));
+    /// The one that every process goes on with, as Python does.
+    fn open(blob: &Path, wanted: &Wanted<'_>) -> Result<Self, Fault> {
+        let path = beside(blob, "incomplete");
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = file.map_err(refuse)?;
-        let mut part = Self { path, file, length: 0, hash: None };
+        let file = file.map_err(|error| Fault::Here(Error::io(&path, "cannot open")(error)))?;
+        let mut part = Self { path, file, length: 0, hash: None, is_own: false };
         part.restart(wanted, false)?;
         // What an earlier download left is read once, for the hash.
         let mut buffer = vec![0; CHUNK];
@@ -76,6 +95,34 @@ impl Part {
             part.restart(wanted, true)?;
         }
         Ok(part)
+    }
+
+    /// An empty one for this download alone: of two that write one file, either could put it in its place while the other
+    /// has holes in it.
+    fn open_own(blob: &Path, wanted: &Wanted<'_>) -> Result<Self, Fault> {
+        loop {
+            // Machines that share a cache have processes of the same number, containers above all.
+            let random = RandomState::new().hash_one(blob);
+            let path = beside(blob, &format!("{}-{random:016x}.incomplete", std::process::id()));
+            match File::options().create_new(true).read(true).write(true).open(&path) {
+                Ok(file) => {
+                    let hash = hash(&wanted.metadata);
+                    return Ok(Self { path, file, length: 0, hash, is_own: true });
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Fault::Here(Error::io(&path, "cannot open")(error))),
+            }
+        }
+    }
+
+    /// Moves it to its place. Where another process was faster, that is as good.
+    fn put(mut self, blob: &Path, is_there: impl Fn() -> bool) -> Result<(), Fault> {
+        match fs::rename(&self.path, blob) {
+            Ok(()) => self.is_own = false,
+            Err(_) if is_there() => {}
+            Err(error) => return Err(Fault::Here(Error::io(blob, "cannot rename to")(error))),
+        }
+        Ok(())
     }
 
     /// Back to the first byte; with `empty`, what is there goes.
@@ -201,6 +248,20 @@ impl Part {
     }
 }
 
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.is_own {
+            // What no one goes on with would stay for ever.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn beside(blob: &Path, ending: &str) -> PathBuf {
+    let etag = blob.file_name().unwrap_or_default().to_string_lossy();
+    blob.with_file_name(format!("{etag}.{ending}"))
+}
+
 fn not_written(path: &Path, error: std::io::Error, wanted: &Wanted<'_>, length: u64) -> Error {
     if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         return Error::io(path, "cannot write")(error);
@@ -210,8 +271,8 @@ fn not_written(path: &Path, error: std::io::Error, wanted: &Wanted<'_>, length: 
         None => "more room is needed".to_owned(),
     };
     let reason = format!(
-        "the disk is full, and {needed} for {}: make room, and the download goes on where it stopped; or let HF_HOME or \
-         HF_HUB_CACHE name a folder on another disk",
+        "the disk is full, and {needed} for {}: make room and try again, what the cache holds is not fetched again; or \
+         let HF_HOME or HF_HUB_CACHE name a folder on another disk",
         wanted.file
     );
     Error::file(path, reason)
@@ -235,6 +296,9 @@ fn hash(metadata: &Metadata) -> Option<Context> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
+    use std::net::TcpListener;
+    use std::sync::{Arc, Barrier};
 
     fn wanted(etag: &str, size: u64) -> Wanted<'static> {
         let metadata = Metadata { etag: etag.to_owned(), size: Some(size) };
@@ -253,6 +317,94 @@ mod tests {
             assert_eq!(found, etag);
         }
         assert!(hash(&wanted("0-abc", 1).metadata).is_none());
+    }
+
+    /// A hub that gives one answer, once `together` requests are there.
+    fn hub(answer: String, together: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new((answer, Barrier::new(together)));
+        // The threads end with the test's process.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let shared = shared.clone();
+                std::thread::spawn(move || {
+                    let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                    lines.take_while(|line| !line.is_empty()).for_each(drop);
+                    shared.1.wait();
+                    let _ = stream.write_all(shared.0.as_bytes());
+                });
+            }
+        });
+        endpoint
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn where_there_are_no_locks_each_downloads_for_itself() {
+        let (etag, text) =
+            ("b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9", "hello world");
+        let folder = tempfile::tempdir().unwrap();
+        let blob = folder.path().join(etag);
+        let is_there = || fs::metadata(&blob).is_ok_and(|found| found.len() == text.len() as u64);
+        let bring = |endpoint: &str| {
+            let mut options = Options::from_variables(|name| match name {
+                "HF_HOME" => Some(folder.path().into()),
+                "HF_ENDPOINT" => Some(endpoint.into()),
+                _ => None,
+            })
+            .unwrap();
+            options.retries = 0;
+            let repository = "owner/name".parse().unwrap();
+            let client = Client::new(&options, &repository).unwrap();
+            let wanted = wanted(etag, text.len() as u64);
+            bring(&client, &blob, &Lock::shared(), &wanted, &options, &ProgressBar::hidden(), is_there)
+        };
+        let answer =
+            |text: &str| format!("HTTP/1.1 200 X\r\ncontent-length: 11\r\nconnection: close\r\n\r\n{text}");
+        // Of a process that finds locks, or of Python.
+        let other = format!("{etag}.incomplete");
+        fs::write(folder.path().join(&other), "hello").unwrap();
+
+        let endpoint = hub(answer("hello"), 1);
+        assert!(matches!(bring(&endpoint), Err(Fault::Broken(_))));
+        assert_eq!(names(folder.path()), [&*other], "what no one goes on with does not stay");
+        let endpoint = hub(answer("hullo world"), 1);
+        assert!(matches!(bring(&endpoint), Err(Fault::Nonsense(_))));
+        assert_eq!(names(folder.path()), [&*other]);
+
+        let endpoint = hub(answer(text), 3);
+        std::thread::scope(|scope| {
+            for brought in [(); 3].map(|()| scope.spawn(|| bring(&endpoint))) {
+                brought.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(fs::read_to_string(&blob).unwrap(), text);
+        assert_eq!(fs::read_to_string(folder.path().join(&other)).unwrap(), "hello");
+        assert_eq!(names(folder.path()), [etag, &*other]);
+    }
+
+    #[test]
+    fn a_blob_that_another_put_in_its_place_is_as_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let blob = folder.path().join("x");
+        for open in [Part::open, Part::open_own] {
+            let part = || {
+                let part = open(&blob, &wanted("x", 1)).unwrap();
+                fs::remove_file(&part.path).unwrap();
+                part
+            };
+            part().put(&blob, || true).unwrap();
+            let fault = part().put(&blob, || false).unwrap_err();
+            let Fault::Here(error) = fault else { panic!("{fault:?}") };
+            assert!(error.to_string().starts_with(&format!("{}: cannot rename to: ", blob.display())));
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Cache {
         })
     }
 
-    /// Waits until this process alone may write a blob. `done` is asked meanwhile, and ends the wait with `None`.
+    /// Waits until this process alone may write a blob, if there are locks. `done` is asked meanwhile, and ends the wait with `None`.
     pub(super) fn lock(
         &self,
         etag: &str,
@@ -93,12 +93,12 @@ impl Cache {
             let file = file.map_err(Error::io(&path, "cannot open"))?;
             match file.try_lock() {
                 // Python may delete the file that it had locked: then this lock is on nothing.
-                Ok(()) if !is_deleted(&file) => return Ok(Some(Lock { _file: Some(file) })),
+                Ok(()) if !is_deleted(&file) => return Ok(Some(Lock { file: Some(file) })),
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => {
-                    // Some network file systems know no locks. What is written is checked, so the worst is a second try.
+                    // Some network file systems know no locks. Then every process downloads for itself.
                     tracing::debug!("{}: cannot lock: {error}", path.display());
-                    return Ok(Some(Lock { _file: None }));
+                    return Ok(Some(Lock::shared()));
                 }
             }
             if begin.elapsed() > PATIENCE && !is_said {
@@ -115,7 +115,18 @@ impl Cache {
 
 /// The right to write a blob; the system takes it back when the process ends, however it ends.
 pub(super) struct Lock {
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Lock {
+    /// The one where files cannot be locked: other processes may have it too.
+    pub(super) fn shared() -> Self {
+        Self { file: None }
+    }
+
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.file.is_some()
+    }
 }
 
 pub(super) fn make_parent(path: &Path) -> Result<()> {

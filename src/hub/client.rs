@@ -247,7 +247,9 @@ impl<'a> Client<'a> {
                 )
             }
             Fault::Broken(reason) => {
-                format!("the connection failed ({reason}): try again, it goes on where it stopped")
+                format!(
+                    "the connection failed ({reason}): try again, what the cache holds is not fetched again"
+                )
             }
             Fault::Nonsense(what) => format!("{endpoint} gave {what}: check HF_ENDPOINT and the proxy"),
             Fault::Here(error) => error.to_string(),

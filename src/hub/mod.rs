@@ -13,7 +13,8 @@
 //!
 //! Files lie in the cache that Python's `huggingface_hub` uses, in its layout: what one has downloaded, the other finds.
 //! Every file is checked against the hash that the hub gives for it before it counts as there, and a download that was
-//! interrupted goes on where it stopped. Processes that want the same file wait for one another.
+//! interrupted goes on where it stopped. Processes that want the same file wait for one another. Where the cache's file
+//! system knows no locks, each downloads for itself instead, from the first byte.
 //!
 //! A branch or tag is asked for its current commit, one small request; if the hub cannot be reached, a warning is logged
 //! and the copy in the cache serves. A full commit hash whose files are all there, safetensors among them, needs no

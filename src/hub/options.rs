@@ -40,7 +40,7 @@ pub struct Options {
     pub pause: Duration,
     /// Certificates (PEM) to trust instead of the usual authorities.
     pub certificates: Option<PathBuf>,
-    /// Stops the download; what has come stays, and is gone on from.
+    /// Stops the download, which a later one goes on with.
     pub cancel: CancelToken,
     pub(crate) proxies: Proxies,
 }
