@@ -523,6 +523,33 @@ fn one_network_may_be_all_that_a_repository_has() {
 }
 
 #[test]
+fn a_repository_without_an_index_is_found_in_the_cache() {
+    let place = Place::new();
+    let mut without = files();
+    without.remove("model_index.json");
+    place.hub.push("main", without);
+    let folder = place.fetch();
+    assert!(!folder.join("model_index.json").exists());
+    assert_eq!(snapshot("owner/name", &place.unreachable()).unwrap(), folder);
+    place.hub.log();
+    let mut offline = place.options();
+    offline.offline = true;
+    assert_eq!(snapshot("owner/name", &offline).unwrap(), folder);
+    let by_commit = format!("owner/name@{}", place.hub.head());
+    assert_eq!(snapshot(&by_commit, &place.options()).unwrap(), folder);
+    assert!(place.hub.log().is_empty(), "a commit never changes");
+
+    for file in [WEIGHTS, "vae/config.json", "scheduler/scheduler_config.json"] {
+        let path = folder.join(file);
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).unwrap();
+        let error = snapshot("owner/name", &offline).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("owner/name: is in the cache without {file}, and ")), "{error}");
+        fs::rename(&aside, &path).unwrap();
+    }
+}
+
+#[test]
 fn many_at_once_download_once() {
     let place = Place::new();
     place.hub.behave(|asked| is_weights(asked).then_some(Twist::Silence(Duration::from_millis(300))));

@@ -102,6 +102,21 @@ fn a_repository_is_a_backbone() {
 }
 
 #[test]
+fn a_folder_that_was_pushed_as_it_is_needs_no_index() {
+    let mut as_it_is = files(Path::new("examples/digits/backbone"));
+    as_it_is.remove("model_index.json");
+    let place = Place::new(as_it_is);
+    let options = ["--backbone", "owner/name"];
+    assert_eq!(place.refine(false, &options).unwrap()["refined"], 10);
+    assert_eq!(place.asked().len(), 5);
+    assert_eq!(place.refine(true, &options).unwrap()["cached"], 10);
+    let by_commit = format!("owner/name@{}", place.hub.head());
+    place.hub.log();
+    assert_eq!(place.refine(false, &["--backbone", &by_commit]).unwrap()["cached"], 10);
+    assert!(place.hub.log().is_empty());
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_before_its_weights_come() {
     let folder = stable_diffusion_folder();
     let sound = files(folder.path());

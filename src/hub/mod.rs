@@ -5,10 +5,10 @@
 //! `owner/name@revision` is a **repository**; the revision is a branch, a tag, a pull request (`refs/pr/1`) or a commit,
 //! and `main` unless given. What cannot be either (`./x`, `/x/y`, `a/b/c`, `owner/net.pt`) is a path that is missing.
 //!
-//! Of a repository, only the [`Part`] that is wanted is fetched: of a backbone `model_index.json`, the scheduler's and
-//! the networks' configurations, their safetensors weights (pickles only where there are none; never half-precision
-//! variants), and the tokenizer; of an autoencoder its own configuration and weights. Weights come last: a
-//! [`BackboneBuilder`](crate::backbone::BackboneBuilder) looks at everything else before, and refuses what it cannot
+//! Of a repository, only the [`Part`] that is wanted is fetched: of a backbone `model_index.json` if it has one, the
+//! scheduler's and the networks' configurations, their safetensors weights (pickles only where there are none; never
+//! half-precision variants), and the tokenizer; of an autoencoder its own configuration and weights. Weights come last:
+//! a [`BackboneBuilder`](crate::backbone::BackboneBuilder) looks at everything else before, and refuses what it cannot
 //! build.
 //!
 //! Files lie in the cache that Python's `huggingface_hub` uses, in its layout: what one has downloaded, the other finds.

@@ -144,11 +144,22 @@ pub(super) fn missing(folder: &Path, part: Part, strict: bool) -> Option<String>
 }
 
 fn missing_of_model(folder: &Path, part: Part, strict: bool) -> Option<String> {
-    let index = read_json(&folder.join(INDEX));
-    let Some(parts) = index.as_ref().and_then(|index| index.as_object()) else {
-        return Some(INDEX.to_owned());
+    let has = |network: &str| folder.join(network).join(CONFIG).is_file();
+    let parts = match read_json(&folder.join(INDEX)) {
+        Some(serde_json::Value::Object(parts)) => Some(parts),
+        // A repository may have none, and is what its folders say. Without a network it is rather the index that lacks.
+        None if !folder.join(INDEX).exists() && DIFFUSION.into_iter().any(has) => None,
+        _ => return Some(INDEX.to_owned()),
     };
-    let is_part = |name: &str| parts.get(name).is_some_and(|class| class[0].is_string());
+    let is_part = |name: &str| match &parts {
+        Some(parts) => parts.get(name).is_some_and(|class| class[0].is_string()),
+        // What no network can be run without is wanted even so: Python may have fetched single folders.
+        None => match name {
+            AUTOENCODER | "scheduler" => true,
+            "text_encoder" | "tokenizer" => has(name) || has("unet"),
+            _ => has(name),
+        },
+    };
     if !DIFFUSION.into_iter().any(is_part) {
         return Some(join(DIFFUSION[0], CONFIG));
     }
@@ -378,6 +389,41 @@ mod tests {
         write("model_index.json", "no JSON");
         assert_eq!(lacks(Part::Backbone, true), "model_index.json");
         assert_eq!(lacks(Part::Autoencoder, true), "");
+    }
+
+    #[test]
+    fn without_an_index_the_folders_tell() {
+        let text = [
+            "text_encoder/config.json",
+            "text_encoder/diffusion_pytorch_model.safetensors",
+            "scheduler/scheduler_config.json",
+            "tokenizer/vocab.json",
+            "tokenizer/merges.txt",
+        ];
+        for (network, others) in [("transformer", &text[2..3]), ("unet", &text[..])] {
+            let folder = tempfile::tempdir().unwrap();
+            let write = |file: &str| {
+                let path = folder.path().join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, "{}").unwrap();
+            };
+            let lacks = |part| missing(folder.path(), part, true).unwrap_or_default();
+            assert_eq!(lacks(Part::Backbone), "model_index.json");
+            write(&format!("{network}/config.json"));
+            // A network alone is no backbone: Python may have fetched only that of a larger model.
+            let weights = format!("{network}/diffusion_pytorch_model.safetensors");
+            let vae = ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"];
+            for file in [&[&*weights][..], &vae, others].concat() {
+                assert_eq!(lacks(Part::Backbone), file);
+                write(file);
+            }
+            assert_eq!(lacks(Part::Backbone), "");
+            std::fs::remove_dir_all(folder.path().join("vae")).unwrap();
+            assert_eq!(lacks(Part::DiffusionModel), "");
+            // An index that is there has its say.
+            write("model_index.json");
+            assert_eq!(lacks(Part::DiffusionModel), "transformer/config.json");
+        }
     }
 
     #[test]
