@@ -86,8 +86,8 @@ impl RefinerBuilder {
         self
     }
 
-    /// The settings of the method, [`Knobs`] or their builder. What is not set has the paper's value, or that of the
-    /// backbone's [`Family`].
+    /// The settings of the method, [`Knobs`](crate::Knobs) or their builder. What is not set has the paper's value, or
+    /// that of the backbone's [`Family`].
     pub fn knobs(mut self, knobs: impl Into<KnobsBuilder>) -> Self {
         self.knobs = knobs.into();
         self
