@@ -63,7 +63,8 @@ impl Recipe {
 /// [`endless`](super::endless) makes such a stream of a loader, so that an epoch may be shorter than the training.
 ///
 /// # Errors
-/// If `recipe` is out of range, a batch is an error, or it has another shape than the network takes.
+/// If `recipe` is out of range, a batch is an error, it has another shape than the network takes, or it is one that
+/// [`Network::logits`] refuses to train on. (A loader's last batch may be such a one; `drop_last` leaves it out.)
 ///
 /// ```
 /// use diver::eval::{Architecture, Network, Recipe, train};
@@ -109,18 +110,30 @@ pub fn train<E: From<Error>>(
 /// Share of `images` `[N, 3, side, side]` whose largest logit is at their label in `labels` (`[N]`, int64): 0 to 1.
 ///
 /// # Errors
-/// If there are no images, or the shapes do not fit.
+/// If there are no images, the shapes do not fit, or a logit is not finite. (The first of NaNs passes for the largest:
+/// the result would be the share of class 0.)
 pub fn accuracy(network: &Network, images: &Tensor, labels: &Tensor) -> Result<f64> {
     if labels.size().first() != images.size().first() || labels.numel() == 0 || labels.dim() != 1 {
         let reason = format!("shape {:?} does not fit images {:?}", labels.size(), images.size());
         return Err(Error::config("labels", reason));
     }
     // In chunks, so that memory does not grow with the test set.
-    let mut hits = 0.0;
+    let (mut hits, mut finite) = (0.0, 0);
     for (images, labels) in images.split(500, 0).iter().zip(labels.split(500, 0)) {
         let images = images.to_device(network.device());
-        let predicted = tch::no_grad(|| network.logits(&images, false))?.argmax(1, false);
+        let logits = tch::no_grad(|| network.logits(&images, false))?;
+        finite += logits.isfinite().all_dim(1, false).sum(Kind::Int64).int64_value(&[]);
+        let predicted = logits.argmax(1, false);
         hits += predicted.eq_tensor(&labels.to_device(network.device())).sum(Kind::Float).double_value(&[]);
+    }
+    let all = labels.numel() as i64;
+    if finite < all {
+        let reason = format!(
+            "those of {} of {all} images are not finite: a training diverged (try a smaller max_lr), or images or \
+             weights are not finite",
+            all - finite
+        );
+        return Err(Error::config("logits", reason));
     }
     Ok(hits / labels.numel() as f64)
 }
@@ -133,8 +146,9 @@ fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Architecture;
+    use super::super::{Architecture, endless, labelled};
     use super::*;
+    use diver_loaders::{Loader, MemorySource};
     use tch::Device;
 
     const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -232,5 +246,37 @@ mod tests {
         assert!(matches!(train(&mut mlp(2), failing, &Recipe::default()), Err(Error::Cancelled)));
         let (images, labels) = (Tensor::zeros([2, 3, 32, 32], FLOAT), Tensor::from_slice(&[0_i64]));
         assert!(accuracy(&mlp(2), &images, &labels).is_err());
+    }
+
+    /// Three images in batches of two leave one, whose batch norms see one value a channel in a ResNet at 16 pixels.
+    #[test]
+    fn a_last_batch_of_one_small_image_is_refused_and_can_be_dropped() {
+        let pixels = (0..3 * 3 * 16 * 16).map(|i| (i as f32).sin().abs()).collect();
+        let set = MemorySource::unit(3, [3, 16, 16], pixels, vec![0, 1, 2]).unwrap();
+        let (images, labels) = labelled(&set).unwrap();
+        let mut network = Network::new(Architecture::ResNet, 16, 3, 0, Device::Cpu).unwrap();
+        let mut train_on = |drop_last| {
+            let builder = Loader::builder(set.clone()).batch_size(2).drop_last(drop_last);
+            let mut loader = builder.build().unwrap();
+            let batches = endless(&mut loader, Device::Cpu);
+            train(&mut network, batches, &Recipe { steps: 4, ..Recipe::default() })
+        };
+        let error = train_on(false).unwrap_err().to_string();
+        assert!(error.starts_with("batch: a single image of 16 x 16 pixels"), "{error}");
+        assert_eq!(train_on(true).unwrap().len(), 4);
+        accuracy(&network, &images, &labels).unwrap();
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_have_no_accuracy() {
+        let (images, labels) = (Tensor::zeros([3, 3, 32, 32], FLOAT), Tensor::from_slice(&[0_i64; 3]));
+        let network = mlp(2);
+        assert!(accuracy(&network, &images, &labels).is_ok());
+        let _ = images.get(1).fill_(f64::NAN);
+        let error = accuracy(&network, &images, &labels).unwrap_err().to_string();
+        assert!(error.starts_with("logits: those of 1 of 3 images are not finite"), "{error}");
+        let images = Tensor::zeros([3, 3, 32, 32], FLOAT);
+        let _ = tch::no_grad(|| network.weights().trainable_variables()[0].fill_(f64::INFINITY));
+        assert!(accuracy(&network, &images, &labels).is_err());
     }
 }

@@ -9,6 +9,8 @@ const BLOCKS: [(i64, i64); 6] = [(24, 1), (24, 1), (48, 2), (48, 1), (96, 2), (9
 /// How many times wider a block is inside.
 const EXPANSION: i64 = 3;
 const HEAD: i64 = 160;
+/// How many times smaller than the image, along a side, the last maps are: the stem and two blocks halve.
+pub(super) const SHRINKAGE: i64 = 8;
 
 /// A 3 x 3 stem of stride 2, six inverted residual blocks, and a 1 x 1 convolution before the classifier.
 pub(super) fn mobilenet(vs: &nn::Path<'_>, classes: i64) -> nn::SequentialT {

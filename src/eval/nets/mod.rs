@@ -54,6 +54,16 @@ impl Architecture {
         }
     }
 
+    /// How many times smaller than the image, along a side and rounded up, the smallest maps are that a batch norm
+    /// sees; `None` without batch norms.
+    fn batch_norm_shrinkage(self) -> Option<i64> {
+        match self {
+            Self::ResNet => Some(resnet::SHRINKAGE),
+            Self::MobileNet => Some(mobilenet::SHRINKAGE),
+            Self::ConvNet | Self::ViT | Self::Mlp => None,
+        }
+    }
+
     fn build(self, root: &nn::Path<'_>, side: i64, classes: i64) -> Box<dyn ModuleT> {
         match self {
             Self::ConvNet => Box::new(convnet::convnet(root, side, classes)),
@@ -103,6 +113,9 @@ pub struct Network {
     module: Box<dyn ModuleT>,
 }
 
+/// What images are multiples of, along a side: the ConvNet halves them three times, the ViT cuts patches of 4.
+const GRID: i64 = 8;
+
 /// torch's generator is one for the whole process: held from seeding it to the last weight drawn.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
@@ -120,10 +133,9 @@ impl Network {
         seed: u64,
         device: Device,
     ) -> Result<Self> {
-        // The ConvNet halves the image three times; the ViT cuts it into patches of 4.
         let side = match i64::try_from(side) {
-            Ok(s) if s > 0 && s % 8 == 0 => s,
-            _ => return Err(Error::config("side", format!("{side} is not a multiple of 8 above 0"))),
+            Ok(s) if s > 0 && s % GRID == 0 => s,
+            _ => return Err(Error::config("side", format!("{side} is not a multiple of {GRID} above 0"))),
         };
         let classes = match i64::try_from(classes) {
             Ok(c) if c > 0 => c,
@@ -143,10 +155,14 @@ impl Network {
     /// batch's own statistics and update their running ones.
     ///
     /// # Errors
-    /// If the images have another shape.
+    /// If the images have another shape; with `train`, if a batch norm would see one value a channel, as with a single
+    /// image of 16 x 16 pixels in a ResNet.
     pub fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor> {
         match images.size()[..] {
             [batch, 3, height, width] if batch > 0 && (height, width) == (self.side, self.side) => {
+                if train {
+                    self.check_batch_norms(batch)?;
+                }
                 Ok(self.module.forward_t(images, train))
             }
             _ => {
@@ -157,6 +173,26 @@ impl Network {
                 );
                 Err(Error::config("images", reason))
             }
+        }
+    }
+
+    /// Refuses to train on a batch that makes running variances NaN, and with them all later logits: torch divides by
+    /// the number of values less one.
+    fn check_batch_norms(&self, batch: i64) -> Result<()> {
+        match self.architecture.batch_norm_shrinkage() {
+            Some(shrinkage) if batch == 1 && self.side <= shrinkage => {
+                let reason = format!(
+                    "a single image of {side} x {side} pixels leaves a batch norm of the {net} one value a channel, \
+                     which has no variance; train on batches of 2 images or more (drop_last leaves out a last, \
+                     smaller batch, another batch size may avoid it), or on images of {larger} x {larger} pixels or \
+                     more",
+                    side = self.side,
+                    net = self.architecture,
+                    larger = shrinkage + GRID,
+                );
+                Err(Error::config("batch", reason))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -243,6 +279,41 @@ mod tests {
             let network = Network::new(architecture, 64, 7, 0, Device::Cpu).unwrap();
             let logits = network.logits(&Tensor::zeros([3, 3, 64, 64], FLOAT), true).unwrap();
             assert_eq!(logits.size(), [3, 7], "{architecture}");
+        }
+    }
+
+    /// One image in training mode at each of the small sizes: refused exactly where it would spoil the running
+    /// variances.
+    #[test]
+    fn batches_without_a_variance_are_refused() {
+        let is_sound = |network: &Network| {
+            let weights = network.weights().variables();
+            weights.values().all(|values| bool::try_from(values.isfinite().all()).unwrap())
+        };
+        let mut refused = Vec::new();
+        for architecture in Architecture::ALL {
+            for side in [8, 16, 24] {
+                let network = || Network::new(architecture, side, 10, 0, Device::Cpu).unwrap();
+                let images = |batch| Tensor::ones([batch, 3, side as i64, side as i64], FLOAT);
+                let checked = network();
+                if let Err(error) = checked.logits(&images(1), true) {
+                    let unchecked = network();
+                    let _ = unchecked.module.forward_t(&images(1), true);
+                    assert!(!is_sound(&unchecked), "{architecture} at {side} is refused for nothing");
+                    refused.push((architecture, side, error.to_string()));
+                }
+                assert!(checked.logits(&images(1), false).is_ok());
+                assert!(checked.logits(&images(2), true).is_ok());
+                assert!(is_sound(&checked), "{architecture} at {side}");
+            }
+        }
+        let (resnet, mobilenet) = (Architecture::ResNet, Architecture::MobileNet);
+        let expected = [(resnet, 8, 24), (resnet, 16, 24), (mobilenet, 8, 16)];
+        assert_eq!(refused.len(), expected.len(), "{refused:?}");
+        for ((architecture, side, error), expected) in refused.into_iter().zip(expected) {
+            assert_eq!((architecture, side), (expected.0, expected.1));
+            assert!(error.starts_with(&format!("batch: a single image of {side} x {side} ")), "{error}");
+            assert!(error.ends_with(&format!("images of {0} x {0} pixels or more", expected.2)), "{error}");
         }
     }
 

@@ -5,6 +5,8 @@ use tch::nn;
 
 /// Channels of the first stage; 64 in the original.
 const WIDTH: i64 = 16;
+/// How many times smaller than the image, along a side, the last maps are: the stem and three stages halve.
+pub(super) const SHRINKAGE: i64 = 16;
 
 /// ResNet-18 at a quarter of its width, with a 3 x 3 stem of stride 2 and no max pooling.
 pub(super) fn resnet(vs: &nn::Path<'_>, classes: i64) -> nn::SequentialT {
