@@ -5,14 +5,15 @@ use diver_loaders::{Loader, Result, Source};
 use tch::{Device, Tensor};
 
 /// The batches of `loader` as tensors on `device`, one epoch after another without end: for
-/// [`train`](super::train()). A batch that fails is an error in its place.
+/// [`train`](super::train()). Images are `[B, 3, height, width]`, a single channel repeated three times, and targets
+/// `[B, classes]`, both float32. A batch that fails is an error in its place.
 ///
 /// ```
 /// use diver::eval::endless;
 /// use diver_loaders::{Loader, MemorySource};
 /// use tch::Device;
 ///
-/// let set = MemorySource::unit(2, [3, 8, 8], vec![0.5; 2 * 192], vec![0, 1])?;
+/// let set = MemorySource::unit(2, [1, 8, 8], vec![0.5; 2 * 64], vec![0, 1])?;
 /// let mut loader = Loader::builder(set).batch_size(2).build()?;
 /// for batch in endless(&mut loader, Device::Cpu).take(3) {
 ///     let (images, targets) = batch?;
@@ -21,10 +22,13 @@ use tch::{Device, Tensor};
 /// # Ok::<(), diver_loaders::Error>(())
 /// ```
 pub fn endless(loader: &mut Loader, device: Device) -> impl Iterator<Item = Result<(Tensor, Tensor)>> {
-    loader.batches().map(move |batch| Ok(batch?.to_tch(device)?))
+    loader.batches().map(move |batch| {
+        let (images, targets) = batch?.to_tch(device)?;
+        Ok((three_channels(images), targets))
+    })
 }
 
-/// All samples of `set`: images `[N, 3, height, width]`, normalised with the constants of its
+/// All samples of `set`: images `[N, 3, height, width]` (float32), normalised with the constants of its
 /// [`info`](Source::info), and labels `[N]` (int64). A single channel is repeated three times. For test sets, which
 /// [`accuracy`](super::accuracy) takes whole.
 ///
@@ -42,17 +46,23 @@ pub fn endless(loader: &mut Loader, device: Device) -> impl Iterator<Item = Resu
 /// ```
 pub fn labelled(set: &dyn Source) -> Result<(Tensor, Tensor)> {
     let info = set.info();
-    let [channels, height, width] = info.shape.map(|n| n as i64);
+    let shape = info.shape.map(|n| n as i64);
     let (mut images, mut labels) = (Vec::with_capacity(info.samples), Vec::with_capacity(info.samples));
     for index in 0..info.samples {
         let sample = set.sample(index)?;
         labels.push(sample.label.class() as i64);
         let values = sample.into_normalized(&info.value_space, &info.normalize);
-        images.push(
-            Tensor::from_slice(&values).view([channels, height, width]).expand([3, height, width], false),
-        );
+        images.push(Tensor::from_slice(&values).view(shape));
     }
-    Ok((Tensor::stack(&images, 0), Tensor::from_slice(&labels)))
+    Ok((three_channels(Tensor::stack(&images, 0)), Tensor::from_slice(&labels)))
+}
+
+/// `[B, 1, H, W]` repeated to `[B, 3, H, W]`, which networks take; what has three channels as it is.
+fn three_channels(images: Tensor) -> Tensor {
+    match images.size()[..] {
+        [_, 1, _, _] => images.repeat([1, 3, 1, 1]),
+        _ => images,
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +89,21 @@ mod tests {
         let stream = endless(&mut loader, Device::Cpu);
         let found: Vec<_> = stream.take(9).map(|batch| first(batch.unwrap().0)).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_single_channel_is_the_same_three_times_to_train_on_and_to_test_on() {
+        let values = (0..2 * 4).map(|i| i as f32 / 10.0).collect();
+        let set = MemorySource::unit(2, [1, 2, 2], values, vec![0, 1]).unwrap();
+        let (tested, _) = labelled(&set).unwrap();
+        let mut loader = Loader::builder(set).batch_size(2).build().unwrap();
+        let (trained, _) = endless(&mut loader, Device::Cpu).next().unwrap().unwrap();
+        assert_eq!(trained.size(), [2, 3, 2, 2]);
+        assert_eq!(trained, tested);
+        for channel in 1..3 {
+            assert_eq!(trained.select(1, channel), trained.select(1, 0));
+        }
+        assert_ne!(trained.get(0), trained.get(1));
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl Scores {
 
 impl Judge {
     /// A judge with the real images of `test`, in the normalised space of its [`info`](Source::info), which must be
-    /// that of the sets to judge. All architectures, three seeds and the default recipe, unless told otherwise.
+    /// that of the sets to judge. Both may have a single channel; if only one has, the constants of that space must be
+    /// the same for every channel. All architectures, three seeds and the default recipe, unless told otherwise.
     ///
     /// # Errors
     /// If an image cannot be read.
@@ -169,16 +170,26 @@ impl Judge {
     /// Refuses a set in another space than the test images: its scores would look plausible and be wrong.
     fn check(&self, label: &str, set: &SourceInfo) -> Result<()> {
         let test = &self.info;
-        let differs = if set.normalize != test.normalize {
-            format!("normalised with {:?}, the test images with {:?}", set.normalize, test.normalize)
+        // A single channel is normalised as the first of three would be, and then repeated.
+        let by_channel =
+            [test.normalize.mean, test.normalize.std].iter().any(|of| of.iter().any(|n| *n != of[0]));
+        let same = "the same options";
+        let (differs, with) = if set.normalize != test.normalize {
+            (format!("normalised with {:?}, the test images with {:?}", set.normalize, test.normalize), same)
         } else if set.classes != test.classes {
-            format!("{} classes, the test images have {}", set.classes, test.classes)
+            (format!("{} classes, the test images have {}", set.classes, test.classes), same)
         } else if set.shape[1..] != test.shape[1..] {
-            format!("images of shape {:?}, the test images of {:?}", set.shape, test.shape)
+            (format!("images of shape {:?}, the test images of {:?}", set.shape, test.shape), same)
+        } else if set.shape[0] != test.shape[0] && by_channel {
+            let (set, test, by) = (set.shape[0], test.shape[0], test.normalize);
+            let differs = format!(
+                "{set} channels, the test images have {test}, and each has constants of its own in {by:?}"
+            );
+            (differs, "one mean and one std for all channels")
         } else {
             return Ok(());
         };
-        Err(Error::config("candidate", format!("{label}: {differs}; open both with the same options")))
+        Err(Error::config("candidate", format!("{label}: {differs}; open both with {with}")))
     }
 
     /// The accuracy of one network after one training, per cent.
@@ -279,6 +290,37 @@ mod tests {
         });
         let error = judge(1).run(&[other], &CancelToken::new(), &|_, _| ()).unwrap_err().to_string();
         assert!(error.starts_with("candidate: other: normalised with"), "{error}");
+    }
+
+    /// Gray images, in one channel or three.
+    #[test]
+    fn sets_of_one_channel_are_judged_as_their_copies_in_three() {
+        let gray = |channels: usize, normalize: Normalize| {
+            let image = |i| (0..32 * 32).map(move |pixel| ((i * 1024 + pixel) as f32).sin().abs());
+            let pixels = (0..4).flat_map(|i| (0..channels).flat_map(move |_| image(i))).collect();
+            let info = SourceInfo { shape: [channels, 32, 32], normalize, ..set().info().clone() };
+            MemorySource::new(info, pixels, (0..4).map(diver_loaders::Label::Hard).collect()).unwrap()
+        };
+        let scores = |trained: usize, tested: usize, normalize: Normalize| {
+            let candidate = Candidate::new("gray", move |seed| {
+                Loader::builder(gray(trained, normalize)).batch_size(2).shuffle(true).seed(seed).build()
+            });
+            let recipe = Recipe { steps: 8, ..Recipe::default() };
+            let judge = Judge::new(&gray(tested, normalize)).unwrap().networks(vec![Architecture::Mlp]);
+            judge.seeds(2).recipe(recipe).run(&[candidate], &CancelToken::new(), &|_, _| ())
+        };
+        let one_constant = Normalize::new([0.5; 3], [0.25; 3]).unwrap();
+        let expected = scores(3, 3, one_constant).unwrap();
+        for (trained, tested) in [(1, 1), (1, 3), (3, 1)] {
+            assert_eq!(scores(trained, tested, one_constant).unwrap(), expected, "{trained} and {tested}");
+        }
+        scores(1, 1, Normalize::IMAGENET).unwrap();
+        for (trained, tested) in [(1, 3), (3, 1)] {
+            let error = scores(trained, tested, Normalize::IMAGENET).unwrap_err().to_string();
+            let start =
+                format!("candidate: gray: {trained} channels, the test images have {tested}, and each");
+            assert!(error.starts_with(&start), "{error}");
+        }
     }
 
     #[test]
