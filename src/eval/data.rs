@@ -1,7 +1,8 @@
 //! Datasets as tensors.
 
+use super::torch;
 use crate::BatchExt;
-use diver_loaders::{Loader, Result, Source};
+use diver_loaders::{Error, Loader, Result, Source};
 use tch::{Device, Tensor};
 
 /// The batches of `loader` as tensors on `device`, one epoch after another without end: for
@@ -24,7 +25,7 @@ use tch::{Device, Tensor};
 pub fn endless(loader: &mut Loader, device: Device) -> impl Iterator<Item = Result<(Tensor, Tensor)>> {
     loader.batches().map(move |batch| {
         let (images, targets) = batch?.to_tch(device)?;
-        Ok((three_channels(images), targets))
+        Ok((three_channels(images)?, targets))
     })
 }
 
@@ -33,7 +34,7 @@ pub fn endless(loader: &mut Loader, device: Device) -> impl Iterator<Item = Resu
 /// [`accuracy`](super::accuracy) takes whole.
 ///
 /// # Errors
-/// If a sample cannot be read.
+/// If a sample cannot be read or is not of the set's shape, or there is none.
 ///
 /// ```
 /// use diver::eval::labelled;
@@ -52,23 +53,28 @@ pub fn labelled(set: &dyn Source) -> Result<(Tensor, Tensor)> {
         let sample = set.sample(index)?;
         labels.push(sample.label.class() as i64);
         let values = sample.into_normalized(&info.value_space, &info.normalize);
-        images.push(Tensor::from_slice(&values).view(shape));
+        let image = Tensor::from_slice(&values).f_view(shape).map_err(|_| {
+            let reason = format!("{} values do not make an image of shape {shape:?}", values.len());
+            Error::sample(&info.path, index, reason)
+        })?;
+        images.push(image);
     }
-    Ok((three_channels(Tensor::stack(&images, 0)), Tensor::from_slice(&labels)))
+    let images = Tensor::f_stack(&images, 0).map_err(torch("images"))?;
+    Ok((three_channels(images)?, Tensor::from_slice(&labels)))
 }
 
 /// `[B, 1, H, W]` repeated to `[B, 3, H, W]`, which networks take; what has three channels as it is.
-fn three_channels(images: Tensor) -> Tensor {
+fn three_channels(images: Tensor) -> Result<Tensor> {
     match images.size()[..] {
-        [_, 1, _, _] => images.repeat([1, 3, 1, 1]),
-        _ => images,
+        [_, 1, _, _] => images.f_repeat([1, 3, 1, 1]).map_err(torch("images")),
+        _ => Ok(images),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use diver_loaders::MemorySource;
+    use diver_loaders::{Label, MemorySource, Sample, SourceInfo};
 
     /// Sample `i` holds the value `i / 10` everywhere.
     fn set(samples: usize) -> MemorySource {
@@ -104,6 +110,34 @@ mod tests {
             assert_eq!(trained.select(1, channel), trained.select(1, 0));
         }
         assert_ne!(trained.get(0), trained.get(1));
+    }
+
+    /// A source that does not hold what its info says.
+    #[derive(Debug)]
+    struct Wrong(MemorySource, SourceInfo);
+
+    impl Source for Wrong {
+        fn info(&self) -> &SourceInfo {
+            &self.1
+        }
+
+        fn label(&self, index: usize) -> Result<Label> {
+            self.0.label(index)
+        }
+
+        fn sample(&self, index: usize) -> Result<Sample> {
+            self.0.sample(index)
+        }
+    }
+
+    #[test]
+    fn samples_of_another_shape_and_empty_sets_are_errors() {
+        let wrong = |info: SourceInfo| labelled(&Wrong(set(3), info)).unwrap_err().to_string();
+        let info = set(3).info().clone();
+        let error = wrong(SourceInfo { shape: [3, 2, 2], ..info.clone() });
+        assert_eq!(error, "memory: sample 0: 3 values do not make an image of shape [3, 2, 2]");
+        let error = wrong(SourceInfo { samples: 0, ..info });
+        assert!(error.starts_with("images: libtorch: "), "{error}");
     }
 
     #[test]

@@ -43,3 +43,8 @@ pub use nets::{Architecture, Network};
 pub use schedule::OneCycle;
 pub use table::{Summary, Table};
 pub use train::{Recipe, accuracy, train};
+
+/// libtorch's error about `what`, for `map_err`. (Left to [`crate::Error::Torch`], it would read as the refiner's.)
+fn torch(what: &'static str) -> impl FnOnce(tch::TchError) -> diver_loaders::Error {
+    move |error| diver_loaders::Error::config(what, crate::Error::from(error).to_string())
+}

@@ -1,10 +1,10 @@
 //! Training a network from a stream of batches, and its accuracy.
 
 use super::augment::{Random, shifted};
-use super::{Network, OneCycle};
+use super::{Network, OneCycle, torch};
 use diver_loaders::{Error, Result};
 use tch::nn::{self, OptimizerConfig};
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// How a network is trained: AdamW under a one-cycle schedule, images shifted at random, cross-entropy with
 /// soft labels.
@@ -58,13 +58,18 @@ impl Recipe {
     }
 }
 
-/// Trains `network` on `batches` of normalised images `[B, 3, side, side]` and target probabilities `[B, classes]`, one
-/// a step, and returns the loss of every step: `recipe.steps` of them, or fewer if the stream ends before.
+/// Trains `network` on `batches` of normalised images `[B, 3, side, side]` of the weights' dtype (float32) and target
+/// probabilities `[B, classes]` of a floating-point dtype, one a step, and returns the loss of every step:
+/// `recipe.steps` of them, or fewer if the stream ends before. Batches may be on any device, and go to the network's.
 /// [`endless`](super::endless) makes such a stream of a loader, so that an epoch may be shorter than the training.
 ///
 /// # Errors
-/// If `recipe` is out of range, a batch is an error, it has another shape than the network takes, or it is one that
-/// [`Network::logits`] refuses to train on. (A loader's last batch may be such a one; `drop_last` leaves it out.)
+/// If `recipe` is out of range, a batch is an error or has another shape or dtype, [`Network::logits`] refuses to
+/// train on it (a loader's last batch may be too small; `drop_last` leaves it out), or libtorch cannot move it or
+/// derive the loss.
+///
+/// # Panics
+/// As [`Network::logits`].
 ///
 /// ```
 /// use diver::eval::{Architecture, Network, Recipe, train};
@@ -89,42 +94,58 @@ pub fn train<E: From<Error>>(
         .build(network.weights(), max_lr)
         .map_err(|e| Error::config("optimizer", e.to_string()))?;
     let mut random = Random(seed);
-    let mut losses = Vec::with_capacity(steps);
+    let mut losses = Vec::new();
     for (step, batch) in batches.into_iter().take(steps).enumerate() {
         let (images, targets) = batch?;
-        let (images, targets) = (images.to_device(network.device()), targets.to_device(network.device()));
+        let images = images.f_to_device(network.device()).map_err(torch("images"))?;
+        let targets = targets.f_to_device(network.device()).map_err(torch("targets"))?;
+        network.check(&images, true)?;
+        check_targets(&targets, [images.size()[0], network.classes()])?;
         let logits = network.logits(&shifted(&images, shift, &mut random), true)?;
-        if targets.size() != logits.size() {
-            let reason = format!("shape {:?}, {:?} is expected", targets.size(), logits.size());
-            return Err(Error::config("targets", reason).into());
-        }
-        let loss = soft_cross_entropy(&logits, &targets);
+        let loss = soft_cross_entropy(&logits, &targets).map_err(torch("loss"))?;
         optimizer.set_lr(cycle.learning_rate(step));
         optimizer.set_momentum(cycle.momentum(step));
-        optimizer.backward_step(&loss);
-        losses.push(loss.double_value(&[]));
+        // `backward_step` in its parts: it panics where gradients cannot be had.
+        optimizer.zero_grad();
+        loss.f_backward().map_err(torch("loss"))?;
+        optimizer.step();
+        losses.push(loss.f_double_value(&[]).map_err(torch("loss"))?);
     }
     Ok(losses)
 }
 
-/// Share of `images` `[N, 3, side, side]` whose largest logit is at their label in `labels` (`[N]`, int64): 0 to 1.
+fn check_targets(targets: &Tensor, shape: [i64; 2]) -> Result<()> {
+    let refused = |expected: String, found| Err(crate::Error::tensor("targets", expected, found).into());
+    if targets.size() != shape {
+        return refused(format!("{shape:?}"), format!("shape {:?}", targets.size()));
+    }
+    match targets.f_kind().map_err(torch("targets"))? {
+        Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16 => Ok(()),
+        other => refused("a floating-point dtype (to_kind converts)".into(), format!("{other:?}")),
+    }
+}
+
+/// Share of `images` `[N, 3, side, side]` of the weights' dtype (float32) whose largest logit is at their label in
+/// `labels` (`[N]`, int64, 0 to `classes - 1`): 0 to 1. Both may be on any device.
 ///
 /// # Errors
-/// If there are no images, the shapes do not fit, or a logit is not finite. (The first of NaNs passes for the largest:
-/// the result would be the share of class 0.)
+/// If there are no images, shapes or dtypes do not fit, a label is no class of the network's, libtorch cannot move the
+/// images, or a logit is not finite. (The first of NaNs passes for the largest: the result would be the share of class
+/// 0.)
+///
+/// # Panics
+/// As [`Network::logits`].
 pub fn accuracy(network: &Network, images: &Tensor, labels: &Tensor) -> Result<f64> {
-    if labels.size().first() != images.size().first() || labels.numel() == 0 || labels.dim() != 1 {
-        let reason = format!("shape {:?} does not fit images {:?}", labels.size(), images.size());
-        return Err(Error::config("labels", reason));
-    }
+    check_labels(labels, images, network.classes())?;
     // In chunks, so that memory does not grow with the test set.
-    let (mut hits, mut finite) = (0.0, 0);
-    for (images, labels) in images.split(500, 0).iter().zip(labels.split(500, 0)) {
-        let images = images.to_device(network.device());
+    let (mut hits, mut finite) = (0, 0);
+    let chunks = |tensor: &Tensor, what| tensor.f_split(500, 0).map_err(torch(what));
+    for (images, labels) in chunks(images, "images")?.iter().zip(chunks(labels, "labels")?) {
+        let images = images.f_to_device(network.device()).map_err(torch("images"))?;
         let logits = tch::no_grad(|| network.logits(&images, false))?;
-        finite += logits.isfinite().all_dim(1, false).sum(Kind::Int64).int64_value(&[]);
-        let predicted = logits.argmax(1, false);
-        hits += predicted.eq_tensor(&labels.to_device(network.device())).sum(Kind::Float).double_value(&[]);
+        let (hit, sound) = counts(&logits, &labels).map_err(torch("logits"))?;
+        hits += hit;
+        finite += sound;
     }
     let all = labels.numel() as i64;
     if finite < all {
@@ -135,13 +156,40 @@ pub fn accuracy(network: &Network, images: &Tensor, labels: &Tensor) -> Result<f
         );
         return Err(Error::config("logits", reason));
     }
-    Ok(hits / labels.numel() as f64)
+    Ok(hits as f64 / all as f64)
+}
+
+fn check_labels(labels: &Tensor, images: &Tensor, classes: i64) -> Result<()> {
+    if labels.size().first() != images.size().first() || labels.numel() == 0 || labels.dim() != 1 {
+        let reason = format!("shape {:?} does not fit images {:?}", labels.size(), images.size());
+        return Err(Error::config("labels", reason));
+    }
+    let refused = |expected: String, found| Err(crate::Error::tensor("labels", expected, found).into());
+    match labels.f_kind().map_err(torch("labels"))? {
+        Kind::Int64 => {}
+        other => return refused("Int64 (to_kind converts)".into(), format!("{other:?}")),
+    }
+    for label in [labels.f_min(), labels.f_max()] {
+        let label = label.and_then(|label| label.f_int64_value(&[])).map_err(torch("labels"))?;
+        if !(0..classes).contains(&label) {
+            return refused(format!("0 to {}", classes - 1), format!("class {label}"));
+        }
+    }
+    Ok(())
+}
+
+/// How many rows of `logits` `[B, classes]` are largest at their label, and how many are finite.
+fn counts(logits: &Tensor, labels: &Tensor) -> Result<(i64, i64), TchError> {
+    let count = |rows: Tensor| rows.f_sum(Kind::Int64)?.f_int64_value(&[]);
+    let hits = logits.f_argmax(1, false)?.f_eq_tensor(&labels.f_to_device(logits.device())?)?;
+    Ok((count(hits)?, count(logits.f_isfinite()?.f_all_dim(1, false)?)?))
 }
 
 /// Mean over the batch of the cross-entropy between `targets` (probabilities) and `logits`, both `[B, classes]`.
-fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
-    let per_image = (targets * logits.log_softmax(1, Kind::Float)).sum_dim_intlist(1, false, Kind::Float);
-    -per_image.mean(Kind::Float)
+fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor, TchError> {
+    let likelihoods = logits.f_log_softmax(1, Kind::Float)?;
+    let per_image = targets.f_mul(&likelihoods)?.f_sum_dim_intlist(1, false, Kind::Float)?;
+    per_image.f_mean(Kind::Float)?.f_neg()
 }
 
 #[cfg(test)]
@@ -162,9 +210,10 @@ mod tests {
         let logits = Tensor::from_slice(&[1.0_f32, -2.0, 0.5, 0.0, 3.0, 1.0]).view([2, 3]);
         let targets = Tensor::from_slice(&[1.0_f32, 0.0, 0.0, 0.0, 0.0, 1.0]).view([2, 3]);
         let hard = logits.cross_entropy_for_logits(&Tensor::from_slice(&[0_i64, 2]));
-        assert!((soft_cross_entropy(&logits, &targets) - hard).double_value(&[]).abs() < 1e-6);
+        let soft = |logits: &Tensor, targets: &Tensor| soft_cross_entropy(logits, targets).unwrap();
+        assert!((soft(&logits, &targets) - hard).double_value(&[]).abs() < 1e-6);
         let even = Tensor::full([2, 3], 1.0 / 3.0, FLOAT);
-        let uniform = soft_cross_entropy(&Tensor::zeros([2, 3], FLOAT), &even).double_value(&[]);
+        let uniform = soft(&Tensor::zeros([2, 3], FLOAT), &even).double_value(&[]);
         assert!((uniform - 3.0_f64.ln()).abs() < 1e-6);
     }
 
@@ -246,6 +295,63 @@ mod tests {
         assert!(matches!(train(&mut mlp(2), failing, &Recipe::default()), Err(Error::Cancelled)));
         let (images, labels) = (Tensor::zeros([2, 3, 32, 32], FLOAT), Tensor::from_slice(&[0_i64]));
         assert!(accuracy(&mlp(2), &images, &labels).is_err());
+    }
+
+    #[test]
+    fn dtypes_and_labels_that_do_not_fit_are_refused() {
+        let zeros = |size: &[i64], kind| Tensor::zeros(size, (kind, Device::Cpu));
+        let run = |images: Kind, targets: Kind| {
+            let batch = Ok::<_, Error>((zeros(&[2, 3, 32, 32], images), zeros(&[2, 2], targets)));
+            train(&mut mlp(2), [batch], &Recipe::default()).map_err(|error| error.to_string())
+        };
+        assert_eq!(run(Kind::Float, Kind::Double).map(|losses| losses.len()), Ok(1));
+        for kind in [Kind::Double, Kind::Int64, Kind::Bool] {
+            assert!(run(kind, Kind::Float).unwrap_err().starts_with(&format!("images: {kind:?} was given")));
+        }
+        for kind in [Kind::Int64, Kind::Bool, Kind::ComplexFloat] {
+            assert!(run(Kind::Float, kind).unwrap_err().starts_with(&format!("targets: {kind:?} was given")));
+        }
+        for (images, targets, what) in [
+            (Tensor::new(), zeros(&[2, 2], Kind::Float), "images: "),
+            (zeros(&[], Kind::Float), zeros(&[2, 2], Kind::Float), "images: "),
+            (zeros(&[0, 3, 32, 32], Kind::Float), zeros(&[0, 2], Kind::Float), "images: "),
+            (zeros(&[2, 3, 32, 32], Kind::Float), Tensor::new(), "targets: "),
+            (zeros(&[2, 3, 32, 32], Kind::Float), zeros(&[], Kind::Float), "targets: "),
+        ] {
+            let error = train(&mut mlp(2), [Ok::<_, Error>((images, targets))], &Recipe::default());
+            assert!(error.unwrap_err().to_string().starts_with(what));
+        }
+
+        let images = zeros(&[2, 3, 32, 32], Kind::Float);
+        let score = |images: &Tensor, labels: &Tensor| {
+            accuracy(&mlp(2), images, labels).map_err(|error| error.to_string())
+        };
+        assert!(score(&images, &Tensor::from_slice(&[0_i64, 1])).is_ok());
+        assert!(score(&zeros(&[2, 3, 32, 32], Kind::Uint8), &Tensor::from_slice(&[0_i64, 1])).is_err());
+        for (labels, reason) in [
+            (Tensor::from_slice(&[0_i64, 2]), "labels: class 2 was given, 0 to 1 is expected"),
+            (Tensor::from_slice(&[-1_i64, 0]), "labels: class -1 was given, 0 to 1 is expected"),
+            (Tensor::from_slice(&[0_i32, 1]), "labels: Int was given, Int64 (to_kind converts) is expected"),
+            (
+                Tensor::from_slice(&[0.0_f32, 1.0]),
+                "labels: Float was given, Int64 (to_kind converts) is expected",
+            ),
+            (zeros(&[2, 1], Kind::Int64), "labels: shape [2, 1] does not fit images [2, 3, 32, 32]"),
+            (Tensor::new(), "labels: shape [0] does not fit images [2, 3, 32, 32]"),
+        ] {
+            assert_eq!(score(&images, &labels).unwrap_err(), reason);
+        }
+        assert!(score(&Tensor::new(), &Tensor::new()).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_derived_is_an_error() {
+        let batch = || Ok::<_, Error>((Tensor::zeros([2, 3, 32, 32], FLOAT), Tensor::eye(2, FLOAT)));
+        let error = tch::no_grad(|| train(&mut mlp(2), [batch()], &Recipe::default())).unwrap_err();
+        assert!(error.to_string().starts_with("loss: libtorch: "), "{error}");
+        // As many steps as the stream has batches.
+        let endless = Recipe { steps: usize::MAX, ..Recipe::default() };
+        assert_eq!(train(&mut mlp(2), [batch()], &endless).unwrap().len(), 1);
     }
 
     /// Three images in batches of two leave one, whose batch norms see one value a channel in a ResNet at 16 pixels.

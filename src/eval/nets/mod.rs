@@ -7,12 +7,13 @@ mod mobilenet;
 mod resnet;
 mod vit;
 
+use super::torch;
 use diver_loaders::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use tch::nn::{self, ModuleT};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A family of networks, each in one small size.
 ///
@@ -121,11 +122,18 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 
 impl Network {
     /// A network from RGB images of `side` x `side` pixels (`side` a multiple of 8) to `classes` logits. Its weights
-    /// are drawn from `seed` with the distributions of PyTorch's own layers, though not with its numbers. On a CUDA
-    /// device this calls [`load_cuda`](crate::load_cuda) first.
+    /// are float32, drawn from `seed` with the distributions of PyTorch's own layers, though not with its numbers. On a
+    /// CUDA device this calls [`load_cuda`](crate::load_cuda) first.
+    ///
+    /// This seeds libtorch's global generator and draws from it: what the program draws from there later depends on
+    /// `seed` too. Networks made on several threads at once wait for one another; what else is drawn meanwhile changes
+    /// their weights.
     ///
     /// # Errors
-    /// If `side` is 0 or no multiple of 8, `classes` is 0, or CUDA cannot be loaded.
+    /// If `side` is 0 or no multiple of 8, `classes` is 0, CUDA cannot be loaded, or `device` cannot be used.
+    ///
+    /// # Panics
+    /// If there is no memory for the weights.
     pub fn new(
         architecture: Architecture,
         side: usize,
@@ -144,6 +152,14 @@ impl Network {
         if device.is_cuda() {
             crate::load_cuda()?;
         }
+        // tch draws weights with calls that panic on a device that is not there.
+        if let Err(error) = Tensor::f_zeros([1], (Kind::Float, device)) {
+            let text = crate::Error::from(error).to_string();
+            // What follows the first sentence lists all that libtorch was built with.
+            let why = text.split(". ").next().unwrap_or_default();
+            let reason = format!("{device:?} cannot be used ({why}); Cpu works without");
+            return Err(Error::config("device", reason));
+        }
         let weights = nn::VarStore::new(device);
         let _generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed.cast_signed());
@@ -151,29 +167,47 @@ impl Network {
         Ok(Self { architecture, side, classes, weights, module })
     }
 
-    /// Logits `[B, classes]` of normalised `images` `[B, 3, side, side]`. With `train`, batch norms use the
-    /// batch's own statistics and update their running ones.
+    /// Logits `[B, classes]` of normalised `images` `[B, 3, side, side]`, `B` at least 1, on the network's device and
+    /// of its weights' dtype (float32 unless they were cast), which the logits have too. With `train`, batch norms use
+    /// the batch's own statistics and update their running ones.
     ///
     /// # Errors
-    /// If the images have another shape; with `train`, if a batch norm would see one value a channel, as with a single
-    /// image of 16 x 16 pixels in a ResNet.
+    /// If the images have another shape or dtype or are on another device; with `train`, if a batch norm would see one
+    /// value a channel, as with a single image of 16 x 16 pixels in a ResNet.
+    ///
+    /// # Panics
+    /// If libtorch fails within the network, as where the device's memory runs out.
     pub fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor> {
-        match images.size()[..] {
-            [batch, 3, height, width] if batch > 0 && (height, width) == (self.side, self.side) => {
-                if train {
-                    self.check_batch_norms(batch)?;
-                }
-                Ok(self.module.forward_t(images, train))
-            }
-            _ => {
-                let reason = format!(
-                    "shape {:?}, the network takes [B, 3, {side}, {side}]",
-                    images.size(),
-                    side = self.side
+        self.check(images, train)?;
+        Ok(self.module.forward_t(images, train))
+    }
+
+    /// Refuses the images that [`logits`](Self::logits) refuses: within the network their errors would be panics.
+    pub(in crate::eval) fn check(&self, images: &Tensor, train: bool) -> Result<()> {
+        let refused = |expected: String, found| Err(crate::Error::tensor("images", expected, found).into());
+        let (side, size) = (self.side, images.size());
+        let batch = match size[..] {
+            [batch, 3, height, width] if batch > 0 && (height, width) == (side, side) => batch,
+            _ => return refused(format!("[B, 3, {side}, {side}] with B above 0"), format!("shape {size:?}")),
+        };
+        // Weights may have been cast since they were drawn.
+        let kind = self.weights.trainable_variables().first().map_or(Kind::Float, Tensor::kind);
+        match images.f_kind() {
+            Ok(found) if found == kind => {}
+            Ok(found) => {
+                return refused(
+                    format!("{kind:?} as the weights have (to_kind converts)"),
+                    format!("{found:?}"),
                 );
-                Err(Error::config("images", reason))
             }
+            Err(error) => return Err(torch("images")(error)),
         }
+        let device = self.device();
+        if images.device() != device {
+            let found = format!("a tensor on {:?}", images.device());
+            return refused(format!("one on {device:?} where the network is (to_device moves it)"), found);
+        }
+        if train { self.check_batch_norms(batch) } else { Ok(()) }
     }
 
     /// Refuses to train on a batch that makes running variances NaN, and with them all later logits: torch divides by
@@ -225,7 +259,6 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -343,5 +376,44 @@ mod tests {
         assert!(Network::new(Architecture::ViT, 32, 0, 0, Device::Cpu).is_err());
         let error = network(Architecture::Mlp, 0).logits(&Tensor::zeros([1, 3, 28, 28], FLOAT), false);
         assert!(error.unwrap_err().to_string().contains("[1, 3, 28, 28]"));
+    }
+
+    #[test]
+    fn images_of_another_dtype_or_on_another_device_are_refused() {
+        let images = |kind| Tensor::zeros([1, 3, 32, 32], (kind, Device::Cpu));
+        for architecture in Architecture::ALL {
+            let mut network = network(architecture, 0);
+            let refused =
+                |network: &Network, images: &Tensor| network.logits(images, false).unwrap_err().to_string();
+            for kind in [Kind::Double, Kind::Half, Kind::Int64, Kind::Uint8, Kind::Bool, Kind::ComplexFloat] {
+                let error = refused(&network, &images(kind));
+                assert!(
+                    error.starts_with(&format!("images: {kind:?} was given, Float as the weights")),
+                    "{error}"
+                );
+            }
+            assert!(refused(&network, &Tensor::new()).starts_with("images: "));
+            network.weights_mut().double();
+            assert_eq!(network.logits(&images(Kind::Double), false).unwrap().kind(), Kind::Double);
+            assert!(refused(&network, &images(Kind::Float)).contains("Double"));
+        }
+        // No weights and no layers: neither needs the device to be there.
+        let elsewhere = Network {
+            architecture: Architecture::Mlp,
+            side: 32,
+            classes: 3,
+            weights: nn::VarStore::new(Device::Cuda(0)),
+            module: Box::new(nn::seq_t()),
+        };
+        let error = elsewhere.logits(&images(Kind::Float), false).unwrap_err().to_string();
+        assert!(error.starts_with("images: a tensor on Cpu was given, one on Cuda(0)"), "{error}");
+    }
+
+    #[test]
+    fn devices_that_are_not_there_are_refused() {
+        for device in [Device::Cuda(99), Device::Mps, Device::Vulkan] {
+            let error = Network::new(Architecture::Mlp, 32, 10, 0, device).unwrap_err().to_string();
+            assert!(error.starts_with("device: ") && error.len() < 300, "{error}");
+        }
     }
 }
