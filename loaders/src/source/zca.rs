@@ -121,9 +121,41 @@ impl Source for Unwhitened {
             return Err(Error::sample(&self.info.path, index, "bytes, which are not whitened values"));
         };
         let pixels = match self.pixels.get(index) {
-            Some(kept) => kept.get_or_init(|| self.inverse.pixels(values)).clone(),
+            Some(kept) => kept_or_made(kept, || self.inverse.pixels(values)),
             None => self.inverse.pixels(values),
         };
         Ok(Sample { pixels: StoredPixels::F32(pixels), ..sample })
+    }
+}
+
+/// What is kept, or else is made and kept.
+fn kept_or_made(kept: &OnceLock<Vec<f32>>, make: impl FnOnce() -> Vec<f32>) -> Vec<f32> {
+    if let Some(pixels) = kept.get() {
+        return pixels.clone();
+    }
+    // Not locked meanwhile: two threads may make the same, but none waits, and no forked child for good.
+    let made = make();
+    let _ = kept.set(made.clone());
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+
+    #[test]
+    fn nobody_waits_for_another_ones_product() {
+        let kept = Arc::new(OnceLock::new());
+        let pixels = kept_or_made(&kept, || {
+            // A forked child is left with the lock as it was in the middle of this.
+            let (sender, receiver) = mpsc::channel();
+            let other = Arc::clone(&kept);
+            std::thread::spawn(move || sender.send(kept_or_made(&other, || vec![0.5])));
+            receiver.recv_timeout(Duration::from_secs(20)).expect("another thread waits for this one")
+        });
+        assert_eq!((pixels, kept.get()), (vec![0.5], Some(&vec![0.5])));
+        assert_eq!(kept_or_made(&kept, || panic!("it is kept")), [0.5]);
     }
 }
