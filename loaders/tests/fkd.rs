@@ -1,8 +1,9 @@
 //! Soft-label trees against what torch and PIL make of them (`tests/fixtures/make_fkd_fixtures.py`).
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::source::fkd::SoftLabels;
+use diver_loaders::source::fkd::{SoftLabels, Views};
 use diver_loaders::{CancelToken, Error, Normalize, Source, open};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 const SIDE: usize = 12;
@@ -131,6 +132,87 @@ fn labels_of_other_images_are_refused() {
     assert!(message(&fixture("cutmix"), &dc).contains("this is of format dc"));
     let labels = SoftLabels::open(fixture("cutmix"), &images).unwrap();
     assert!(labels.views(2, 0).is_err() && labels.views(0, 3).is_err());
+}
+
+/// Copies a batch of a fixture whose rows were mixed: `share` is each row's own now, and where it is the smaller one,
+/// the teacher says what it said of the partner.
+fn mixed_by(share: f64, from: &str, to: &Path) {
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(fixture(from)).unwrap()).unwrap();
+    let names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+    let mut entries: Vec<(String, Vec<u8>)> = names
+        .into_iter()
+        .map(|name| {
+            let mut bytes = Vec::new();
+            archive.by_name(&name).unwrap().read_to_end(&mut bytes).unwrap();
+            (name, bytes)
+        })
+        .collect();
+    let entry = |end: &str| entries.iter().position(|(name, _)| name.ends_with(end)).unwrap();
+    let (pickle, index, soft) = (entry("/data.pkl"), entry("/data/2"), entry("/data/3"));
+    let at = entries[pickle].1.windows(9).position(|bytes| {
+        bytes[0] == b'G' && [0.25_f64, 0.75].iter().any(|share| bytes[1..] == share.to_be_bytes())
+    });
+    let at = at.expect("a share of 0.25 or 0.75") + 1;
+    entries[pickle].1[at..at + 8].copy_from_slice(&share.to_be_bytes());
+    if share < 0.5 {
+        let partners: Vec<usize> =
+            entries[index].1.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as usize).collect();
+        let logits = entries[soft].1.clone();
+        let each = logits.len() / partners.len();
+        entries[soft].1 =
+            partners.iter().flat_map(|partner| &logits[partner * each..][..each]).copied().collect();
+    }
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let mut writer = zip::ZipWriter::new(std::fs::File::create(to).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes) in entries {
+        writer.start_file(name, stored).unwrap();
+        writer.write_all(&bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// A tree of the epochs of the fixture `cutmix`, each with a share for its batches.
+fn tree_of(folder: &Path, epochs: &[(usize, f64)]) {
+    for (epoch, (from, share)) in epochs.iter().enumerate() {
+        for batch in 0..3 {
+            let to = folder.join(format!("epoch_{epoch}/batch_{batch}.tar"));
+            mixed_by(*share, &format!("cutmix/epoch_{from}/batch_{batch}.tar"), &to);
+        }
+    }
+}
+
+#[test]
+fn the_order_is_found_however_views_were_mixed() {
+    let images = images();
+    let folder = tempfile::tempdir().unwrap();
+    let class = |views: &Views, row: usize| images.label(views.indices()[row]).unwrap().class();
+
+    // More of the partner than of the image itself.
+    let partners = folder.path().join("partners");
+    tree_of(&partners, &[(0, 0.8), (1, 0.3)]);
+    let views = SoftLabels::open(&partners, &images).unwrap().views(1, 0).unwrap();
+    for row in 0..views.len() {
+        assert_eq!(views.label(row).class(), class(&views, views.mix().unwrap().partners[row]), "row {row}");
+    }
+
+    // Only the third epoch tells. What newer torch draws for its second one, older torch does for the third.
+    let late = folder.path().join("late");
+    tree_of(&late, &[(0, 0.5), (1, 0.5), (1, 0.9)]);
+    let views = SoftLabels::open(&late, &images).unwrap().views(2, 0).unwrap();
+    assert!((0..views.len()).all(|row| views.label(row).class() == class(&views, row)));
+
+    // A batch of the epoch that is looked at may be of any number of rows.
+    let long = folder.path().join("long");
+    tree_of(&long, &[(0, 0.8), (1, 0.8)]);
+    std::fs::copy(fixture("cutmix/epoch_0/batch_0.tar"), long.join("epoch_1/batch_2.tar")).unwrap();
+    let error = SoftLabels::open(&long, &images).unwrap_err().to_string();
+    assert!(error.contains("batch_2.tar: 10 rows from 20 on, of 24 images"), "{error}");
+
+    let even = folder.path().join("even");
+    tree_of(&even, &[(0, 0.5), (1, 0.5)]);
+    let error = SoftLabels::open(&even, &images).unwrap_err().to_string();
+    assert!(error.contains("`mix_lam` is 0.5 in all of 6 batches") && !error.contains("%"), "{error}");
 }
 
 #[test]

@@ -20,8 +20,11 @@ use std::path::{Path, PathBuf};
 /// The seed of the sampler in the methods' relabelling scripts.
 const SEED: u32 = 42;
 
-/// Batches that are looked at to tell orders apart.
-const LOOKED_AT: usize = 4;
+/// Rows that are compared to tell orders apart: so many for each class that chance, which is right once in as many rows
+/// as there are classes, stays below what is asked of the teacher.
+const ROWS_OF_EACH_CLASS: usize = 4;
+/// The fewest rows, if there are as many, where classes are few.
+const LEAST_ROWS: usize = 64;
 
 /// By how much the teacher must agree with the folders' classes more often than chance would.
 const ABOVE_CHANCE: f64 = 4.0;
@@ -159,34 +162,47 @@ impl SoftLabels {
 
     /// The order in which the teacher agrees with the images' classes. The two differ from the second epoch on.
     fn find_order(&self, images: &dyn Source) -> Result<Order> {
-        let epoch = usize::from(self.epochs > 1);
-        let mut found = [Draws::Two, Draws::One].map(|draws| (draws, 0, 0));
-        let mut classes = 0;
-        for batch in 0..self.batches.min(LOOKED_AT) {
+        let mut found = [(Draws::Two, 0), (Draws::One, 0)];
+        let (mut compared, mut classes) = (0, 0);
+        let epochs = usize::from(self.epochs > 1)..self.epochs;
+        let mut batches = epochs.flat_map(|epoch| (0..self.batches).map(move |batch| (epoch, batch)));
+        while compared < (ROWS_OF_EACH_CLASS * classes).max(LEAST_ROWS)
+            && let Some((epoch, batch)) = batches.next()
+        {
             let record = self.record(epoch, batch)?;
-            for (draws, agreed, looked_at) in &mut found {
+            // Of whichever images, until it is known that they tell something: an order takes time to draw.
+            let views = record.views(&vec![0; record.rows().min(self.samples)])?;
+            let Some(shown) = views.most_shown() else { continue };
+            classes = views.classes();
+            for (draws, agreed) in &mut found {
                 let indices = self.indices(self.drawn(*draws, epoch, batch, record.rows())?)?;
-                let views = record.views(&indices)?;
-                classes = views.classes();
-                if views.own_share() > 0.5 {
-                    for (row, index) in indices.into_iter().enumerate() {
-                        *agreed += usize::from(views.label(row).class() == images.label(index)?.class());
-                        *looked_at += 1;
-                    }
+                for (row, shown) in shown.iter().enumerate() {
+                    let class = images.label(indices[*shown])?.class();
+                    *agreed += usize::from(views.label(row).class() == class);
                 }
             }
+            compared += shown.len();
         }
-        let share = |(_, agreed, looked_at): (Draws, usize, usize)| agreed as f64 / (looked_at.max(1)) as f64;
-        let best = if share(found[1]) > share(found[0]) { found[1] } else { found[0] };
+        if compared == 0 {
+            let reason = format!(
+                "no row shows more of one image than of another (`mix_lam` is 0.5 in all of {}), so that nothing \
+                 tells whether the soft labels are of {}",
+                counted(self.epochs * self.batches, "batch"),
+                images.info().path.display()
+            );
+            return Err(Error::format(&self.root, reason));
+        }
+        let share = |agreed: usize| agreed as f64 / compared as f64;
+        let best = if found[1].1 > found[0].1 { found[1] } else { found[0] };
         let least = (ABOVE_CHANCE / classes.max(1) as f64).min(0.5);
-        if share(best) <= least {
+        if share(best.1) <= least {
             let reason = format!(
                 "the soft labels agree with the classes of {} in {:.1} and {:.1} % of {}: they are of other \
                  images, or of another order than that of torch's sampler with seed {SEED}",
                 images.info().path.display(),
-                100.0 * share(found[0]),
-                100.0 * share(found[1]),
-                counted(best.2, "row")
+                100.0 * share(found[0].1),
+                100.0 * share(found[1].1),
+                counted(compared, "row")
             );
             return Err(Error::format(&self.root, reason));
         }

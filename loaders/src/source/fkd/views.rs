@@ -82,9 +82,13 @@ impl Views {
         Label::Logits(self.logits[row * self.classes..(row + 1) * self.classes].to_vec())
     }
 
-    /// Each view's own share among what it was mixed with.
-    pub(super) fn own_share(&self) -> f64 {
-        self.mix.as_ref().map_or(1.0, |mix| mix.share)
+    /// For each view the row whose image it shows the most of: its own or its partner's; none where both share alike.
+    pub(super) fn most_shown(&self) -> Option<Vec<usize>> {
+        match &self.mix {
+            Some(mix) if mix.share < 0.5 => Some(mix.partners.clone()),
+            Some(mix) if mix.share == 0.5 => None,
+            _ => Some((0..self.len()).collect()),
+        }
     }
 
     /// The teacher's logits, `[B, classes]`, row by row.
