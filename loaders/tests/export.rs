@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use diver_loaders::export::{ExportFormat, export};
-use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, Values, conformance};
+use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, conformance};
 use diver_loaders::{
     CancelToken, ClassMap, Label, MemorySource, Normalize, Result, Sample, Source, SourceInfo, StoredPixels,
 };
@@ -30,6 +30,19 @@ fn set(space: ValueSpace, shape: [usize; 3], values: Vec<f32>, labels: Vec<Label
     let mut info = MemorySource::unit(1, [1, 1, 1], vec![0.0], vec![0]).unwrap().info().clone();
     info = SourceInfo { samples: labels.len(), classes, shape, labels: kind, value_space: space, ..info };
     info.normalize = constants();
+    MemorySource::new(info, values, labels).unwrap()
+}
+
+/// The set with other things in its info.
+fn with(source: &MemorySource, change: impl FnOnce(&mut SourceInfo)) -> MemorySource {
+    let mut info = source.info().clone();
+    let labels = (0..info.samples).map(|index| source.label(index).unwrap()).collect();
+    let values = (0..info.samples).flat_map(|index| match source.sample(index).unwrap().pixels {
+        StoredPixels::F32(values) => values,
+        StoredPixels::U8(_) => panic!("floats are expected"),
+    });
+    let values = values.collect();
+    change(&mut info);
     MemorySource::new(info, values, labels).unwrap()
 }
 
@@ -67,10 +80,18 @@ fn check(source: &dyn Source, format: ExportFormat, options: &OpenOptions) {
     conformance::check(&again);
     let (info, own) = (again.info(), source.info());
     assert_eq!(
-        (info.samples, info.classes, info.normalize),
-        (own.samples, own.classes, own.normalize),
+        (info.samples, info.classes, info.normalize, &info.class_map),
+        (own.samples, own.classes, own.normalize, &own.class_map),
         "{format:?}"
     );
+    if format != ExportFormat::ImageFolder && own.class_names.is_some() {
+        assert_eq!(info.class_names, own.class_names, "{format:?}");
+    }
+    if !of_pixels(format) {
+        assert_eq!(info.value_space == ValueSpace::Whitened, own.value_space == ValueSpace::Whitened);
+        assert_eq!(info.shape, own.shape, "{format:?}");
+        assert_eq!(info.notes, [""; 0], "nothing has to be assumed of {format:?}");
+    }
     for (new, old) in by_class(&again).into_iter().zip(by_class(source)) {
         let soft = matches!(format, ExportFormat::Mtt | ExportFormat::Parquet | ExportFormat::Safetensors);
         if soft {
@@ -110,6 +131,7 @@ proptest! {
         (height, width) in (1_usize..6, 1_usize..6),
         classes in proptest::collection::vec(0_usize..4, 1..9),
         seed: u32,
+        (wide, named, mapped) in (any::<bool>(), any::<bool>(), any::<bool>()),
     ) {
         let shape = [if grey { 1 } else { 3 }, height, width];
         let space = if normalized { ValueSpace::Normalized(constants()) } else { ValueSpace::Unit };
@@ -119,9 +141,17 @@ proptest! {
             if normalized { unit * 6.0 - 3.0 } else { unit }
         };
         let source = set(space, shape, (0..count).map(value).collect(), labels(soft, &classes));
+        let source = with(&source, |info| {
+            // Classes of which there is no sample.
+            info.classes += if wide && !soft { 2 } else { 0 };
+            let classes = 0..info.classes;
+            info.class_names = named.then(|| classes.clone().map(|class| format!("a \"class\" {class}")).collect());
+            if mapped {
+                info.class_map = ClassMap::indices(classes.map(|class| 900 - 7 * class).collect()).unwrap();
+            }
+        });
         for format in FORMATS {
-            // Class folders say nothing of classes that are missing at the end.
-            check(&source, format, &OpenOptions::new().num_classes(source.info().classes));
+            check(&source, format, &OpenOptions::new());
         }
     }
 }
@@ -140,6 +170,8 @@ fn bytes_and_whitened_floats_come_back() {
     let bytes = diver_loaders::open(&images).unwrap();
     for format in FORMATS {
         check(&bytes, format, &OpenOptions::new());
+        let notes = write(&bytes, format, &folder.path().join(format!("{format:?}"))).unwrap();
+        assert_eq!(notes, [""; 0], "bytes lose nothing in {format:?}");
     }
 
     let values = (0..36).map(|i| i as f32 - 20.0).collect();
@@ -150,7 +182,7 @@ fn bytes_and_whitened_floats_come_back() {
             assert!(error.contains("ZCA-whitened"), "{error}");
             assert!(!folder.path().join("none").exists(), "nothing is left of a failed export");
         } else {
-            check(&whitened, format, &OpenOptions::new().values(Values::Whitened));
+            check(&whitened, format, &OpenOptions::new());
         }
     }
 }
@@ -168,7 +200,89 @@ fn folders_keep_wordnet_ids_and_their_order() {
     let path = folder.path().join("woof");
     write(&source, ExportFormat::ImageFolder, &path).unwrap();
     assert!(path.join("n02096294/0.png").is_file());
-    check(&source, ExportFormat::ImageFolder, &OpenOptions::new().classes(woof));
+    let again = OpenOptions::new().classes(woof.clone()).open(&path).unwrap();
+    assert_eq!(again.info().class_names, source.info().class_names);
+
+    // The list's order is not that of the ids, and labels follow the list.
+    let source = with(&source, |info| info.class_map = woof.clone());
+    for format in FORMATS {
+        check(&source, format, &OpenOptions::new());
+    }
+    // Ids of other classes than ImageNet's would be taken for these.
+    let other = with(&source, |info| info.class_map = ClassMap::indices((0..10).collect()).unwrap());
+    let path = folder.path().join("other");
+    let notes = write(&other, ExportFormat::ImageFolder, &path).unwrap();
+    assert!(path.join("00000/class00000_id00000.png").is_file());
+    assert!(notes.iter().any(|note| note.contains("names are not kept")), "{notes:?}");
+    check(&other, ExportFormat::ImageFolder, &OpenOptions::new());
+}
+
+#[test]
+fn the_refiners_classes_of_wordnet_ids_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    for (wnid, red) in [("n02086240", 0), ("n02093754", 100), ("n02096294", 200)] {
+        std::fs::create_dir_all(images.join(wnid)).unwrap();
+        let image = image::RgbImage::from_pixel(2, 2, image::Rgb([red, 7, 9]));
+        image.save(images.join(wnid).join("a.png")).unwrap();
+    }
+    let source = diver_loaders::open(&images).unwrap();
+    assert_eq!(source.info().class_map.as_indices(), Some(&[155, 182, 193][..]));
+    for format in FORMATS {
+        check(&source, format, &OpenOptions::new());
+        let path = folder.path().join(format!("{format:?}"));
+        write(&source, format, &path).unwrap();
+        let open = |options: OpenOptions| options.open(entry(&path, format)).map(|set| set.info().clone());
+        if format == ExportFormat::ImageFolder {
+            // Its ids are still those of the list that is given.
+            let woof = open(OpenOptions::new().classes(ClassMap::named("imagewoof").unwrap())).unwrap();
+            assert_eq!((woof.classes, woof.class_map), (10, ClassMap::named("imagewoof").unwrap()));
+            continue;
+        }
+        let refused = |options| open(options).unwrap_err().to_string();
+        let error = refused(OpenOptions::new().classes(ClassMap::named("imagewoof").unwrap()));
+        assert!(error.starts_with("classes: the labels follow another order of these classes"), "{error}");
+        let error = refused(OpenOptions::new().num_classes(2));
+        assert!(error.starts_with("num_classes: 2, ") || error.contains("of 2 classes asked for"), "{error}");
+        let mine = ClassMap::indices(vec![3, 4, 5]).unwrap();
+        assert_eq!(open(OpenOptions::new().classes(mine.clone())).unwrap().class_map, mine, "{format:?}");
+    }
+}
+
+#[test]
+fn a_learned_rate_is_kept_where_there_is_a_place_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(ValueSpace::Normalized(constants()), [3, 1, 1], vec![-1.5; 6], labels(false, &[0, 1]));
+    let set = with(&set, |info| info.learning_rate = Some(0.03125));
+    for format in FORMATS {
+        let path = folder.path().join(format!("{format:?}"));
+        let notes = write(&set, format, &path).unwrap();
+        let again = diver_loaders::open(entry(&path, format)).unwrap();
+        let is_kept = again.info().learning_rate == Some(0.03125);
+        assert_eq!(is_kept, format == ExportFormat::Mtt);
+        assert_eq!(notes.iter().any(|note| note.contains("learning rate")), !is_kept, "{notes:?}");
+    }
+}
+
+#[test]
+fn lists_of_classes_that_contradict_their_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(ValueSpace::Unit, [3, 1, 1], vec![0.5; 9], labels(false, &[0, 1, 2]));
+    for format in [ExportFormat::Dc, ExportFormat::ImageFolder, ExportFormat::WebDataset] {
+        let path = folder.path().join(format!("{format:?}"));
+        write(&set, format, &path).unwrap();
+        let sidecar = path.join("norm.json");
+        let text = std::fs::read_to_string(&sidecar).unwrap();
+        for (list, reason) in [
+            (r#"{"count": 2}"#, "norm.json: `classes`: "),
+            (r#"{"count": 3, "names": ["a"]}"#, "norm.json: `classes`: 1 name for 3 classes"),
+            (r#"{"count": 4294967296}"#, "norm.json: `classes`: 4294967296 classes, more than 65536"),
+        ] {
+            std::fs::write(&sidecar, text.replace(r#"{"count":3}"#, list)).unwrap();
+            let error = diver_loaders::open(entry(&path, format)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{format:?}: {error}");
+        }
+    }
 }
 
 #[test]
@@ -179,6 +293,15 @@ fn what_the_format_does_not_hold_is_said_and_nothing_is_overwritten() {
     let notes = write(&source, ExportFormat::WebDataset, &folder.path().join("a/b")).unwrap();
     assert!(notes.len() == 2 && notes[0].contains("no logits") && notes[1].contains("clamped"), "{notes:?}");
     assert!(write(&source, ExportFormat::Mtt, &folder.path().join("mtt")).unwrap().is_empty());
+    let grey = set(ValueSpace::Unit, [1, 2, 2], vec![0.3; 4], labels(false, &[0]));
+    let grey = with(&grey, |info| info.class_names = Some(vec!["cat".into()]));
+    for format in FORMATS {
+        let out = tempfile::tempdir().unwrap();
+        let notes = write(&grey, format, &out.path().join("grey")).unwrap();
+        let has = |text| notes.iter().any(|note| note.contains(text));
+        assert_eq!((has("8 bits"), has("three times")), (of_pixels(format), of_pixels(format)), "{notes:?}");
+        assert_eq!(has("names are not kept"), format == ExportFormat::ImageFolder, "{notes:?}");
+    }
 
     let error = write(&source, ExportFormat::Mtt, &folder.path().join("mtt")).unwrap_err().to_string();
     assert!(error.contains("is not empty"), "{error}");

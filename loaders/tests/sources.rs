@@ -151,6 +151,21 @@ fn whitened_images_stream_raw_and_have_no_pixels() {
     copy("latest/labels_900.pt", "labels_900.pt");
     let pixels = open(folder.path().join("images_zca_900.pt")).unwrap();
     assert_eq!(pixels.info().value_space, ValueSpace::Unit, "with ZCA undone, they are pixels");
+
+    // What lies beside the images says more than their folder, but for those whose name tells.
+    copy("latest/images_900.pt", "images_best.pt");
+    copy("latest/labels_900.pt", "labels_best.pt");
+    let space = |values: &str, name: &str| {
+        let text = format!(r#"{{"mean": 0.5, "std": 0.5, "values": "{values}"}}"#);
+        fs::write(folder.path().join("norm.json"), text).unwrap();
+        let info = open(folder.path().join(name)).unwrap().info().clone();
+        assert_eq!(info.notes, [""; 0]);
+        info.value_space
+    };
+    let half = Normalize::new([0.5; 3], [0.5; 3]).unwrap();
+    assert_eq!(space("normalized", "images_best.pt"), ValueSpace::Normalized(half));
+    assert_eq!(space("whitened", "images_best.pt"), ValueSpace::Whitened);
+    assert_eq!(space("whitened", "images_zca_900.pt"), ValueSpace::Unit);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::{Writer, files};
 use crate::classes::imagenet;
-use crate::{Error, Result, RgbImage, Sample, SourceInfo, ValueSpace};
+use crate::source::ClassList;
+use crate::{ClassMap, Error, Result, RgbImage, Sample, SourceInfo, ValueSpace};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,34 @@ const SHARD: usize = 1000;
 pub(super) fn png(sample: &Sample, space: &ValueSpace) -> Result<Vec<u8>> {
     let [_, height, width] = sample.shape;
     RgbImage::from_planar(width, height, &sample.to_pixels(space)?)?.to_png()
+}
+
+/// ImageNet's class of each class, where folders can be named by their WordNet ids: where these are the classes' names,
+/// and no other refiner's classes are meant.
+fn wordnet(info: &SourceInfo) -> Option<Vec<usize>> {
+    let names = info.class_names.as_ref()?;
+    let indices = names.iter().map(|name| imagenet::index(name)).collect::<Option<Vec<usize>>>()?;
+    info.class_map.as_indices().is_none_or(|own| own == indices).then_some(indices)
+}
+
+/// A folder's name where it says a class's number.
+fn numbered(class: usize) -> String {
+    format!("{class:05}")
+}
+
+/// Whether the folders tell the classes' names, if there are any.
+pub(super) fn keeps_names(info: &SourceInfo) -> bool {
+    let is_number = |(class, name): (usize, &String)| *name == numbered(class) || *name == class.to_string();
+    wordnet(info).is_some()
+        || info.class_names.as_ref().is_none_or(|names| names.iter().enumerate().all(is_number))
+}
+
+/// The classes of the folders. Their names are the folders', whose order FKD's soft labels follow.
+pub(super) fn class_list(info: &SourceInfo) -> ClassList {
+    // Ids are ordered by their text where nothing else is said.
+    let class_map = wordnet(info).and_then(|indices| ClassMap::indices(indices).ok());
+    let class_map = class_map.unwrap_or_else(|| info.class_map.clone());
+    ClassList::of(&SourceInfo { class_map, ..info.clone() }).without_names()
 }
 
 /// A folder for each class.
@@ -28,11 +57,11 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn new(info: &SourceInfo, folder: &Path) -> Self {
-        let names = info.class_names.clone();
+        let names = info.class_names.clone().filter(|_| wordnet(info).is_some());
         Self {
             folder: folder.to_owned(),
             space: info.value_space,
-            wnids: names.filter(|names| names.iter().all(|name| imagenet::is_wnid(name))),
+            wnids: names,
             counts: vec![0; info.classes],
         }
     }
@@ -44,7 +73,7 @@ impl Writer for Folder {
         let count = self.counts[class];
         let folder = match &self.wnids {
             Some(wnids) => self.folder.join(&wnids[class]),
-            None => self.folder.join(format!("{class:05}")),
+            None => self.folder.join(numbered(class)),
         };
         if count == 0 {
             fs::create_dir_all(&folder).map_err(Error::io(&folder, "cannot create"))?;

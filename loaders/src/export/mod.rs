@@ -8,8 +8,11 @@ mod torch;
 
 pub(crate) use safetensors::VALUES;
 
+use crate::source::{ClassList, SIDECAR, Sidecar};
 use crate::wording::counted;
-use crate::{CancelToken, Error, Label, LabelKind, Normalize, Result, Sample, SourceInfo, ValueSpace};
+use crate::{
+    CancelToken, Error, Label, LabelKind, Result, Sample, SourceInfo, StoredPixels, ValueSpace, Values,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +23,8 @@ use std::path::{Path, PathBuf};
 pub enum ExportFormat {
     /// `res_DIVER.pt`, as DC, DSA and DM save their results: one experiment, normalised images, class indices.
     Dc,
-    /// `images_best.pt` and `labels_best.pt`, as MTT and EDF save them: normalised images; class indices or logits.
+    /// `images_best.pt` and `labels_best.pt`, as MTT and EDF save them: normalised images; class indices or logits; and
+    /// `lr_best.pt` where a learning rate was learned with them.
     Mtt,
     /// `<class>/class<class>_id<n>.png`, classes of five digits as RDED has them; `<wnid>/<n>.png` where classes are
     /// named by WordNet ids. Labels are class indices.
@@ -44,8 +48,12 @@ pub struct Exported {
     pub notes: Vec<String>,
 }
 
-/// Writes the samples of a set, in their order, to the new folder `folder`, with the constants of their normalisation
-/// in `norm.json`. The folder appears when all is written.
+/// Writes the samples of a set, in their order, to the new folder `folder`. The folder appears when all is written.
+///
+/// What the files of the format do not say lies in `norm.json` beside them, where
+/// [`OpenOptions`](crate::OpenOptions) looks for it: the constants of their normalisation, what float values are, and
+/// how many classes there are, with their names and the refiner's class for each. Safetensors and Parquet have the
+/// classes in their own metadata.
 ///
 /// ```
 /// use diver_loaders::export::{ExportFormat, export};
@@ -70,12 +78,15 @@ pub fn export(
     folder: &Path,
     cancel: &CancelToken,
 ) -> Result<Exported> {
+    check(info, format, folder)?;
     let target = Target::new(folder)?;
     let mut writer = writer(info, format, target.path())?;
-    let mut written = 0;
+    let (mut written, mut has_floats) = (0, false);
     for sample in samples {
         cancel.check()?;
-        writer.add(written, sample?)?;
+        let sample = sample?;
+        has_floats |= matches!(sample.pixels, StoredPixels::F32(_));
+        writer.add(written, sample)?;
         written += 1;
     }
     writer.finish()?;
@@ -83,9 +94,30 @@ pub fn export(
         let reason = format!("{} came, where there are {}", counted(written, "sample"), info.samples);
         return Err(Error::format(&info.path, reason));
     }
-    write_constants(&target.path().join("norm.json"), &info.normalize)?;
+    sidecar(info, format, target.path()).write()?;
     target.commit()?;
-    Ok(Exported { samples: written, notes: notes(info, format) })
+    Ok(Exported { samples: written, notes: notes(info, format, has_floats) })
+}
+
+/// Checks, before there are samples, that an export can be written.
+///
+/// # Errors
+/// As [`export`] for what does not depend on the samples: `folder` is taken, or the format cannot hold the set.
+pub fn check(info: &SourceInfo, format: ExportFormat, folder: &Path) -> Result<()> {
+    check_free(folder)?;
+    if is_of_pixels(format) {
+        info.value_space.check_pixels()?;
+    }
+    let bytes = ClassList::of(info).to_json().len();
+    if bytes > ClassList::LONGEST {
+        let reason = format!(
+            "the list of {} takes {bytes} bytes, of which {} can be read again: shorten their names",
+            counted(info.classes, "class"),
+            ClassList::LONGEST
+        );
+        return Err(Error::format(&info.path, reason));
+    }
+    Ok(())
 }
 
 /// Takes samples one by one.
@@ -105,21 +137,62 @@ fn writer(info: &SourceInfo, format: ExportFormat, folder: &Path) -> Result<Box<
     })
 }
 
-fn notes(info: &SourceInfo, format: ExportFormat) -> Vec<String> {
-    let mut notes = Vec::new();
+/// Whether images leave as PNG files.
+fn is_of_pixels(format: ExportFormat) -> bool {
+    matches!(format, ExportFormat::ImageFolder | ExportFormat::WebDataset | ExportFormat::Parquet)
+}
+
+/// What lies beside the files of a format that do not say it.
+fn sidecar(info: &SourceInfo, format: ExportFormat, folder: &Path) -> Sidecar {
+    let values = match (format, info.value_space) {
+        (ExportFormat::Dc | ExportFormat::Mtt, ValueSpace::Whitened) => Some(Values::Whitened),
+        (ExportFormat::Dc | ExportFormat::Mtt, _) => Some(Values::Normalized),
+        _ => None,
+    };
+    let classes = match format {
+        ExportFormat::Parquet | ExportFormat::Safetensors => None,
+        ExportFormat::ImageFolder => Some(images::class_list(info)),
+        _ => Some(ClassList::of(info)),
+    };
+    Sidecar { file: folder.join(SIDECAR), normalize: info.normalize, values, classes }
+}
+
+fn notes(info: &SourceInfo, format: ExportFormat, has_floats: bool) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
     let has_logits = matches!(format, ExportFormat::Mtt | ExportFormat::Parquet | ExportFormat::Safetensors);
     if info.labels == LabelKind::Logits && !has_logits {
         notes.push("the format holds no logits: labels are the classes of the largest ones".into());
     }
-    let of_pixels =
-        matches!(format, ExportFormat::ImageFolder | ExportFormat::WebDataset | ExportFormat::Parquet);
-    if matches!(info.value_space, ValueSpace::Normalized(_)) && of_pixels {
+    if has_floats && is_of_pixels(format) {
         notes.push(
             "the format holds pixels: values beyond their range are clamped, all are rounded to 8 bits"
                 .into(),
         );
     }
+    if info.shape[0] == 1 && is_of_pixels(format) {
+        notes.push("the format holds colours: the one channel is written three times".into());
+    }
+    if format == ExportFormat::ImageFolder && !images::keeps_names(info) {
+        notes.push("folders are named by the numbers of their classes, whose names are not kept".into());
+    }
+    if info.learning_rate.is_some() && format != ExportFormat::Mtt {
+        notes.push("the format holds no learning rate: the learned one is not kept".into());
+    }
     notes
+}
+
+/// # Errors
+/// If there is something at `folder` other than an empty folder.
+fn check_free(folder: &Path) -> Result<()> {
+    let taken = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(Error::io(folder, "cannot write to")(e)),
+    };
+    if taken {
+        return Err(Error::format(folder, "is not empty: name a folder that is not there yet"));
+    }
+    Ok(())
 }
 
 /// A folder in the making, beside its place.
@@ -130,14 +203,6 @@ struct Target {
 
 impl Target {
     fn new(folder: &Path) -> Result<Self> {
-        let taken = match fs::read_dir(folder) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-            Err(e) => return Err(Error::io(folder, "cannot write to")(e)),
-        };
-        if taken {
-            return Err(Error::format(folder, "is not empty: name a folder that is not there yet"));
-        }
         let parent =
             folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io(parent, "cannot create"))?;
@@ -160,11 +225,6 @@ impl Target {
         let _ = self.making.keep();
         Ok(())
     }
-}
-
-fn write_constants(path: &Path, normalize: &Normalize) -> Result<()> {
-    let json = serde_json::json!({ "mean": normalize.mean, "std": normalize.std });
-    fs::write(path, format!("{json}\n")).map_err(Error::io(path, "cannot write"))
 }
 
 /// The labels of a set as the bytes of a tensor: `[N]` int64, or `[N, C]` float32 where `logits`.

@@ -2,11 +2,13 @@
 
 use super::{Writer, images};
 use crate::image_table::ImageTable;
+use crate::source::ClassList;
 use crate::{Error, Label, LabelKind, Result, Sample, SourceInfo};
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Rows of a file.
 const ROWS: usize = 10_000;
@@ -16,6 +18,8 @@ const GROUP: usize = 200;
 pub(super) struct Parquet {
     folder: PathBuf,
     info: SourceInfo,
+    /// Their list, as JSON.
+    classes: String,
     pngs: Vec<Vec<u8>>,
     labels: Vec<Label>,
     file: Option<(PathBuf, ArrowWriter<std::fs::File>)>,
@@ -25,7 +29,8 @@ pub(super) struct Parquet {
 impl Parquet {
     pub(super) fn new(info: &SourceInfo, folder: &Path) -> Self {
         let (pngs, labels) = (Vec::new(), Vec::new());
-        Self { folder: folder.to_owned(), info: info.clone(), pngs, labels, file: None, files: 0 }
+        let classes = ClassList::of(info).without_names().to_json();
+        Self { folder: folder.to_owned(), info: info.clone(), classes, pngs, labels, file: None, files: 0 }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -63,7 +68,12 @@ impl Parquet {
 
     fn batch(&self) -> Result<RecordBatch, ArrowError> {
         let has_logits = self.info.labels == LabelKind::Logits;
-        ImageTable::new(&self.pngs, self.labels.iter(), has_logits, &self.info.names())?.finish()
+        let table =
+            ImageTable::new(&self.pngs, self.labels.iter(), has_logits, &self.info.names())?.finish()?;
+        // Beside the names, which lie where `datasets` looks for them.
+        let mut schema = (*table.schema()).clone();
+        schema.metadata.insert(ClassList::KEY.to_owned(), self.classes.clone());
+        table.with_schema(Arc::new(schema))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `images` and `labels` in one safetensors file, written from front to back.
 
 use super::{LabelBytes, Writer, files};
+use crate::source::ClassList;
 use crate::{Error, LabelKind, Result, Sample, SourceInfo, StoredPixels, ValueSpace, Values};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -39,7 +40,7 @@ impl Safetensors {
             ValueSpace::Whitened => Values::Whitened,
         };
         let mut header = serde_json::json!({
-            "__metadata__": { VALUES: values.name() },
+            "__metadata__": { VALUES: values.name(), ClassList::KEY: ClassList::of(info).to_json() },
             "images": {
                 "dtype": if bytes { "U8" } else { "F32" },
                 "shape": [info.samples, channels, height, width],

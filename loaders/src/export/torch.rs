@@ -62,6 +62,11 @@ impl Mtt {
             file.begin_storage("0")?;
             Ok(file)
         };
+        if let Some(rate) = info.learning_rate {
+            let mut file = bare("lr_best.pt", &Tensor { storage_class: "FloatStorage", shape: Vec::new() })?;
+            file.write(&rate.to_le_bytes())?;
+            file.finish()?;
+        }
         Ok(Self {
             images: bare("images_best.pt", &Tensor::images(info))?,
             labels_file: bare("labels_best.pt", &Tensor::labels(info, logits))?,

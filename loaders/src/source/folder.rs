@@ -4,7 +4,9 @@ use super::encoded::{Encoded, EncodedSet};
 use super::folder_names::Named;
 use super::labels::MAX_CLASSES;
 use super::normalization;
+use super::sidecar::Sidecar;
 use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, ValueSpace};
+use crate::imagenet::is_wnid;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,7 +37,23 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
     }
 
     let folder_names: Vec<&str> = folders.iter().map(|(_, name)| name.as_str()).collect();
-    let named = Named::new(path, &folder_names, options)?;
+    let listed = Sidecar::read(path)?.and_then(|sidecar| Some((sidecar.file, sidecar.classes?)));
+    let filled = match &listed {
+        Some((file, list)) => {
+            // A list that is given labels folders by their ids anew, but none by their numbers.
+            if options.classes.as_indices().is_none() || !folder_names.iter().all(|name| is_wnid(name)) {
+                list.check_given(file, options)?;
+            }
+            list.fill(options)
+        }
+        None => options.clone(),
+    };
+    let told_by_file = |e: Error| match &listed {
+        Some((file, _)) if options.class_count().is_none() => Error::field(file, "classes", e.to_string()),
+        _ => e,
+    };
+    let options = &filled;
+    let named = Named::new(path, &folder_names, options).map_err(told_by_file)?;
     let mut classes = BTreeMap::new();
     for ((images, name), class) in folders.into_iter().zip(named.labels) {
         if class >= MAX_CLASSES {
@@ -51,7 +69,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
     let count = options.class_count().unwrap_or(found);
     if count < found {
         let reason = format!("{count}, where {} has {found}", path.display());
-        return Err(Error::config(options.class_count_option(), reason));
+        return Err(told_by_file(Error::config(options.class_count_option(), reason)));
     }
     // Classes without a folder are called by their number.
     let class_names = (0..count).map(|i| classes.get(&i).map_or(i.to_string(), |(_, name)| name.clone()));

@@ -6,6 +6,7 @@
 
 mod arrow_ipc;
 mod canvases;
+mod class_list;
 pub mod conformance;
 mod dc;
 mod encoded;
@@ -25,6 +26,7 @@ mod open;
 mod parquet;
 mod plain;
 mod shards;
+mod sidecar;
 mod state_dict;
 mod table;
 mod tensor;
@@ -33,8 +35,10 @@ mod torch;
 mod webdataset;
 mod zca;
 
+pub(crate) use class_list::ClassList;
 pub use memory::MemorySource;
 pub use open::{OpenOptions, Values, open};
+pub(crate) use sidecar::{NAME as SIDECAR, Sidecar};
 pub use state_dict::StateDict;
 
 use crate::{ClassMap, Digest, Error, Normalize, Result};

@@ -96,8 +96,13 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
         (false, Some(_)) => Values::Whitened,
         (false, None) => Values::Normalized,
     };
-    let mut space: Space = normalization::space(&path, "mtt", usual, options)?;
-    if let Some(reason) = whitened.filter(|_| options.given_values().is_none()) {
+    // Their name says it, whatever a sidecar says of the whitened ones.
+    let values = options.values.or(is_unwhitened.then_some(usual));
+    let of_values = OpenOptions { values, ..options.clone() };
+    let mut space: Space = normalization::space(&path, "mtt", usual, &of_values)?;
+    if let Some(reason) = whitened
+        && normalization::told(&path, options)?.is_none()
+    {
         space.notes.push(reason);
     }
     let learning_rate = learning_rate(&path, name)?;

@@ -1,12 +1,9 @@
 //! The space of stored values, and the constants that they were normalised with: no format writes them down.
 
+use super::sidecar::{self, Sidecar};
 use super::{OpenOptions, ValueSpace, Values};
 use crate::{Error, Normalize, Result};
-use serde::Deserialize;
 use std::path::Path;
-
-/// Beside the data: `{"mean": number | [r, g, b], "std": number | [r, g, b]}`. diver's own convention.
-const SIDECAR: &str = "norm.json";
 
 const CIFAR10: Normalize = rgb([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]);
 /// As DC has them; MTT and its kin use CIFAR-10's for both.
@@ -55,12 +52,22 @@ pub(super) struct Space {
     pub(super) notes: Vec<String>,
 }
 
-/// The space of the float values at `path`: what the options say, else `usual` for `format`.
+/// What the caller or the sidecar says that the float values at `path` are. A transform to pixels makes them whitened
+/// where nothing else is said.
+///
+/// # Errors
+/// If the sidecar is not what it must be.
+pub(super) fn told(path: &Path, options: &OpenOptions) -> Result<Option<Values>> {
+    let beside = || Ok::<_, Error>(Sidecar::read(path)?.and_then(|sidecar| sidecar.values));
+    Ok(options.values.map_or_else(beside, |values| Ok(Some(values)))?.or(options.given_values()))
+}
+
+/// The space of the float values at `path`: what they are [`told`] to be, else `usual` for `format`.
 ///
 /// # Errors
 /// As [`find`].
 pub(super) fn space(path: &Path, format: &str, usual: Values, options: &OpenOptions) -> Result<Space> {
-    Ok(match options.given_values().unwrap_or(usual) {
+    Ok(match told(path, options)?.unwrap_or(usual) {
         Values::Normalized => {
             let (normalize, notes) = stored(path, format, options)?;
             Space { values: ValueSpace::Normalized(normalize), normalize, notes }
@@ -95,8 +102,9 @@ fn stored(path: &Path, format: &str, options: &OpenOptions) -> Result<(Normalize
         Found::Nothing => (
             Normalize::IMAGENET,
             vec![format!(
-                "the values are taken to be normalised with ImageNet's constants, as no option, {SIDECAR} or \
-                 dataset in the path names any; {how}"
+                "the values are taken to be normalised with ImageNet's constants, as no option, {} or \
+                 dataset in the path names any; {how}",
+                sidecar::NAME
             )],
         ),
     })
@@ -128,8 +136,8 @@ fn find(path: &Path, format: &str, options: &OpenOptions) -> Result<Found> {
     if let Some(normalize) = options.normalization {
         return Ok(Found::Given(normalize));
     }
-    if let Some(normalize) = sidecar(path)? {
-        return Ok(Found::Given(normalize));
+    if let Some(sidecar) = Sidecar::read(path)? {
+        return Ok(Found::Given(sidecar.normalize));
     }
     if let Some(dataset) = &options.dataset {
         let known = constants(&tokens(dataset).concat(), format);
@@ -171,54 +179,9 @@ fn in_name(name: &str, format: &str) -> Option<(Normalize, String)> {
     })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Sidecar {
-    mean: OneOrThree,
-    std: OneOrThree,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrThree {
-    One(f32),
-    Three([f32; 3]),
-}
-
-impl From<OneOrThree> for [f32; 3] {
-    fn from(value: OneOrThree) -> Self {
-        match value {
-            OneOrThree::One(value) => [value; 3],
-            OneOrThree::Three(values) => values,
-        }
-    }
-}
-
-/// Reads the sidecar of a folder, or of a file's folder (or, from `Normal/`, the one above).
-fn sidecar(path: &Path) -> Result<Option<Normalize>> {
-    let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    let whole = folder.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
-    let above = whole.as_deref().filter(|f| f.ends_with("Normal")).and_then(Path::parent);
-    for file in [folder, above].into_iter().flatten().map(|folder| folder.join(SIDECAR)) {
-        let text = match std::fs::read(&file) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(Error::io(&file, "cannot read")(e)),
-        };
-        let parsed: Sidecar = serde_json::from_slice(&text).map_err(|e| {
-            let reason = format!(
-                "{e}; a number or three are expected, as {{\"mean\": [r, g, b], \"std\": [r, g, b]}}"
-            );
-            Error::format(&file, reason)
-        })?;
-        let normalize = Normalize::new(parsed.mean.into(), parsed.std.into());
-        return normalize.map(Some).map_err(|e| Error::format(&file, e.to_string()));
-    }
-    Ok(None)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::sidecar::NAME as SIDECAR;
     use super::*;
 
     fn guess(path: &str, format: &str) -> Option<(Normalize, String)> {

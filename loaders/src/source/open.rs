@@ -1,6 +1,7 @@
 //! Recognises a dataset on disk.
 
 use super::joined::Joined;
+use super::sidecar::Sidecar;
 use super::zca::Unwhitened;
 use super::{Source, arrow_ipc, dc, folder, idc, mtt, nearest, parquet, plain, shards, torch, webdataset};
 use crate::{ClassMap, Error, Normalize, Result};
@@ -110,6 +111,10 @@ impl OpenOptions {
     /// Unless set, they come from a file `norm.json` beside the data (`{"mean": [r, g, b], "std": [r, g, b]}`, or a
     /// number each), the [`dataset`](Self::dataset), or a dataset's name in the path; failing these they are
     /// ImageNet's. What was guessed of stored values is in [`SourceInfo::notes`](super::SourceInfo::notes).
+    ///
+    /// `norm.json` may also say what float values are, as [`values`](Self::values) does (`"values": "whitened"`), and
+    /// list the classes (`"classes": {"count": n, "names": [..], "indices": [..]}`, the last two if there are any;
+    /// indices are the refiner's classes). [`export`](crate::export::export) writes both.
     pub fn normalization(mut self, normalize: Normalize) -> Self {
         self.normalization = Some(normalize);
         self
@@ -128,7 +133,7 @@ impl OpenOptions {
     }
 
     /// The number of classes, where the set may lack some of the last; unless set, that of [`classes`](Self::classes)
-    /// if these are given, else one more than the largest label.
+    /// if these are given, else what the files say, else one more than the largest label.
     pub fn num_classes(mut self, count: usize) -> Self {
         self.num_classes = Some(count);
         self
@@ -136,13 +141,15 @@ impl OpenOptions {
 
     /// The classes of the set in the order of its labels, as classes of a refiner, as in
     /// [`ClassMap::named("imagewoof")`](ClassMap::named). Folders that are named by WordNet ids are labelled by their
-    /// place in this list; unless set, in the order of the ids.
+    /// place in this list; unless set, in the order of the ids. Unless set, the list is what the files of an
+    /// [`export`](crate::export::export) say.
     pub fn classes(mut self, classes: ClassMap) -> Self {
         self.classes = classes;
         self
     }
 
-    /// What stored float values are; by default what is usual for the format.
+    /// What stored float values are; by default what a `norm.json` beside the data says, else what is usual for the
+    /// format.
     pub fn values(mut self, values: Values) -> Self {
         self.values = Some(values);
         self
@@ -234,9 +241,20 @@ impl OpenOptions {
                 format!("{} has no experiments: it is of format {}", path.display(), source.info().format);
             return Err(Error::config("experiment", reason));
         }
+        let source = self.listed(source)?;
         match &self.zca {
             Some(zca) => Ok(Box::new(Unwhitened::new(source, zca)?)),
             None => Ok(source),
+        }
+    }
+
+    /// The source with the classes that its sidecar lists. Those of class folders are known to what opens them.
+    fn listed(&self, source: Box<dyn Source>) -> Result<Box<dyn Source>> {
+        match Sidecar::read(&source.info().path)? {
+            Some(Sidecar { file, classes: Some(list), .. }) if source.info().format != "image-folder" => {
+                list.apply(&file, source, self)
+            }
+            _ => Ok(source),
         }
     }
 

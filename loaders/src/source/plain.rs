@@ -1,5 +1,6 @@
 //! Tensors of one's own by name, `images` and `labels`, in safetensors, npz or torch files; and KIP's npz.
 
+use super::class_list::ClassList;
 use super::labels::Labels;
 use super::npz;
 use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
@@ -22,8 +23,9 @@ const LOOKED_AT: usize = 64;
 /// How far pixels may leave [0, 1].
 const SLACK: f32 = 0.05;
 
-/// The longest header of a safetensors file that is read, in bytes; sets have a handful of tensors.
-const LONGEST_HEADER: u64 = 1 << 20;
+/// The longest header of a safetensors file that is read, in bytes: sets have a handful of tensors, and at most a list of
+/// classes, quoted.
+const LONGEST_HEADER: u64 = 2 * ClassList::LONGEST as u64;
 
 pub(super) type Tensors = BTreeMap<String, TensorRef>;
 
@@ -39,9 +41,13 @@ pub(super) fn is_npz(path: &Path) -> bool {
 
 /// Opens a safetensors file.
 pub(super) fn open_safetensors(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
-    let (file, tensors, values) = read_safetensors(path)?;
-    let values = options.values.or(values);
-    open_tensors(file, &tensors, "tensors", &OpenOptions { values, ..options.clone() })
+    let (file, tensors, metadata) = read_safetensors(path)?;
+    let values = options.values.or(metadata.get(VALUES).and_then(|values| values.parse().ok()));
+    let source = open_tensors(file, &tensors, "tensors", &OpenOptions { values, ..options.clone() })?;
+    match metadata.get(ClassList::KEY) {
+        Some(list) => ClassList::from_json(path, list)?.apply(path, source, options),
+        None => Ok(source),
+    }
 }
 
 /// Opens an npz file: KIP's, as DC-BENCH has them, or one of one's own.
@@ -101,6 +107,7 @@ pub(super) fn open_tensors(
     let (labels_field, labels) = find(tensors, &LABELS).ok_or_else(|| missing("labels", &LABELS))?;
     let mut images = Images::new(planar(images), file, images_field)?;
     let mut labels = Labels::read(&images.file, labels, labels_field, images.len(), options)?;
+    let told = normalization::told(&path, options)?;
     let (usual, note) = if format == "kip" {
         labels = labels.hardened(&path)?;
         images = images.of_floats()?;
@@ -133,10 +140,13 @@ pub(super) fn open_tensors(
         let option = if options.values.is_some() { "values" } else { "zca" };
         return Err(Error::config(option, "bytes are pixels, 0 to 255"));
     }
-    let mut space = normalization::space(&path, format, usual, options)?;
-    if options.given_values().is_none() {
-        space.notes.extend(note.map(str::to_owned));
-    }
+    let space = if images.tensor.dtype() == DType::U8 {
+        normalization::pixels(&path, format, options)?
+    } else {
+        let mut space = normalization::space(&path, format, usual, options)?;
+        space.notes.extend(note.filter(|_| told.is_none()).map(str::to_owned));
+        space
+    };
     let method = (format == "kip").then(|| "KIP, by the file's name".to_owned());
     images.into_source(labels, About { format, method, space, learning_rate: None }, options)
 }
@@ -150,8 +160,8 @@ fn planar(images: &TensorRef) -> TensorRef {
     }
 }
 
-/// Its tensors, and what their metadata says of floats, where diver wrote it.
-fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors, Option<Values>)> {
+/// Its tensors, and the metadata, in which diver writes what it knows of them.
+fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors, HashMap<String, String>)> {
     let damaged =
         |reason: String| Error::format(path, format!("not a safetensors file that can be read: {reason}"));
     let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
@@ -167,7 +177,6 @@ fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors, Option<Values>)
     let metadata: safetensors::tensor::Metadata =
         serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
 
-    let values = metadata.metadata().as_ref().and_then(|own| own.get(VALUES)?.parse().ok());
     let (mut places, mut tensors) = (HashMap::new(), Tensors::new());
     for (name, info) in metadata.tensors() {
         // Tensors of other kinds may lie beside images and labels.
@@ -186,7 +195,8 @@ fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors, Option<Values>)
         places.insert(name.clone(), Place::InFile { start: 8 + size + start, bytes, crc32: None });
         tensors.insert(name, tensor);
     }
-    Ok((TensorFile::new(path, file, places), tensors, values))
+    let metadata = metadata.metadata().clone().unwrap_or_default();
+    Ok((TensorFile::new(path, file, places), tensors, metadata))
 }
 
 fn dtype(dtype: safetensors::Dtype) -> Option<DType> {

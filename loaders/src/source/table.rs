@@ -1,6 +1,7 @@
 //! Image datasets in Hugging Face's layout of columns: encoded images in `image`, class indices in `label`; and, as
 //! diver writes them, logits in `soft_label`. Parquet and Arrow files hold such tables.
 
+use super::class_list::ClassList;
 use super::encoded::{Encoded, EncodedSet};
 use super::labels::{class_count, integers};
 use super::normalization;
@@ -41,6 +42,7 @@ pub(super) fn open(
     read: fn(&Path) -> Result<Rows>,
 ) -> Result<Box<dyn Source>> {
     let (mut chunks, mut labels, mut logits, mut class_names) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let mut listed: Option<(&Path, ClassList)> = None;
     for file in files {
         let rows = read(file)?;
         for images in rows.images {
@@ -53,6 +55,14 @@ pub(super) fn open(
             return Err(Error::field(file, "label", "class names differ from those of the files before it"));
         }
         class_names = rows.class_names.or(class_names);
+        if let Some(json) = rows.class_list {
+            let list = ClassList::from_json(file, &json)?;
+            if listed.as_ref().is_some_and(|(_, other)| *other != list) {
+                let reason = "the classes differ from those of the files before it";
+                return Err(Error::field(file, ClassList::KEY, reason));
+            }
+            listed = Some((file, list));
+        }
     }
     let named = class_names.as_ref().map(Vec::len);
     let classes = class_count(path, &labels, options.class_count().or(named))?;
@@ -82,7 +92,11 @@ pub(super) fn open(
         return Err(Error::field(path, "image", "no rows"));
     }
     let table = Table { path: path.to_owned(), chunks };
-    Ok(Box::new(EncodedSet::new(info, labels, table)?))
+    let source = Box::new(EncodedSet::new(info, labels, table)?);
+    match listed {
+        Some((file, list)) => list.apply(file, source, options),
+        None => Ok(source),
+    }
 }
 
 /// The rows of one file.
@@ -93,13 +107,16 @@ pub(super) struct Rows {
     /// Of each row, if it has them.
     logits: Vec<Option<Vec<f32>>>,
     class_names: Option<Vec<String>>,
+    /// As JSON.
+    class_list: Option<String>,
 }
 
 impl Rows {
     /// No rows yet, of a file whose schema this is.
     pub(super) fn new(schema: &Schema) -> Self {
         let class_names = schema.metadata().get("huggingface").and_then(|json| class_names(json));
-        Self { class_names, ..Self::default() }
+        let class_list = schema.metadata().get(ClassList::KEY).cloned();
+        Self { class_names, class_list, ..Self::default() }
     }
 
     /// Adds the rows of a batch of the file at `path`.

@@ -183,13 +183,14 @@ def open(
             or one for each channel, in units of pixels in [0, 1]. Goes together with ``std``.
         std: The standard deviation, likewise.
         experiment: Which experiment of a DC, DSA or DM file, from 0; the last by default.
-        num_classes: The number of classes, where the set may lack some of the last ones.
+        num_classes: The number of classes, where the set may lack some of the last ones and its files do not say.
         classes: The classes of the set in the order of its labels, as classes of a refiner: the name of a subset of
             ImageNet (``"imagenette"``, ``"imagefruit"``, ``"imagefruit-ncfm"``, ``"imagenet-idc-100"``, ...), a file
             with a class on each line (an index, a WordNet id or a name), or indices. Folders that are named by WordNet
-            ids are labelled by their place in it.
-        values: What stored floats are, where that is another than what is usual for the format: ``"normalized"``,
-            ``"unit"`` (pixels in [0, 1]) or ``"whitened"`` (by ZCA).
+            ids are labelled by their place in it. By default it is what an exported set says.
+        values: What stored floats are, where that is another than what is usual for the format, or than what a
+            ``norm.json`` beside the set says: ``"normalized"``, ``"unit"`` (pixels in [0, 1]) or ``"whitened"`` (by
+            ZCA).
         zca: A file with the ZCA transform that whitened the values, which become pixels by its inverse: tensors
             ``mean_vector`` (or ``mean``) ``[D]`` and ``transform_inv`` (or ``inverse``) ``[D, D]``, as kornia's
             ``ZCAWhitening`` has them, for images of D values, in a torch file's dict, an npz or a safetensors file.
