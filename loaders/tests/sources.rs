@@ -333,6 +333,37 @@ fn tensors_by_name() {
 }
 
 #[test]
+fn floats_of_bytes_are_not_taken_for_normalised() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.safetensors");
+    let file = |values: [f32; 3]| {
+        let header = serde_json::json!({
+            "images": {"dtype": "F32", "shape": [1, 3, 1, 1], "data_offsets": [0, 12]},
+            "labels": {"dtype": "I64", "shape": [1], "data_offsets": [12, 20]},
+        })
+        .to_string();
+        let length = (header.len() as u64).to_le_bytes();
+        let data = values.map(f32::to_le_bytes).concat();
+        fs::write(&path, [&length[..], header.as_bytes(), &data, &[0; 8]].concat()).unwrap();
+    };
+    file([0.0, 255.0, 3.0]);
+    let error = message(&path);
+    let expected =
+        "set.safetensors: `images`: floats from 0 to 255, as pixels from 0 to 255 have: divide them by 255";
+    assert!(error.contains(expected) && error.contains("`normalized`"), "{error}");
+    let told = OpenOptions::new().values(Values::Normalized).open(&path).unwrap();
+    assert_eq!(told.info().value_space, ValueSpace::Normalized(Normalize::IMAGENET));
+    fs::write(folder.path().join("norm.json"), r#"{"mean": 0, "std": 0.1, "values": "normalized"}"#).unwrap();
+    assert!(open(&path).is_ok());
+    fs::remove_file(folder.path().join("norm.json")).unwrap();
+    // Of dark and of bright images alone.
+    for values in [[0.0, 2.7, 1.0], [-0.5, 255.0, 3.0]] {
+        file(values);
+        assert!(open(&path).is_ok(), "{values:?}");
+    }
+}
+
+#[test]
 fn probabilities_are_not_taken_for_logits() {
     let source = open(fixture("named/probabilities.safetensors")).unwrap();
     conformance::check(&source);

@@ -22,6 +22,9 @@ const LABELS: [&str; 6] = ["labels", "label", "y", "targets", "target", "Y"];
 const LOOKED_AT: usize = 64;
 /// How far pixels may leave [0, 1].
 const SLACK: f32 = 0.05;
+/// What is beyond this, where nothing is below 0, is not normalised: at a mean of 0.5, black is as far below 0 as white
+/// is above.
+const OF_NORMALIZED: f32 = 16.0;
 
 /// The longest header of a safetensors file that is read, in bytes: sets have a handful of tensors, and at most a list of
 /// classes, quoted.
@@ -121,6 +124,12 @@ pub(super) fn open_tensors(
                 let (least, largest) = images.range(LOOKED_AT)?;
                 if least >= -SLACK && largest <= 1.0 + SLACK {
                     (Values::Unit, Some("the images are taken for pixels, as their values lie in [0, 1]"))
+                } else if told.is_none() && least >= 0.0 && largest > OF_NORMALIZED {
+                    let reason = format!(
+                        "floats from {least} to {largest}, as pixels from 0 to 255 have: divide them by 255, or say \
+                         that `values` are `normalized` if they are"
+                    );
+                    return Err(Error::field(&path, images_field, reason));
                 } else {
                     (
                         Values::Normalized,
