@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(labels(&["0", "1", "10", "2"]), [0, 1, 10, 2]);
         assert_eq!(labels(&["new000", "new012", "new003"]), [0, 12, 3]);
         assert_eq!(labels(&["00003", "00000"]), [3, 0]);
-        assert_eq!(labels(&["n02102040", "n01440764", "10"]), [2, 1, 0]);
+        assert_eq!(labels(&["n02102040", "n01440764", "ten"]), [1, 0, 2]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Named {
     /// From the names of the folders in `path`, sorted.
     ///
     /// # Errors
-    /// If the class list in the options lacks one.
+    /// If the class list in the options lacks one, or some are numbers and others are not.
     pub(super) fn new(path: &Path, names: &[&str], options: &OpenOptions) -> Result<Self> {
         let mut named = Self {
             labels: (0..names.len()).collect(),
@@ -46,6 +46,7 @@ impl Named {
                 );
             }
             (None, None, list) => {
+                refuse_among_numbers(path, names)?;
                 let unknown = names.iter().find(|name| imagenet::index(name).is_none());
                 let has_known = names.iter().any(|name| imagenet::index(name).is_some());
                 if let Some(unknown) = unknown.filter(|_| has_known) {
@@ -61,6 +62,34 @@ impl Named {
         }
         Ok(named)
     }
+}
+
+/// Names that are no numbers among those that are would order all by their text, where `10` comes before `2`.
+///
+/// # Errors
+/// If there are both, naming those that are fewer.
+fn refuse_among_numbers(path: &Path, names: &[&str]) -> Result<()> {
+    const SHOWN: usize = 5;
+    let (numbers, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| number(name).is_some());
+    if numbers.is_empty() || others.is_empty() {
+        return Ok(());
+    }
+    let (odd, what, how) = if others.len() <= numbers.len() {
+        (others, "no number, as the names of the other class folders are", "")
+    } else {
+        (numbers, "a number, as the names of the other class folders are not", ", or rename it")
+    };
+    let more = if odd.len() > SHOWN { ", ..." } else { "" };
+    let shown = odd.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let reason = if odd.len() == 1 {
+        format!("the folder {shown} is {what}: move it elsewhere{how}")
+    } else {
+        format!(
+            "of its class folders, some are named by numbers and others are not ({shown}{more}): name all by their \
+             classes' numbers or none, or move what is no class elsewhere"
+        )
+    };
+    Err(Error::format(path, reason))
 }
 
 /// The class that a folder's name states: `12` (D4M, RDED) or `new012` (SRe2L, CDA, G-VBSM).
@@ -103,6 +132,29 @@ fn places(path: &Path, classes: &[usize], list: &[usize]) -> Result<Vec<usize>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_among_other_names_are_refused() {
+        let named = |names: &[&str]| Named::new(Path::new("set"), names, &OpenOptions::new());
+        for (names, reason) in [
+            (
+                &["0", "1", "10", "2", "preview"][..],
+                "set: the folder preview is no number, as the names of the other class folders are: move it",
+            ),
+            (&["new000", "new001", "x"], "the folder x is no number"),
+            (
+                &["10", "cat", "dog"],
+                "the folder 10 is a number, as the names of the other class folders are not",
+            ),
+            (&["10", "n01440764", "n02102040"], "the folder 10 is a number"),
+            (&["0", "1", "2", "a", "b"], "some are named by numbers and others are not (a, b): name all"),
+            (&["0", "1", "2", "3", "4", "5", "a", "b", "c", "d", "e", "f"], "(a, b, c, d, e, ...): name all"),
+        ] {
+            let error = named(names).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        assert_eq!(named(&["10a", "2a", "cat"]).unwrap().labels, [0, 1, 2]);
+    }
 
     #[test]
     fn methods_are_known_by_their_names() {
