@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use diver_loaders::export::{ExportFormat, export};
-use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, Values, conformance, open};
+use diver_loaders::source::{LabelKind, OpenOptions, SourceInfo, ValueSpace, Values, conformance, open};
 use diver_loaders::{CancelToken, Label, Normalize, Source, StoredPixels};
 use parquet::arrow::ArrowWriter;
 use std::fs;
@@ -221,22 +221,38 @@ fn texture_canvases_are_cut_into_windows() {
     assert!(refused(4, "texture").starts_with("canvas: 4 does not divide images of 6 x 8 pixels"));
     assert!(refused(2, "small.pt").contains("small.pt is of format dc, which has no texture canvases"));
 
-    // By the name of a dataset whose images are smaller.
+    // By the name of a dataset whose images are smaller: in the path it is but a hint.
     let folder = tempfile::tempdir().unwrap();
     for (dataset, side, along) in
-        [("CIFAR100", 64, 2), ("Tiny", 128, 2), ("CIFAR10", 32, 1), ("CIFAR10", 80, 1)]
+        [("CIFAR100", 64, 2), ("tiny-imagenet", 128, 2), ("CIFAR10", 32, 1), ("CIFAR10", 80, 1)]
     {
         let values = (0..3 * side * side).map(|place| (place % 7) as f32 / 7.0).collect();
         let set = diver_loaders::MemorySource::unit(1, [3, side, side], values, vec![0]).unwrap();
         let run = folder.path().join(dataset).join(format!("run{side}"));
         fs::create_dir_all(run.parent().unwrap()).unwrap();
         export(set.info(), [set.sample(0)], ExportFormat::Mtt, &run, &CancelToken::new()).unwrap();
-        let info = open(&run).unwrap().info().clone();
+        let opened = |options: OpenOptions| options.open(&run).unwrap().info().clone();
+        let noted = |info: &SourceInfo, text| info.notes.iter().any(|note| note.contains(text));
+
+        let info = opened(OpenOptions::new());
+        assert_eq!((info.samples, info.shape), (1, [3, side, side]));
+        assert_eq!(noted(&info, "give `canvas` (2) if they are texture canvases"), along > 1, "{dataset}");
+        let info = opened(OpenOptions::new().dataset(dataset));
         assert_eq!((info.samples, info.shape), (along * along, [3, side / along, side / along]), "{dataset}");
-        assert_eq!(info.notes.iter().any(|note| note.contains("texture canvases")), along > 1, "{dataset}");
-        let whole = OpenOptions::new().canvas(1).open(&run).unwrap();
-        assert_eq!((whole.info().samples, whole.info().shape), (1, [3, side, side]));
+        assert_eq!(noted(&info, "are taken for texture canvases"), along > 1, "{dataset}");
+        let info = opened(OpenOptions::new().dataset(dataset).canvas(1));
+        assert_eq!((info.samples, info.shape, info.notes.len()), (1, [3, side, side], 0));
     }
+
+    // A word that is a dataset's name to those who say so.
+    let values = vec![0.5; 3 * 128 * 128];
+    let set = diver_loaders::MemorySource::unit(1, [3, 128, 128], values, vec![0]).unwrap();
+    fs::create_dir(folder.path().join("tiny-tests")).unwrap();
+    let run = folder.path().join("tiny-tests/run");
+    export(set.info(), [set.sample(0)], ExportFormat::Mtt, &run, &CancelToken::new()).unwrap();
+    let whole = open(&run).unwrap();
+    assert_eq!((whole.info().shape, whole.info().notes.len()), ([3, 128, 128], 0));
+    assert_eq!(OpenOptions::new().dataset("tiny").open(&run).unwrap().info().samples, 4);
 }
 
 #[test]

@@ -113,22 +113,29 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
     {
         assumed.push_str(GLAD_CONSTANTS);
     }
-    let canvas = match options.canvas {
-        Some(along) => along,
-        None => {
-            let shape = images.tensor.shape();
-            let side = normalization::native_side(&path, "mtt", options);
-            let along = side.and_then(|side| canvases::along([shape[2], shape[3]], side));
-            if let (Some(side), Some(along)) = (side, along) {
-                space.notes.push(format!(
-                    "images of {} pixels a side, of a dataset whose have {side}, are taken for texture canvases, as \
-                     MTT's runs with --texture store them, of {along} x {along} images each: give `canvas` if that is \
-                     wrong (1: none)",
-                    shape[2]
-                ));
-            }
-            along.unwrap_or(1)
+    let shape = images.tensor.shape();
+    let native = normalization::native_side(&path, "mtt", options);
+    let found = native.and_then(|(side, of)| Some((canvases::along([shape[2], shape[3]], side)?, side, of)));
+    let canvas = match (options.canvas, found) {
+        (Some(along), _) => along,
+        (None, Some((along, side, _))) if options.dataset.is_some() => {
+            space.notes.push(format!(
+                "images of {} pixels a side, of a dataset whose have {side}, are taken for texture canvases, as MTT's \
+                 runs with --texture store them, of {along} x {along} images each: give `canvas` if that is wrong (1: \
+                 none)",
+                shape[2]
+            ));
+            along
         }
+        (None, Some((along, side, dataset))) => {
+            space.notes.push(format!(
+                "images have {} pixels a side, those of {dataset}, named in the path, {side}: give `canvas` ({along}) \
+                 if they are texture canvases, as MTT's runs with --texture store them; they are taken for images",
+                shape[2]
+            ));
+            1
+        }
+        (None, None) => 1,
     };
     let about = About { format: "mtt", method: Some(method), space, learning_rate };
     let source = images.into_source(labels, about, options)?;

@@ -19,6 +19,9 @@ const DATASETS: [(&str, Normalize); 7] = [
     ("tiny", Normalize::IMAGENET),
 ];
 
+/// Names that are words as well: for whoever means the dataset, not for folders.
+const WORDS: [&str; 1] = ["tiny"];
+
 /// Pixels along a side; ImageNet's images are distilled at several sizes.
 const SIDES: [(&str, usize); 5] =
     [("cifar10", 32), ("cifar100", 32), ("svhn", 32), ("tinyimagenet", 64), ("tiny", 64)];
@@ -149,11 +152,13 @@ fn find(path: &Path, format: &str, options: &OpenOptions) -> Result<Found> {
     Ok(in_path(path, format).map_or(Found::Nothing, |(normalize, name)| Found::Guessed(normalize, name)))
 }
 
-/// The side of a dataset's images, if the dataset is named by the option or in the path and all of them have it.
-pub(super) fn native_side(path: &Path, format: &str, options: &OpenOptions) -> Option<usize> {
+/// The side of a dataset's images, if all of them have it, and the dataset: that of the option, else the one that the
+/// path names.
+pub(super) fn native_side(path: &Path, format: &str, options: &OpenOptions) -> Option<(usize, String)> {
     let named = options.dataset.as_ref().map(|dataset| tokens(dataset).concat());
     let dataset = named.or_else(|| Some(in_path(path, format)?.1))?;
-    SIDES.iter().find(|(name, _)| *name == dataset).map(|(_, side)| *side)
+    let (_, side) = SIDES.iter().find(|(name, _)| *name == dataset)?;
+    Some((*side, dataset))
 }
 
 /// The dataset that the path names.
@@ -174,7 +179,8 @@ fn in_name(name: &str, format: &str) -> Option<(Normalize, String)> {
     (1..=2).rev().find_map(|width| {
         words.windows(width).find_map(|window| {
             let dataset = window.concat();
-            Some((constants(&dataset, format)?, dataset))
+            let is_word = WORDS.contains(&dataset.as_str());
+            Some((constants(&dataset, format).filter(|_| !is_word)?, dataset))
         })
     })
 }
@@ -204,7 +210,9 @@ mod tests {
             assert_eq!(guess(path, "dc"), Some((expected, name.into())), "{path}");
         }
         assert_eq!(guess("logged_files/CIFAR100/run/images_best.pt", "mtt").unwrap().0, CIFAR10);
-        assert_eq!(guess("my/data.pt", "dc"), None);
+        for path in ["my/data.pt", "tiny-tests/run/images_best.pt", "tiny/data.pt"] {
+            assert_eq!(guess(path, "dc"), None, "{path}");
+        }
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl OpenOptions {
 
     /// How many images lie along each side of a stored one that is a texture canvas of MTT's, 1 for none. Samples are
     /// windows of canvases, which together show each pixel once. Unless set, images of the files of `mtt` are canvases
-    /// where the dataset is named, by [`dataset`](Self::dataset) or in the path, and its images are that much smaller.
+    /// where [`dataset`](Self::dataset) names one whose images are that much smaller.
     pub fn canvas(mut self, canvas: usize) -> Self {
         self.canvas = Some(canvas);
         self

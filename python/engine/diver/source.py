@@ -198,7 +198,7 @@ def open(
             and NCFM have it.
         canvas: How many images lie along each side of a stored one that is a texture canvas (MTT with ``--texture``), 1
             for none: samples are windows of it, which together show each pixel once. By default canvases are told by
-            their size, where the dataset is named by ``dataset`` or in the path.
+            their size, where ``dataset`` is given.
 
     Raises:
         FileError: there is nothing at ``path``, or it cannot be read.
