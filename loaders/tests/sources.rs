@@ -174,7 +174,8 @@ fn a_users_transform_makes_pixels_of_whitened_values() {
         let source = OpenOptions::new().zca(fixture(transform)).open(fixture("zca")).unwrap();
         check_within(&source, "zca", 1e-5);
         let info = source.info();
-        assert_eq!((info.value_space, info.notes.len()), (ValueSpace::Unit, 0));
+        assert_eq!((info.value_space, info.notes.len()), (ValueSpace::Unit, 1));
+        assert!(info.notes[0].starts_with("pixels are normalised for batches with ImageNet's"));
         assert!(source.sample(0).unwrap().to_pixels(&info.value_space).is_ok());
     }
     let refused = |options: OpenOptions, set: &str| options.open(fixture(set)).unwrap_err().to_string();
@@ -262,14 +263,15 @@ fn multi_formation_is_decoded() {
     assert_eq!((idc.info().format.as_str(), idc.info().value_space), ("idc", ValueSpace::Unit));
     assert!(idc.info().notes.iter().any(|note| note.contains("2 x 2 images")), "{:?}", idc.info().notes);
     for (factor, name) in [(1, "idc factor 1"), (3, "idc factor 3")] {
-        let source = OpenOptions::new().factor(factor).open(fixture("idc/data.pt")).unwrap();
+        let options = OpenOptions::new().factor(factor).dataset("imagenet");
+        let source = options.open(fixture("idc/data.pt")).unwrap();
         check_within(&source, name, 1e-5);
         assert_eq!(source.info().notes, [""; 0]);
     }
     let phases = open(fixture("phases")).unwrap();
     check_within(&phases, "phases", 1e-5);
     assert_eq!((phases.info().format.as_str(), phases.info().classes), ("idc", 4));
-    assert_eq!(phases.info().notes.len(), 1, "{:?}", phases.info().notes);
+    assert_eq!(phases.info().notes.len(), 2, "of all phases at once: {:?}", phases.info().notes);
     let ncfm = open(fixture("ncfm/distilled_data")).unwrap();
     check_within(&ncfm, "ncfm", 1e-5);
     assert!(ncfm.info().path.ends_with("data_2000.pt"));
@@ -341,7 +343,7 @@ fn tensors_by_name() {
         let noted = source.info().notes.iter().any(|note| note.contains("the images are taken"));
         assert_eq!(noted, floats, "{name}: {:?}", source.info().notes);
     }
-    let unit = OpenOptions::new().values(Values::Unit);
+    let unit = OpenOptions::new().values(Values::Unit).dataset("imagenet");
     let told = unit.open(fixture("named/normalised.safetensors")).unwrap();
     assert_eq!((told.info().value_space, told.info().notes.len()), (ValueSpace::Unit, 0));
     let error = OpenOptions::new().values(Values::Whitened).open(fixture("named/bytes.pt")).unwrap_err();

@@ -5,9 +5,9 @@ use super::folder_names::Named;
 use super::labels::MAX_CLASSES;
 use super::normalization;
 use super::sidecar::Sidecar;
-use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, ValueSpace};
+use super::{Label, LabelKind, OpenOptions, Source, SourceInfo};
 use crate::imagenet::is_wnid;
-use crate::{Error, Result};
+use crate::{Error, Normalize, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
@@ -37,11 +37,12 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
     }
 
     let folder_names: Vec<&str> = folders.iter().map(|(_, name)| name.as_str()).collect();
+    let has_wnids = folder_names.iter().all(|name| is_wnid(name));
     let listed = Sidecar::read(path)?.and_then(|sidecar| Some((sidecar.file, sidecar.classes?)));
     let filled = match &listed {
         Some((file, list)) => {
             // A list that is given labels folders by their ids anew, but none by their numbers.
-            if options.classes.as_indices().is_none() || !folder_names.iter().all(|name| is_wnid(name)) {
+            if options.classes.as_indices().is_none() || !has_wnids {
                 list.check_given(file, options)?;
             }
             list.fill(options)
@@ -79,6 +80,11 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
         .flat_map(|(class, (images, _))| images.into_iter().map(move |image| (image, Label::Hard(class))))
         .unzip();
 
+    let mut space = normalization::pixels(path, "image-folder", options)?;
+    if has_wnids && space.normalize == Normalize::IMAGENET {
+        // The ids say as much: nothing was assumed.
+        space.notes.clear();
+    }
     let info = SourceInfo {
         format: "image-folder".into(),
         method: named.method.map(str::to_owned),
@@ -89,10 +95,10 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
         class_map: named.class_map,
         shape: [3, 0, 0],
         labels: LabelKind::Hard,
-        value_space: ValueSpace::Unit,
-        normalize: normalization::wanted(path, "image-folder", options)?,
+        value_space: space.values,
+        normalize: space.normalize,
         learning_rate: None,
-        notes: named.notes,
+        notes: [space.notes, named.notes].concat(),
     };
     Ok(Some(Box::new(EncodedSet::new(info, labels, Folder(files))?)))
 }

@@ -6,7 +6,7 @@ use super::normalization::{self, Space};
 use super::tensor::{TensorFile, TensorRef};
 use super::tensors::{About, Images};
 use super::torch::{self, Pickle};
-use super::{LabelKind, OpenOptions, Source, Values};
+use super::{LabelKind, OpenOptions, Source, ValueSpace, Values};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,7 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
     let learning_rate = learning_rate(&path, name)?;
     let method = method(&folder, name, labels.kind);
     if method.contains("GLaD")
-        && usual == Values::Normalized
+        && matches!(space.values, ValueSpace::Normalized(_))
         && let Some(assumed) = space.notes.first_mut()
     {
         assumed.push_str(GLAD_CONSTANTS);

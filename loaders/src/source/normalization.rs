@@ -76,16 +76,39 @@ pub(super) fn space(path: &Path, format: &str, usual: Values, options: &OpenOpti
             Space { values: ValueSpace::Normalized(normalize), normalize, notes }
         }
         Values::Unit => pixels(path, format, options)?,
-        Values::Whitened => Space { values: ValueSpace::Whitened, ..pixels(path, format, options)? },
+        Values::Whitened => {
+            let pixels = pixels(path, format, options)?;
+            // Whitened values are left as they are; those that become pixels again are not.
+            let notes = if options.zca.is_some() { pixels.notes } else { Vec::new() };
+            Space { values: ValueSpace::Whitened, notes, ..pixels }
+        }
     })
 }
 
-/// The space of pixels.
+/// The space of pixels, with the constants to normalise them with, and what was assumed about these.
 ///
 /// # Errors
 /// As [`find`].
 pub(super) fn pixels(path: &Path, format: &str, options: &OpenOptions) -> Result<Space> {
-    Ok(Space { values: ValueSpace::Unit, normalize: wanted(path, format, options)?, notes: Vec::new() })
+    let how = "give mean and std if others are wanted";
+    let (normalize, notes) = match find(path, format, options)? {
+        Found::Given(normalize) => (normalize, Vec::new()),
+        Found::Guessed(normalize, name) => {
+            let note = format!(
+                "pixels are normalised for batches with the constants of {name}, named in the path; {how}"
+            );
+            (normalize, vec![note])
+        }
+        Found::Nothing => {
+            let note = format!(
+                "pixels are normalised for batches with ImageNet's constants, as no option, {} or dataset in the path \
+                 names any; {how}",
+                sidecar::NAME
+            );
+            (Normalize::IMAGENET, vec![note])
+        }
+    };
+    Ok(Space { values: ValueSpace::Unit, normalize, notes })
 }
 
 /// The constants of values stored normalised, and what was assumed about them.
@@ -110,17 +133,6 @@ fn stored(path: &Path, format: &str, options: &OpenOptions) -> Result<(Normalize
                 sidecar::NAME
             )],
         ),
-    })
-}
-
-/// The constants to normalise pixels with: nothing stored depends on them.
-///
-/// # Errors
-/// As [`find`].
-pub(super) fn wanted(path: &Path, format: &str, options: &OpenOptions) -> Result<Normalize> {
-    Ok(match find(path, format, options)? {
-        Found::Given(normalize) | Found::Guessed(normalize, _) => normalize,
-        Found::Nothing => Normalize::IMAGENET,
     })
 }
 
@@ -226,6 +238,27 @@ mod tests {
         assert_eq!(stored(&path, "dc", &options).unwrap(), (rgb([0.5; 3], [0.25, 0.5, 1.0]), vec![]));
         options = options.normalization(own);
         assert_eq!(stored(&path, "dc", &options).unwrap(), (own, vec![]));
+    }
+
+    #[test]
+    fn what_pixels_are_normalised_with_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, mean, expected) in [
+            ("plain", 0.485, "with ImageNet's constants, as no option"),
+            ("cifar10/x", 0.4914, "of cifar10, named"),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            let space = |options: &OpenOptions| pixels(&path, "image-folder", options).unwrap();
+            let guessed = space(&OpenOptions::new());
+            assert_eq!((guessed.normalize.mean[0], guessed.notes.len()), (mean, 1));
+            assert!(guessed.notes[0].contains(expected), "{:?}", guessed.notes);
+            assert_eq!(space(&OpenOptions::new().dataset("imagenet")).notes, [""; 0]);
+            // Whitened values stay as they are, unless there is a way back.
+            let whitened =
+                |options| super::space(&path, "mtt", Values::Whitened, &options).unwrap().notes.len();
+            assert_eq!((whitened(OpenOptions::new()), whitened(OpenOptions::new().zca("x"))), (0, 1));
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl OpenOptions {
     /// The constants that stored values were normalised with, or that images are to be normalised with.
     /// Unless set, they come from a file `norm.json` beside the data (`{"mean": [r, g, b], "std": [r, g, b]}`, or a
     /// number each), the [`dataset`](Self::dataset), or a dataset's name in the path; failing these they are
-    /// ImageNet's. What was guessed of stored values is in [`SourceInfo::notes`](super::SourceInfo::notes).
+    /// ImageNet's. What was guessed is in [`SourceInfo::notes`](super::SourceInfo::notes).
     ///
     /// `norm.json` may also say what float values are, as [`values`](Self::values) does (`"values": "whitened"`), and
     /// list the classes (`"classes": {"count": n, "names": [..], "indices": [..]}`, the last two if there are any;

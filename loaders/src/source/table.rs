@@ -5,7 +5,7 @@ use super::class_list::ClassList;
 use super::encoded::{Encoded, EncodedSet};
 use super::labels::{class_count, integers};
 use super::normalization;
-use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, ValueSpace};
+use super::{Label, LabelKind, OpenOptions, Source, SourceInfo};
 use crate::wording::counted;
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
@@ -73,6 +73,7 @@ pub(super) fn open(
         names
     });
     let (kind, labels, notes) = join_labels(path, labels, logits, classes)?;
+    let space = normalization::pixels(path, format, options)?;
     let info = SourceInfo {
         format: format.into(),
         method: None,
@@ -83,10 +84,10 @@ pub(super) fn open(
         class_map: options.classes.clone(),
         shape: [3, 0, 0],
         labels: kind,
-        value_space: ValueSpace::Unit,
-        normalize: normalization::wanted(path, format, options)?,
+        value_space: space.values,
+        normalize: space.normalize,
         learning_rate: None,
-        notes,
+        notes: [space.notes, notes].concat(),
     };
     if labels.is_empty() {
         return Err(Error::field(path, "image", "no rows"));

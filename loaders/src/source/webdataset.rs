@@ -4,7 +4,7 @@ use super::encoded::{Encoded, EncodedSet};
 use super::labels::{Labels, integers};
 use super::normalization;
 use super::tensor::read_exactly_at;
-use super::{OpenOptions, Source, SourceInfo, ValueSpace};
+use super::{OpenOptions, Source, SourceInfo};
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
@@ -68,6 +68,7 @@ pub(super) fn open(path: &Path, tars: &[PathBuf], options: &OpenOptions) -> Resu
         Error::sample(path, index, format!("class {class}: integers from 0 are expected"))
     })?;
     let labels = Labels::of_classes(path, classes, options)?;
+    let space = normalization::pixels(path, "webdataset", options)?;
     let info = SourceInfo {
         format: "webdataset".into(),
         method: None,
@@ -78,10 +79,10 @@ pub(super) fn open(path: &Path, tars: &[PathBuf], options: &OpenOptions) -> Resu
         class_map: options.classes.clone(),
         shape: [3, 0, 0],
         labels: labels.kind,
-        value_space: ValueSpace::Unit,
-        normalize: normalization::wanted(path, "webdataset", options)?,
+        value_space: space.values,
+        normalize: space.normalize,
         learning_rate: None,
-        notes: Vec::new(),
+        notes: space.notes,
     };
     Ok(Box::new(EncodedSet::new(info, labels.labels, Shards { files, images })?))
 }
