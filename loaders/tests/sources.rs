@@ -706,6 +706,13 @@ fn parquet_files_and_folders() {
     assert_eq!(source.sample(300).unwrap().label, Label::Hard(1));
     assert_eq!(open(folder.path().join("train-00001-of-00002.parquet")).unwrap().info().samples, 1);
 
+    for (number, fingerprint) in [(0, "ffffffffffffffff"), (1, "0123456789abcdef")] {
+        let name = |end: &str| folder.path().join(format!("train-0000{number}-of-00002{end}.parquet"));
+        fs::rename(name(""), name(&format!("-{fingerprint}"))).unwrap();
+    }
+    let again = open(folder.path()).unwrap();
+    assert_eq!((again.info().samples, again.label(300).unwrap()), (301, Label::Hard(1)));
+
     fs::write(folder.path().join("test-00000-of-00001.parquet"), b"").unwrap();
     let error = message(folder.path());
     assert!(error.contains("several splits (test, train)"), "{error}");
