@@ -4,7 +4,7 @@ use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
-use crate::export::{ExportFormat, export};
+use crate::export::{ExportFormat, check, export};
 use crate::pixels::planar;
 use crate::refine::Silent;
 use crate::wording::counted;
@@ -66,12 +66,14 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
         let samples = (0..info.samples).map(|index| source.sample(index));
         export(&info, samples, args.to, &args.output, cancel)?
     } else {
+        let [_, height, width] = info.shape;
+        let refined = SourceInfo { shape: [3, height, width], value_space: ValueSpace::Unit, ..info.clone() };
+        // Before anything is refined, which may take hours.
+        check(&refined, args.to, &args.output)?;
         let labels = (0..info.samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
         let cache = Cache::open(&args.cache)?;
         let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
         refinery.run(cancel, &Bar::new())?;
-        let [_, height, width] = info.shape;
-        let refined = SourceInfo { shape: [3, height, width], value_space: ValueSpace::Unit, ..info.clone() };
         let indices: Vec<usize> = (0..info.samples).collect();
         let mut labels = labels.into_iter();
         let samples = indices.chunks(CHUNK).flat_map(|chunk| {
@@ -105,4 +107,51 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
     let json =
         serde_json::json!({ "samples": exported.samples, "output": args.output, "notes": exported.notes });
     output.result(&text, &json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DemoArgs, DemoReport, run};
+    use super::*;
+    use crate::{Identity, Refine};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Counts how often a refiner is asked for.
+    #[derive(Default)]
+    struct Asked(AtomicUsize);
+
+    impl Host for Asked {
+        fn refiner(&self, _args: &RefinerArgs, _cancel: &CancelToken) -> Result<Box<dyn Refine>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Box::new(Identity))
+        }
+
+        fn demo(&self, _args: &DemoArgs, _cancel: &CancelToken) -> Result<DemoReport> {
+            Err(Error::NoRefiner("none".into()))
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_found_before_anything_is_refined() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torch/small.pt");
+        let (host, cache) = (Asked::default(), folder.path().join("cache"));
+        let export = |output: &Path| {
+            let [set, cache, output] = [&set, &cache, output].map(|path| path.as_os_str());
+            let command = ["export", "--backbone", "x", "--to", "mtt"].map(std::ffi::OsStr::new);
+            let places = ["--cache".as_ref(), cache, "--output".as_ref(), output, set];
+            let args = ["diver".as_ref()].into_iter().chain(command).chain(places);
+            run(args, &host, &CancelToken::new())
+        };
+        let taken = folder.path().join("taken");
+        std::fs::create_dir(&taken).unwrap();
+        std::fs::write(taken.join("file"), b"").unwrap();
+        for output in [taken.clone(), taken.join("file"), taken.join("file/below")] {
+            assert_eq!((export(&output), host.0.load(Ordering::Relaxed)), (1, 0), "{}", output.display());
+        }
+        let free = folder.path().join("free");
+        assert_eq!((export(&free), host.0.load(Ordering::Relaxed)), (0, 1));
+        assert!(free.join("images_best.pt").is_file());
+    }
 }

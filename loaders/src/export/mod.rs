@@ -78,7 +78,7 @@ pub fn export(
     folder: &Path,
     cancel: &CancelToken,
 ) -> Result<Exported> {
-    check(info, format, folder)?;
+    check_fits(info, format)?;
     let target = Target::new(folder)?;
     let mut writer = writer(info, format, target.path())?;
     let (mut written, mut has_floats) = (0, false);
@@ -102,9 +102,16 @@ pub fn export(
 /// Checks, before there are samples, that an export can be written.
 ///
 /// # Errors
-/// As [`export`] for what does not depend on the samples: `folder` is taken, or the format cannot hold the set.
+/// As [`export`] for what does not depend on the samples: nothing can be written to `folder`, or the format cannot hold
+/// the set.
 pub fn check(info: &SourceInfo, format: ExportFormat, folder: &Path) -> Result<()> {
-    check_free(folder)?;
+    check_fits(info, format)?;
+    Target::new(folder).map(drop)
+}
+
+/// # Errors
+/// If the format cannot hold the set.
+fn check_fits(info: &SourceInfo, format: ExportFormat) -> Result<()> {
     if is_of_pixels(format) {
         info.value_space.check_pixels()?;
     }
@@ -181,20 +188,6 @@ fn notes(info: &SourceInfo, format: ExportFormat, has_floats: bool) -> Vec<Strin
     notes
 }
 
-/// # Errors
-/// If there is something at `folder` other than an empty folder.
-fn check_free(folder: &Path) -> Result<()> {
-    let taken = match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-        Err(e) => return Err(Error::io(folder, "cannot write to")(e)),
-    };
-    if taken {
-        return Err(Error::format(folder, "is not empty: name a folder that is not there yet"));
-    }
-    Ok(())
-}
-
 /// A folder in the making, beside its place.
 struct Target {
     making: tempfile::TempDir,
@@ -203,6 +196,14 @@ struct Target {
 
 impl Target {
     fn new(folder: &Path) -> Result<Self> {
+        let taken = match fs::read_dir(folder) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+            Err(e) => return Err(Error::io(folder, "cannot write to")(e)),
+        };
+        if taken {
+            return Err(Error::format(folder, "is not empty: name a folder that is not there yet"));
+        }
         let parent =
             folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io(parent, "cannot create"))?;
