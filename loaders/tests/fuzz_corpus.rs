@@ -6,7 +6,9 @@ mod readers;
 
 use diver_loaders::cache::{Row, RowKey};
 use diver_loaders::export::{ExportFormat, export};
-use diver_loaders::{Cache, CancelToken, Digest, Label, MemorySource, RgbImage, Source};
+use diver_loaders::{
+    Cache, CancelToken, ClassMap, Digest, Label, MemorySource, RgbImage, Source, SourceInfo,
+};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,12 @@ fn npy(shape: &str, values: impl IntoIterator<Item = f32>) -> Vec<u8> {
 fn write_seeds() {
     let values: Vec<f32> = (0..2 * 48).map(|value| value as f32 / 95.0).collect();
     let set = MemorySource::unit(2, [3, 4, 4], values, vec![1, 0]).unwrap();
+    // What is written of classes is read, too.
+    let info = SourceInfo {
+        class_names: Some(vec!["tench".to_owned(), "English springer".to_owned()]),
+        class_map: ClassMap::indices(vec![0, 217]).unwrap(),
+        ..set.info().clone()
+    };
     let made = tempfile::tempdir().unwrap();
     for (format, target, file) in [
         (ExportFormat::Parquet, "parquet", "data-00000.parquet"),
@@ -80,7 +88,7 @@ fn write_seeds() {
     ] {
         let folder = made.path().join(target);
         let samples = (0..2).map(|index| set.sample(index));
-        export(set.info(), samples, format, &folder, &CancelToken::new()).unwrap();
+        export(&info, samples, format, &folder, &CancelToken::new()).unwrap();
         fs::create_dir_all(corpus(target)).unwrap();
         fs::copy(folder.join(file), corpus(target).join("sound")).unwrap();
     }
