@@ -363,6 +363,63 @@ impl Source for Slow {
     }
 }
 
+/// A set of which one sample changes after it was read once: its pixels, or its label.
+#[derive(Debug)]
+struct Changing {
+    set: MemorySource,
+    reads: AtomicUsize,
+    relabels: bool,
+}
+
+const CHANGES: usize = 3;
+
+impl Source for Changing {
+    fn info(&self) -> &SourceInfo {
+        self.set.info()
+    }
+
+    fn label(&self, index: usize) -> Result<Label, Error> {
+        self.set.label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, Error> {
+        let mut sample = self.set.sample(index)?;
+        if index == CHANGES && self.reads.fetch_add(1, Ordering::SeqCst) > 0 {
+            match self.relabels {
+                true => sample.label = Label::Hard(0),
+                false => sample.pixels = self.set.sample(CHANGES + 1)?.pixels,
+            }
+        }
+        Ok(sample)
+    }
+}
+
+/// Else the image of the new content would be filed under the hash of the old, for every later run.
+#[test]
+fn a_sample_that_changes_during_a_run_fails_alone_and_stays_out_of_the_cache() {
+    for relabels in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let changing = || Changing { set: set(), reads: AtomicUsize::new(0), relabels };
+        let mut loader = Loader::builder(changing())
+            .refiner(Inverter::default())
+            .cache(cache.clone())
+            .batch_size(1)
+            .build()
+            .unwrap();
+        let failures: Vec<_> =
+            loader.iter().enumerate().filter_map(|(at, b)| Some((at, b.err()?.to_string()))).collect();
+        let [(CHANGES, message)] = &failures[..] else { panic!("{failures:?}") };
+        assert!(message.contains("sample 3: its file has changed since it was first read"), "{message}");
+
+        let mut refinery = Refinery::new(changing(), Inverter::default(), Some(&cache)).unwrap();
+        assert_eq!(refinery.generation().unwrap().len(), SAMPLES - 1);
+        let error = refinery.run(&CancelToken::new(), &Silent).unwrap_err();
+        assert!(error.to_string().contains("sample 3: its file has changed"), "{error}");
+        assert_eq!(refinery.generation().unwrap().len(), SAMPLES - 1);
+    }
+}
+
 #[test]
 fn dropping_a_loader_forgets_what_was_asked_for() {
     let samples = 400;

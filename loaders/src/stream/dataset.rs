@@ -108,16 +108,24 @@ impl Dataset {
         if let Some(identity) = self.identities[index].get() {
             return Ok(*identity);
         }
-        Ok(self.identify(index, &self.sample(index)?))
+        self.identify(index, &self.sample(index)?)
     }
 
-    /// As [`identity`](Self::identity), for a caller that has the sample at hand.
-    pub(super) fn identify(&self, index: usize, sample: &Sample) -> Identity {
-        *self.identities[index].get_or_init(|| {
-            let noise = NoiseKey { content: sample.digest(), variant: 0 };
-            let row = RowKey::new(&noise, &self.info().value_space, self.conditioning(sample));
-            Identity { noise, row }
-        })
+    /// The identity of sample `index`, which is hashed as it is at hand: an image refined from it is filed under what
+    /// it was refined from.
+    ///
+    /// # Errors
+    /// If the sample is not what it was when its identity was first asked for.
+    pub(super) fn identify(&self, index: usize, sample: &Sample) -> Result<Identity> {
+        let noise = NoiseKey { content: sample.digest(), variant: 0 };
+        let row = RowKey::new(&noise, &self.info().value_space, self.conditioning(sample));
+        let first = self.identities[index].get_or_init(|| Identity { noise, row });
+        if first.row != row {
+            let reason =
+                "its file has changed since it was first read: start again, on files that stay as they are";
+            return Err(Error::sample(&self.info().path, index, reason));
+        }
+        Ok(*first)
     }
 
     /// Sample `index` as it leaves in a batch when it comes raw: normalised, `[C, height, width]`.

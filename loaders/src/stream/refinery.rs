@@ -1,13 +1,15 @@
 //! Refining the samples of a dataset that no cache has.
 
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Identity};
 use super::missing::Missing;
 use super::stats::Counters;
 use super::store::Store;
-use crate::cache::{Generation, Row};
+use crate::cache::{Generation, Row, RowKey};
 use crate::refine::{NoiseKey, Progress, RawBatch};
 use crate::wording::counted;
-use crate::{Cache, CancelToken, Conditioning, Error, Refine, Result, RgbImage, Sample, Source, Stats};
+use crate::{
+    Cache, CancelToken, Conditioning, Error, Label, Refine, Result, RgbImage, Sample, Source, Stats,
+};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -228,16 +230,13 @@ impl Refinery {
         let rows: Vec<_> = images
             .into_iter()
             .zip(&todo.samples)
-            .map(|(image, (index, sample))| {
-                let identity = self.dataset.identify(*index, sample);
-                Row {
-                    key: identity.row,
-                    image: Arc::new(image),
-                    label: sample.label.clone(),
-                    index: *index,
-                    variant: identity.noise.variant,
-                    seconds,
-                }
+            .map(|(image, Queued { index, label, identity })| Row {
+                key: identity.row,
+                image: Arc::new(image),
+                label: label.clone(),
+                index: *index,
+                variant: identity.noise.variant,
+                seconds,
             })
             .collect();
         self.store.keep(&rows, &self.class_names)
@@ -258,21 +257,28 @@ enum Found {
     Raw(Sample),
 }
 
+/// What is kept of a sample until its image comes back.
+struct Queued {
+    index: usize,
+    label: Label,
+    identity: Identity,
+}
+
 /// A micro-batch in the making.
 #[derive(Default)]
 struct Todo {
-    samples: Vec<(usize, Sample)>,
+    samples: Vec<Queued>,
     pixels: Vec<f32>,
     conditioning: Vec<Conditioning>,
     keys: Vec<NoiseKey>,
     /// Which caller's slot waits for which position of the batch.
     slots: Vec<(usize, usize)>,
-    positions: HashMap<crate::cache::RowKey, usize>,
+    positions: HashMap<RowKey, usize>,
 }
 
 impl Todo {
     fn add(&mut self, slot: usize, index: usize, dataset: &Dataset, sample: Sample) -> Result<()> {
-        let identity = dataset.identify(index, &sample);
+        let identity = dataset.identify(index, &sample)?;
         if let Some(position) = self.positions.get(&identity.row) {
             self.slots.push((slot, *position));
             return Ok(());
@@ -282,7 +288,7 @@ impl Todo {
         self.positions.insert(identity.row, self.samples.len());
         self.conditioning.push(dataset.conditioning(&sample).clone());
         self.keys.push(identity.noise);
-        self.samples.push((index, sample));
+        self.samples.push(Queued { index, label: sample.label, identity });
         Ok(())
     }
 }
