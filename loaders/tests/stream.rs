@@ -4,7 +4,7 @@
 use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
     Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Label, Loader, LoaderBuilder, LoaderState,
-    MemorySource, Mix, OnMiss, Refine, Refinery, RgbImage, Sample, Source, SourceInfo,
+    MemorySource, Mix, OnMiss, Refine, Refinery, RgbImage, Sample, Source, SourceInfo, Uneven,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -231,6 +231,29 @@ fn a_foreign_state_names_the_field() {
     assert_eq!(error.to_string(), "loader state: `seed` is 7 in the state, 8 in this loader");
     let beyond = LoaderState { batch: 6, ..other.state() };
     assert!(other.load_state(&beyond).unwrap_err().to_string().contains("`batch` is 6"));
+}
+
+/// The usual checkpoint of a training on several devices: rank 0 saves, every rank loads.
+#[test]
+fn the_state_of_one_rank_serves_all() {
+    // 23 samples of 3 ranks: 8, 8 and 7, in batches of 1.
+    let of = |rank| builder(&Inverter::default()).batch_size(1).uneven(Uneven::Partial).shard(rank, 3);
+    let whole = |rank| {
+        let mut loader = of(rank).build().unwrap();
+        [plain(loader.iter()), plain(loader.iter())]
+    };
+    for (batches, rank) in [(3, 1), (3, 2), (7, 1), (7, 2), (8, 2)] {
+        let mut first = of(0).build().unwrap();
+        assert_eq!(first.iter().take(batches).count(), batches);
+        let mut other = of(rank).build().unwrap();
+        other.load_state(&first.state()).unwrap();
+        let [this, next] = whole(rank);
+        let expected = if batches < this.len() { &this[batches..] } else { &next };
+        assert!(plain(other.iter()) == expected, "rank {rank} after {batches} batches");
+    }
+    let mut fewer = builder(&Inverter::default()).batch_size(1).shard(0, 2).build().unwrap();
+    let error = fewer.load_state(&of(0).build().unwrap().state()).unwrap_err();
+    assert_eq!(error.to_string(), "loader state: `world` is 3 in the state, 2 in this loader");
 }
 
 #[test]

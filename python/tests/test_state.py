@@ -74,8 +74,28 @@ def test_a_rank_of_a_set_is_resumed() -> None:
     with loading(**options) as resumed:
         resumed.load_state_dict(state)
         assert [plain(batch) for batch in resumed] == whole[1:]
-    with loading(**{**options, "rank": 0}) as other, pytest.raises(StateError, match="`rank` is 1"):
-        other.load_state_dict(state)
+
+
+def test_the_state_of_one_rank_is_loaded_on_all() -> None:
+    """Rank 0 saves and every rank loads, as scripts for several devices do."""
+    # 100 samples of 3 ranks: 34, 33 and 33, the last of which have one batch less.
+    options = {"world_size": 3, "uneven": "partial", "batch_size": 11}
+    for taken in (2, 3):
+        with loading(rank=0, **options) as first:
+            batches = iter(first)
+            for _ in range(taken):
+                next(batches)
+            state = first.state_dict()
+        assert (state["rank"], state["epoch"], state["batch"]) == (0, 0, taken)
+        for rank in (1, 2):
+            with loading(rank=rank, **options) as other:
+                whole = [plain(batch) for _ in range(2) for batch in other]
+                other.load_state_dict(state)
+                assert other.state_dict()["rank"] == rank
+                expected = whole[taken:3] if taken < 3 else whole[3:]
+                assert [plain(batch) for batch in other] == expected
+    with loading(rank=0, world_size=2) as fewer, pytest.raises(StateError, match="`world` is 3"):
+        fewer.load_state_dict({**state, "batch_size": 16, "batch": 0})
 
 
 def test_a_state_loaded_while_a_loop_is_under_way_takes_effect() -> None:

@@ -144,14 +144,19 @@ impl Loader {
     }
 
     /// Goes to where the loader stood that `state` was taken from; the next [`iter`](Self::iter) goes on from
-    /// there.
+    /// there. Every rank may load the state of one of them.
     ///
     /// # Errors
     /// If `state` belongs to a loader with another order, naming the field that differs; the loader stays where
     /// it is.
     pub fn load_state(&mut self, state: &LoaderState) -> Result<()> {
         state.check(&self.plan)?;
-        self.next = Position { epoch: state.epoch, batch: state.batch };
+        self.next = if state.batch < self.plan.batches() {
+            Position { epoch: state.epoch, batch: state.batch }
+        } else {
+            // Another rank has one batch more, and saved before it; this one has ended the epoch.
+            Position { epoch: state.epoch.saturating_add(1), batch: 0 }
+        };
         self.resumed = true;
         Ok(())
     }

@@ -152,6 +152,12 @@ impl Plan {
         }
     }
 
+    /// Batches of the rank that has most of them in an epoch, the first: with `Uneven::Partial` the last ranks may have
+    /// one less.
+    pub(super) fn most_batches(&self) -> usize {
+        Self { rank: 0, ..self.clone() }.batches()
+    }
+
     /// The samples that come in some epoch, each once.
     pub(super) fn samples_ever(&self) -> Vec<usize> {
         if self.shuffle {

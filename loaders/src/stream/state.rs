@@ -5,7 +5,8 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The position of a loader with what its order depends on. As JSON the same in Rust and in Python; it does not
-/// depend on threads, prefetch, cache or mix, which may all change between save and load.
+/// depend on threads, prefetch, cache or mix, which may all change between save and load. Ranks go through an epoch in
+/// step, so one rank's state serves all of them: rank 0 saves, every rank loads.
 ///
 /// ```
 /// use diver_loaders::{Loader, LoaderState, MemorySource};
@@ -38,7 +39,7 @@ pub struct LoaderState {
     pub drop_last: bool,
     /// The seed of the order.
     pub seed: u64,
-    /// This rank.
+    /// The rank that saved it; any other may load it.
     pub rank: usize,
     /// Number of ranks.
     pub world: usize,
@@ -60,7 +61,7 @@ impl LoaderState {
         }
     }
 
-    /// Checks that the state was saved by a loader with the same order as `plan`.
+    /// Checks that the state was saved by a loader with the same order as `plan`, of this rank or another.
     pub(super) fn check(&self, plan: &Plan) -> Result<()> {
         let own = Self::new(plan, self.epoch, self.batch);
         let differs = |field, expected: &dyn ToString, found: &dyn ToString| {
@@ -73,10 +74,10 @@ impl LoaderState {
         differs("shuffle", &own.shuffle, &self.shuffle)?;
         differs("drop_last", &own.drop_last, &self.drop_last)?;
         differs("seed", &own.seed, &self.seed)?;
-        differs("rank", &own.rank, &self.rank)?;
         differs("world", &own.world, &self.world)?;
-        if self.batch >= plan.batches() {
-            let expected = format!("below {}", plan.batches());
+        let batches = plan.most_batches();
+        if self.batch >= batches {
+            let expected = format!("below {batches}");
             return Err(Error::State { field: "batch", expected, found: self.batch.to_string() });
         }
         // Room for every epoch that a loader can come to.

@@ -229,7 +229,7 @@ class DataLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands: after the batch that was taken last. A few numbers, the same as the JSON of a Rust
-        loader's state.
+        loader's state. That of one rank serves all: it may be saved by rank 0 and loaded by every rank.
 
         In an epoch that was left by ``break``, that is in this epoch, and who loads the state goes on with the rest of
         it; call :meth:`set_epoch` with the next one before, if the epoch is meant to be over.
@@ -238,11 +238,12 @@ class DataLoader:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes to where the loader stood that ``state_dict`` was taken from; the next loop goes on from there.
+        """Goes to where the loader stood that ``state_dict`` was taken from, on this rank or another of as many; the
+        next loop goes on from there.
 
         Raises:
-            StateError: it is no state, or belongs to a loader with another order; says which field differs. The loader
-                stays where it is.
+            StateError: it is no state, or belongs to a loader with another order or number of ranks; says which field
+                differs. The loader stays where it is.
         """
         if not isinstance(state_dict, Mapping):
             raise StateError(f"state_dict: a dict is expected, not {type(state_dict).__name__}")
