@@ -2,24 +2,31 @@
 
 use crate::{Error, Result};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 /// How the names of files in the making begin.
 const WRITING: &str = ".writing-";
 
+type SyncFolder = fn(&Path) -> std::io::Result<()>;
+
 /// The folder of one fingerprint.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// Makes renames in a folder durable; another in tests, as no disk at hand refuses it.
+    sync: SyncFolder,
+    /// Done once a warning says that this folder cannot be synced.
+    warning: Once,
 }
 
 impl Folder {
     /// Makes the folder if it is not there.
     pub(super) fn create(path: PathBuf) -> Result<Self> {
         fs::create_dir_all(&path).map_err(Error::io(&path, "cannot make the folder"))?;
-        let folder = Self { path };
+        let folder = Self { path, sync: sync_folder, warning: Once::new() };
         folder.remove_leftovers();
         Ok(folder)
     }
@@ -59,11 +66,11 @@ impl Folder {
             let path = self.part_path(number);
             match file.persist_noclobber(&path) {
                 Ok(_) => {
-                    self.sync()?;
+                    self.sync();
                     return Ok(number);
                 }
                 // Another process took the number between our look and our claim.
-                Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(e) if e.error.kind() == ErrorKind::AlreadyExists => {
                     file = e.file;
                     number += 1;
                 }
@@ -76,7 +83,8 @@ impl Folder {
     pub(super) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         self.write_temporary(bytes)?.persist(&path).map_err(|e| Error::io(&path, "cannot write")(e.error))?;
-        self.sync()
+        self.sync();
+        Ok(())
     }
 
     /// Sets a damaged part aside. Its number stays taken, so that no reader can mistake a later part for it.
@@ -84,7 +92,7 @@ impl Folder {
         let (from, to) = (self.part_path(number), self.path.join(format!("part-{number:08}.corrupt")));
         match fs::rename(&from, &to) {
             // Another process was faster.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(to),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(to),
             other => other.map(|()| to).map_err(Error::io(&from, "cannot set the damaged part aside")),
         }
     }
@@ -125,10 +133,53 @@ impl Folder {
         Ok(file)
     }
 
-    /// Makes renames in the folder durable.
-    fn sync(&self) -> Result<()> {
-        File::open(&self.path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(Error::io(&self.path, "cannot sync the folder"))
+    /// Makes a rename in the folder durable, as far as the file system can. The file is there under its name, with its
+    /// content synced: what fails here takes nothing away.
+    fn sync(&self) {
+        match (self.sync)(&self.path) {
+            Err(error) if !is_unsupported(&error) => self.warning.call_once(|| {
+                let path = self.path.display();
+                tracing::warn!(
+                    "{path}: cannot sync the folder: {error}; a power cut may undo what was written last"
+                );
+            }),
+            _ => {}
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    // Windows opens no folders, and its file systems keep renames by themselves.
+    if cfg!(windows) { Ok(()) } else { File::open(path)?.sync_all() }
+}
+
+/// Whether `error` says that this file system does not sync folders, as those over a network often do not.
+fn is_unsupported(error: &std::io::Error) -> bool {
+    /// What some say of a descriptor that is not open for writing.
+    const EBADF: i32 = 9;
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(EBADF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_counts_where_folders_cannot_be_synced() {
+        let cases: [(SyncFolder, bool); 4] = [
+            (|_| Err(std::io::Error::from_raw_os_error(22)), false), // EINVAL
+            (|_| Err(ErrorKind::Unsupported.into()), false),         // ENOTSUP
+            (|_| Err(std::io::Error::from_raw_os_error(9)), false),  // EBADF
+            (|_| Err(std::io::Error::from_raw_os_error(5)), true),   // EIO
+        ];
+        for (sync, warns) in cases {
+            let root = tempfile::tempdir().unwrap();
+            let folder = Folder { sync, ..Folder::create(root.path().join("made")).unwrap() };
+            folder.write_file("fingerprint.json", b"{}").unwrap();
+            assert_eq!([folder.commit_part(b"a").unwrap(), folder.commit_part(b"b").unwrap()], [0, 1]);
+            assert_eq!(folder.parts().unwrap(), [0, 1]);
+            assert_eq!(folder.warning.is_completed(), warns);
+        }
     }
 }

@@ -107,8 +107,9 @@ impl Generation {
         }
     }
 
-    /// Commits `rows` as one part, durable when the call returns. `class_names` name the labels. Returns the keys
-    /// that another process committed first: its images are the ones that stay.
+    /// Commits `rows` as one part, durable when the call returns, as far as the file system can make it so.
+    /// `class_names` name the labels. Returns the keys that another process committed first: its images are the ones
+    /// that stay.
     ///
     /// # Errors
     /// If the part cannot be written; then nothing of it is left behind.
