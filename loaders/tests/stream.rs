@@ -147,19 +147,86 @@ fn nothing_is_refined_twice() {
     assert!(warm.memory_hits >= SAMPLES as u64);
 }
 
+/// What `counter` comes to within half a minute, `count` at most.
+fn wait_for(counter: &AtomicUsize, count: usize) -> usize {
+    let until = Instant::now() + Duration::from_secs(30);
+    while counter.load(Ordering::SeqCst) < count && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    counter.load(Ordering::SeqCst)
+}
+
+#[test]
+fn a_refiner_that_nothing_is_asked_of_is_released() {
+    let folder = tempfile::tempdir().unwrap();
+    for cache in [None, Some(Cache::open(folder.path()).unwrap())] {
+        let refiner = Inverter::default();
+        let raw = builder(&refiner).mix(Mix::constant(0.0).unwrap());
+        let mut loader = match cache {
+            Some(cache) => raw.cache(cache),
+            None => raw,
+        }
+        .build()
+        .unwrap();
+        plain(loader.iter());
+        assert_eq!(wait_for(&refiner.released, 1), 1);
+        assert_eq!(refiner.refined.load(Ordering::SeqCst), 0);
+    }
+}
+
+/// A set whose last sample panics when it is read, until it is told not to.
+#[derive(Debug)]
+struct Panicking {
+    set: MemorySource,
+    panicked: Arc<AtomicUsize>,
+    heals: Arc<AtomicBool>,
+}
+
+impl Source for Panicking {
+    fn info(&self) -> &SourceInfo {
+        self.set.info()
+    }
+
+    fn label(&self, index: usize) -> Result<Label, Error> {
+        self.set.label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, Error> {
+        if index == SAMPLES - 1 && !self.heals.load(Ordering::SeqCst) {
+            self.panicked.fetch_add(1, Ordering::SeqCst);
+            panic!("told to panic");
+        }
+        self.set.sample(index)
+    }
+}
+
+/// Between batches, the refining thread looks whether the cache has everything, and reads what no batch has read yet.
+#[test]
+fn a_panic_while_the_cache_is_looked_through_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = Panicking { set: set(), panicked: Arc::default(), heals: Arc::default() };
+    let (panicked, heals) = (Arc::clone(&set.panicked), Arc::clone(&set.heals));
+    let mut loader = Loader::builder(set)
+        .refiner(Inverter::default())
+        .cache(Cache::open(folder.path()).unwrap())
+        .batch_size(4)
+        .prefetch(1)
+        .build()
+        .unwrap();
+    let mut batches = loader.iter();
+    batches.next().unwrap().unwrap();
+    assert_eq!(wait_for(&panicked, 1), 1);
+    heals.store(true, Ordering::SeqCst);
+    assert_eq!(batches.map(|batch| batch.unwrap().len()).sum::<usize>(), SAMPLES - 4);
+}
+
 #[test]
 fn a_refiner_is_released_once_the_cache_has_everything() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
     let refiner = Inverter::default();
     let released = || refiner.released.load(Ordering::SeqCst);
-    let wait_for = |count: usize| {
-        let until = Instant::now() + Duration::from_secs(30);
-        while released() < count && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        released()
-    };
+    let wait_for = |count: usize| wait_for(&refiner.released, count);
     // A part of the set is not all of it.
     let mut loader = builder(&refiner).cache(cache.clone()).mix(Mix::constant(0.5).unwrap()).build().unwrap();
     plain(loader.epoch(0));

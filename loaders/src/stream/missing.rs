@@ -12,6 +12,11 @@ impl Missing {
         Self(samples)
     }
 
+    /// Whether none is known to be missing, as far as was looked until now.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether none is missing. Ends at the first that is, or once `go_on` says no; goes on from there when it is asked
     /// again. Samples that nobody has asked for yet are read, as their identities are hashes of their content.
     pub(super) fn is_none(&mut self, dataset: &Dataset, store: &Store, go_on: impl Fn() -> bool) -> bool {

@@ -282,14 +282,15 @@ enum Found {
 /// Serves requests in the order in which they come, as many at once as the refiner likes.
 fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
     let mut queue = VecDeque::new();
-    let mut missing = Missing::new(shared.plan.samples_ever());
+    let mut missing = Missing::new(shared.plan.refined_ever());
     let mut is_released = false;
     let mut idle = IDLE;
     loop {
         if queue.is_empty() {
-            let first = match is_released || !refinery.keeps_on_disk() {
-                true => requests.recv().map_err(RecvTimeoutError::from),
-                false => requests.recv_timeout(idle),
+            let may_be_released = !is_released && (missing.is_empty() || refinery.keeps_on_disk());
+            let first = match may_be_released {
+                true => requests.recv_timeout(idle),
+                false => requests.recv().map_err(RecvTimeoutError::from),
             };
             match first {
                 Ok(first) => queue.extend(first),

@@ -158,8 +158,11 @@ impl Plan {
         Self { rank: 0, ..self.clone() }.batches()
     }
 
-    /// The samples that come in some epoch, each once.
-    pub(super) fn samples_ever(&self) -> Vec<usize> {
+    /// The samples that may come refined in some epoch, each once.
+    pub(super) fn refined_ever(&self) -> Vec<usize> {
+        if self.mix.is_raw() {
+            return Vec::new();
+        }
         if self.shuffle {
             return (0..self.samples).collect();
         }
@@ -249,11 +252,13 @@ mod tests {
             samples in 1_usize..60, batch in 1_usize..9, rank in 0_usize..4, drop_last: bool, epoch in 0_u64..5
         ) {
             for uneven in [Uneven::Drop, Uneven::Pad, Uneven::Partial] {
-                let plan = Plan { rank, shuffle: false, drop_last, ..plan(samples, batch, 4, uneven) };
-                let mut here = indices(&plan, epoch);
+                let raw = Plan { rank, shuffle: false, drop_last, ..plan(samples, batch, 4, uneven) };
+                prop_assert!(raw.refined_ever().is_empty());
+                let refined = Plan { mix: Mix::constant(1.0).unwrap(), ..raw };
+                let mut here = indices(&refined, epoch);
                 here.sort_unstable();
                 here.dedup();
-                prop_assert_eq!(here, plan.samples_ever());
+                prop_assert_eq!(here, refined.refined_ever());
             }
         }
 

@@ -12,6 +12,7 @@ use crate::{
 };
 use serde::Serialize;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,11 +96,17 @@ impl Refinery {
     }
 
     /// Whether the cache on disk has every sample of which it was `missing`, those included that other processes
-    /// refined; see [`Missing::is_none`].
+    /// refined; see [`Missing::is_none`]. A sample that panics when it is read is not there.
     pub(super) fn has_all(&self, missing: &mut Missing, go_on: impl Fn() -> bool) -> bool {
-        // What is not seen of it is only released later.
-        let _ = self.store.refresh();
-        self.keeps_on_disk() && missing.is_none(&self.dataset, &self.store, go_on)
+        if missing.is_empty() {
+            return true;
+        }
+        let look = || {
+            // What is not seen of it is only released later.
+            let _ = self.store.refresh();
+            self.keeps_on_disk() && missing.is_none(&self.dataset, &self.store, go_on)
+        };
+        catch_unwind(AssertUnwindSafe(look)).unwrap_or(false)
     }
 
     /// Has the refiner give back what it can have again.
