@@ -546,6 +546,55 @@ fn a_disk_that_takes_no_more_ends_bulk_refinement_but_not_the_stream() {
     assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES, "memory serves the second epoch");
 }
 
+/// A network that was away for a moment: what was refined meanwhile is written once it is back, even with nothing left
+/// to refine, and at the latest when the loader is dropped.
+#[test]
+fn a_disk_that_recovers_gets_what_it_missed() {
+    for drops in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let generation = cache.generation(&Inverter::default().fingerprint().unwrap()).unwrap();
+        let away = folder.path().join("away");
+        let inverter = Inverter::default();
+        let mut loader = builder(&inverter).cache(cache.clone()).build().unwrap();
+        std::fs::rename(generation.path(), &away).unwrap();
+        let first = plain(loader.epoch(0));
+        std::fs::rename(&away, generation.path()).unwrap();
+        if drops {
+            drop(loader);
+        } else {
+            let until = Instant::now() + Duration::from_secs(30);
+            while generation.len() < SAMPLES && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+                generation.refresh().unwrap();
+            }
+            assert!(plain(loader.epoch(0)) == first);
+        }
+        generation.refresh().unwrap();
+        assert_eq!((generation.len(), inverter.refined.load(Ordering::SeqCst)), (SAMPLES, SAMPLES));
+    }
+}
+
+/// What waits for the disk serves, too, when the memory cache has dropped it.
+#[test]
+fn what_waits_for_the_disk_is_not_refined_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let inverter = Inverter::default();
+    // Images of 2 x 2 that leave at 64 x 64: one of those fits, and all of these.
+    let mut loader = builder(&inverter)
+        .cache(Cache::open(folder.path()).unwrap())
+        .image_size(64, 64)
+        .memory_limit(16_000)
+        .build()
+        .unwrap();
+    for generation in std::fs::read_dir(folder.path()).unwrap() {
+        std::fs::remove_dir_all(generation.unwrap().path()).unwrap();
+    }
+    let first = plain(loader.epoch(0));
+    assert!(plain(loader.epoch(0)) == first);
+    assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES);
+}
+
 /// Refines in its own way, but not before another process has refined the same samples and committed them.
 struct Late {
     cache: Cache,

@@ -172,7 +172,8 @@ impl LoaderBuilder {
         self
     }
 
-    /// Bytes of decoded refined images that may stay in memory; 1 GiB by default.
+    /// Bytes of decoded refined images that may stay in memory; 1 GiB by default. While the cache cannot be written, what
+    /// waits for it may take as much again.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
         self

@@ -10,6 +10,7 @@ mod dataset;
 mod loader;
 mod missing;
 mod mix;
+mod pending;
 mod pipeline;
 mod plan;
 mod pool;

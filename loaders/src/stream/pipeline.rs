@@ -107,9 +107,12 @@ impl Pipeline {
         // When the last sender ends, so does the refining thread. This one is made after the pipeline, so that it
         // goes first should a thread fail to start: the pipeline waits for its threads.
         let (requests, request_queue) = unbounded();
-        if let Some(refinery) = refinery {
+        if let Some(mut refinery) = refinery {
             let shared = Arc::clone(&shared);
-            pipeline.spawn("diver-refine".into(), move || refine_loop(refinery, &shared, &request_queue))?;
+            pipeline.spawn("diver-refine".into(), move || {
+                refine_loop(&mut refinery, &shared, &request_queue);
+                refinery.write_pending();
+            })?;
         }
         for worker in 0..workers {
             let worker = Worker {
@@ -280,7 +283,7 @@ enum Found {
 }
 
 /// Serves requests in the order in which they come, as many at once as the refiner likes.
-fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
+fn refine_loop(refinery: &mut Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
     let mut queue = VecDeque::new();
     let mut missing = Missing::new(shared.plan.refined_ever());
     let mut is_released = false;
@@ -295,6 +298,7 @@ fn refine_loop(mut refinery: Refinery, shared: &Shared, requests: &Receiver<Vec<
             match first {
                 Ok(first) => queue.extend(first),
                 Err(RecvTimeoutError::Timeout) => {
+                    refinery.write_pending_if_due();
                     let go_on = || requests.is_empty() && !shared.cancel.is_cancelled();
                     // Training may need the memory that the refiner most likely does not need any more.
                     is_released = refinery.has_all(&mut missing, go_on);

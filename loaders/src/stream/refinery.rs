@@ -90,9 +90,19 @@ impl Refinery {
         self.refiner.preferred_batch().max(1)
     }
 
-    /// Whether what is refined outlives this run.
+    /// Whether what is refined is meant to outlive this run.
     pub(super) fn keeps_on_disk(&self) -> bool {
-        self.store.disk().is_some() && self.store.failure().is_none()
+        self.store.disk().is_some()
+    }
+
+    /// Has the disk take what it has not taken yet, if it may be asked again.
+    pub(super) fn write_pending_if_due(&self) {
+        self.store.write_pending_if_due(&self.class_names);
+    }
+
+    /// Has the disk take what it has not taken yet, for the last time.
+    pub(super) fn write_pending(&self) {
+        self.store.write_pending(&self.class_names);
     }
 
     /// Whether the cache on disk has every sample of which it was `missing`, those included that other processes
@@ -138,7 +148,7 @@ impl Refinery {
             }
             // Serving goes on without a disk, but bulk refinement is for the disk alone.
             if let Some(error) = self.store.failure() {
-                return Err(Arc::clone(error).into());
+                return Err(error.into());
             }
             done += indices.len();
             progress.images(done, samples);

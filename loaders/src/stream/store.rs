@@ -1,24 +1,24 @@
 //! Where refined images are looked for: in memory, then on disk.
 
+use super::pending::Pending;
 use super::stats::Counters;
 use crate::cache::{Generation, MemoryCache, Row, RowKey};
 use crate::{Cache, Error, Refine, Result, RgbImage};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The refined images of one dataset at the size that its batches have.
 #[derive(Debug)]
 pub(super) struct Store {
     memory: MemoryCache,
     disk: Option<Generation>,
-    /// Why a part could not be written: images stay in memory from then on.
-    failure: OnceLock<Arc<Error>>,
+    pending: Pending,
     height: usize,
     width: usize,
 }
 
 impl Store {
-    /// `memory_limit` is in bytes. Without a cache, or with a refiner that has no fingerprint, images are kept
-    /// in memory only.
+    /// `memory_limit` is in bytes; while the disk takes nothing, what waits for it may take as much again. Without a
+    /// cache, or with a refiner that has no fingerprint, images are kept in memory only.
     pub(super) fn new(
         cache: Option<&Cache>,
         refiner: Option<&dyn Refine>,
@@ -37,7 +37,8 @@ impl Store {
             }
             _ => None,
         };
-        Ok(Self { memory: MemoryCache::new(memory_limit), disk, failure: OnceLock::new(), height, width })
+        let (memory, pending) = (MemoryCache::new(memory_limit), Pending::new(memory_limit));
+        Ok(Self { memory, disk, pending, height, width })
     }
 
     /// Looks `key` up, counting a hit where it is found.
@@ -45,6 +46,10 @@ impl Store {
         if let Some(image) = self.memory.get(key) {
             Counters::add(&counters.memory_hits, 1);
             return Ok(Some(image));
+        }
+        if let Some(image) = self.pending.find(key) {
+            Counters::add(&counters.memory_hits, 1);
+            return self.remember(*key, &image).map(Some);
         }
         let Some(image) = self.disk.as_ref().map(|disk| disk.get(key)).transpose()?.flatten() else {
             return Ok(None);
@@ -66,36 +71,82 @@ impl Store {
         self.disk.as_ref().map_or(Ok(()), Generation::refresh)
     }
 
-    /// What ended the caching on disk, if anything did.
-    pub(super) fn failure(&self) -> Option<&Arc<Error>> {
-        self.failure.get()
+    /// Why the disk takes nothing, while it does not.
+    pub(super) fn failure(&self) -> Option<Arc<Error>> {
+        self.pending.failure()
     }
 
     /// Keeps freshly refined rows, on disk as one part, and returns their images at the stream's size: those that
-    /// another process committed first in place of our own. A disk that takes no more ends the caching, not the
-    /// stream.
+    /// another process committed first in place of our own. While the disk takes nothing they wait in memory, and the
+    /// stream goes on.
     pub(super) fn keep(&self, rows: &[Row], class_names: &[String]) -> Result<Vec<Arc<RgbImage>>> {
-        let disk = self.disk.as_ref().filter(|_| self.failure().is_none());
-        let lost = match disk.map(|disk| disk.commit(rows, class_names)).transpose() {
-            Ok(lost) => lost.unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!("{error}; refined images are kept in memory only from here on");
-                self.failure.get_or_init(|| Arc::new(error));
-                Vec::new()
-            }
-        };
+        let is_free = self.pending.is_due() && self.write_pending(class_names);
+        let lost = is_free.then(|| self.commit(rows, class_names)).flatten().unwrap_or_else(|| {
+            self.pending.push(rows);
+            Vec::new()
+        });
         rows.iter()
-            .map(|row| {
-                let theirs = match disk.filter(|_| lost.contains(&row.key)) {
-                    Some(disk) => disk.get(&row.key)?,
-                    None => None,
-                };
-                let image = theirs.as_ref().unwrap_or(&row.image);
-                let image = Arc::new(image.resized(self.width, self.height)?);
-                self.memory.insert(row.key, Arc::clone(&image));
-                Ok(image)
+            .map(|row| match self.adopt(&row.key, &lost)? {
+                Some(theirs) => Ok(theirs),
+                None => self.remember(row.key, &row.image),
             })
             .collect()
+    }
+
+    /// Has the disk take what it has not taken yet, once it was left alone for long enough. To be called now and then,
+    /// as nothing may be left to refine.
+    pub(super) fn write_pending_if_due(&self, class_names: &[String]) {
+        if self.pending.is_due() {
+            self.write_pending(class_names);
+        }
+    }
+
+    /// Has the disk take what it has not taken yet; says whether that is all.
+    pub(super) fn write_pending(&self, class_names: &[String]) -> bool {
+        while let Some(rows) = self.pending.first() {
+            let Some(lost) = self.commit(&rows, class_names) else { return false };
+            self.pending.pop();
+            for row in &rows {
+                // What cannot be read is found out when it is asked for.
+                let _ = self.adopt(&row.key, &lost);
+            }
+        }
+        true
+    }
+
+    /// The keys of `rows` that another process committed first; `None` if the disk took nothing.
+    fn commit(&self, rows: &[Row], class_names: &[String]) -> Option<Vec<RowKey>> {
+        let Some(disk) = &self.disk else { return Some(Vec::new()) };
+        match disk.commit(rows, class_names) {
+            Ok(lost) => {
+                self.pending.succeeded();
+                Some(lost)
+            }
+            Err(error) => {
+                self.pending.failed(error);
+                None
+            }
+        }
+    }
+
+    /// The image that another process committed first, if `key` is among the `lost`: it takes the place of our own.
+    fn adopt(&self, key: &RowKey, lost: &[RowKey]) -> Result<Option<Arc<RgbImage>>> {
+        let theirs = match &self.disk {
+            Some(disk) if lost.contains(key) => disk.get(key)?,
+            _ => None,
+        };
+        theirs.map(|image| self.remember(*key, &Arc::new(image))).transpose()
+    }
+
+    /// Puts an image into memory, at the stream's size.
+    fn remember(&self, key: RowKey, image: &Arc<RgbImage>) -> Result<Arc<RgbImage>> {
+        let image = if (image.width(), image.height()) == (self.width, self.height) {
+            Arc::clone(image)
+        } else {
+            Arc::new(image.resized(self.width, self.height)?)
+        };
+        self.memory.insert(key, Arc::clone(&image));
+        Ok(image)
     }
 
     /// The folder of the refined images, where they are kept on disk.

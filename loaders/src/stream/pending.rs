@@ -1,0 +1,164 @@
+//! Refined rows that the disk has not taken yet.
+
+use crate::cache::{Row, RowKey};
+use crate::{Error, Label, RgbImage};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a disk is left alone after it failed; twice as long after each further failure, up to `LONGEST_WAIT`.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Micro-batches that wait for a disk that failed, as many as fit into a bound of bytes: those that came first, as a
+/// set that does not fit is served best by a part of it that stays.
+#[derive(Debug)]
+pub(super) struct Pending {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    batches: VecDeque<Vec<Row>>,
+    bytes: usize,
+    failure: Option<Failure>,
+    /// Whether rows were ever lost.
+    has_lost: bool,
+}
+
+#[derive(Debug)]
+struct Failure {
+    error: Arc<Error>,
+    wait: Duration,
+    retry_at: Instant,
+}
+
+impl Pending {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default() }
+    }
+
+    /// Why the disk has not taken what it was given last, if it has not.
+    pub(super) fn failure(&self) -> Option<Arc<Error>> {
+        self.lock().failure.as_ref().map(|failure| Arc::clone(&failure.error))
+    }
+
+    /// Whether the disk may be asked now.
+    pub(super) fn is_due(&self) -> bool {
+        self.lock().failure.as_ref().is_none_or(|failure| Instant::now() >= failure.retry_at)
+    }
+
+    /// Takes note that the disk failed.
+    pub(super) fn failed(&self, error: Error) {
+        let mut state = self.lock();
+        let wait = match &state.failure {
+            Some(failure) => LONGEST_WAIT.min(2 * failure.wait),
+            None => {
+                tracing::warn!(
+                    "{error}; refined images stay in memory, and are written once the disk takes them again"
+                );
+                FIRST_WAIT
+            }
+        };
+        state.failure = Some(Failure { error: Arc::new(error), wait, retry_at: Instant::now() + wait });
+    }
+
+    /// Takes note that the disk has taken something.
+    pub(super) fn succeeded(&self) {
+        if let Some(failure) = self.lock().failure.take() {
+            tracing::info!("{}: over: refined images are written again", failure.error);
+        }
+    }
+
+    /// Has `rows` wait, if there is room for them.
+    pub(super) fn push(&self, rows: &[Row]) {
+        let mut state = self.lock();
+        let bytes = bytes(rows);
+        if state.bytes + bytes <= self.limit {
+            state.bytes += bytes;
+            state.batches.push_back(rows.to_vec());
+        } else if !std::mem::replace(&mut state.has_lost, true) {
+            tracing::warn!(
+                "refined images that could not be written no longer fit into {} bytes of memory: what leaves it is \
+                 refined again in every epoch and run; make room on the disk, or raise the memory limit",
+                self.limit
+            );
+        }
+    }
+
+    /// The rows that have waited longest.
+    pub(super) fn first(&self) -> Option<Vec<Row>> {
+        self.lock().batches.front().cloned()
+    }
+
+    /// Forgets the rows that have waited longest: they are on disk now.
+    pub(super) fn pop(&self) {
+        let mut state = self.lock();
+        if let Some(rows) = state.batches.pop_front() {
+            state.bytes -= bytes(&rows);
+        }
+    }
+
+    /// The image of a row that waits, at the refiner's size.
+    pub(super) fn find(&self, key: &RowKey) -> Option<Arc<RgbImage>> {
+        let state = self.lock();
+        let row = state.batches.iter().flatten().find(|row| row.key == *key)?;
+        Some(Arc::clone(&row.image))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every update leaves the state whole, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bytes(rows: &[Row]) -> usize {
+    let label = |label: &Label| match label {
+        Label::Logits(logits) => size_of_val(&logits[..]),
+        Label::Hard(_) => 0,
+    };
+    rows.iter().map(|row| size_of::<Row>() + row.image.as_bytes().len() + label(&row.label)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    fn row(n: u8) -> Row {
+        Row {
+            key: RowKey::from(Digest::of(&[n])),
+            image: Arc::new(RgbImage::new(2, 1, vec![n; 6]).unwrap()),
+            label: Label::Hard(0),
+            index: n.into(),
+            variant: 0,
+            seconds: 0.0,
+        }
+    }
+
+    #[test]
+    fn what_came_first_waits_within_the_bound() {
+        let pending = Pending::new(bytes(&[row(0), row(1), row(2)]));
+        pending.push(&[row(0), row(1)]);
+        pending.push(&[row(2), row(3)]);
+        pending.push(&[row(4)]);
+        let found = |n| pending.find(&row(n).key).map(|image| image.as_bytes()[0]);
+        assert_eq!([0, 1, 2, 3, 4].map(found), [Some(0), Some(1), None, None, Some(4)]);
+        assert_eq!(pending.first(), Some(vec![row(0), row(1)]));
+        pending.pop();
+        pending.push(&[row(5), row(6)]);
+        assert_eq!([0, 4, 5].map(found), [None, Some(4), Some(5)]);
+    }
+
+    #[test]
+    fn a_disk_that_failed_is_left_alone_for_a_while() {
+        let pending = Pending::new(0);
+        assert!(pending.is_due() && pending.failure().is_none());
+        pending.failed(Error::config("disk", "full"));
+        assert!(!pending.is_due());
+        assert_eq!(pending.failure().unwrap().to_string(), "disk: full");
+        pending.succeeded();
+        assert!(pending.is_due() && pending.failure().is_none());
+    }
+}
