@@ -178,6 +178,32 @@ fn a_part_that_vanished_is_a_miss() {
     assert!(generation.is_empty());
 }
 
+/// Two processes refined the same samples: where the first part is lost, the second one's rows serve.
+#[test]
+fn duplicates_of_a_lost_part_serve() {
+    for damages in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let open = || cache.generation(&fingerprint()).unwrap();
+        let generation = open();
+        for (rows, grey) in [(&[0, 1][..], 10), (&[0][..], 20), (&[1, 0][..], 30), (&[2][..], 40)] {
+            let rows: Vec<_> = rows.iter().map(|n| row(*n, grey)).collect();
+            generation.commit(&rows, &names()).unwrap();
+        }
+        let first = parts(generation.path()).remove(0);
+        match damages {
+            true => fs::write(&first, b"no parquet").unwrap(),
+            false => fs::remove_file(&first).unwrap(),
+        }
+        for generation in [generation, open()] {
+            assert_eq!(generation.len(), 3);
+            for (n, grey) in [(0, 20), (1, 30), (2, 40)] {
+                assert_eq!(generation.get(&key(n)).unwrap().unwrap(), *row(n, grey).image);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_folder_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();

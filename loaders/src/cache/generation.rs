@@ -4,7 +4,7 @@ use super::folder::Folder;
 use super::part::{self, Part};
 use super::{Fingerprint, Row, RowKey};
 use crate::{Error, Result, RgbImage};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +19,8 @@ pub struct Generation {
 #[derive(Debug, Default)]
 struct Index {
     rows: HashMap<RowKey, Location>,
-    parts: HashMap<u64, Arc<Part>>,
+    /// By number: of two rows with one key, that of the first part counts.
+    parts: BTreeMap<u64, Arc<Part>>,
     /// Damaged parts that could not be renamed: they are not looked at again.
     skipped: HashSet<u64>,
 }
@@ -89,21 +90,20 @@ impl Generation {
         Ok(())
     }
 
-    /// The image for `key`; `None` if there is none, or if its part turns out to be gone or damaged (then the
-    /// whole part is set aside with a warning).
+    /// The image for `key`; `None` if there is none, or if every part that has it turns out to be gone or damaged. (A
+    /// damaged part is set aside whole, with a warning.)
     ///
     /// # Errors
     /// If the system refuses to read the part, which says nothing about what is in it.
     pub fn get(&self, key: &RowKey) -> Result<Option<RgbImage>> {
-        let (location, part) = {
-            let index = self.lock();
-            let Some(location) = index.rows.get(key).copied() else { return Ok(None) };
-            let Some(part) = index.parts.get(&location.part) else { return Ok(None) };
-            (location, Arc::clone(part))
-        };
-        match part.read(location.row) {
-            Ok(image) => Ok(Some(image)),
-            Err(error) => self.give_up(location.part, error).map(|()| None),
+        loop {
+            // The lock is not held while the part is read.
+            let found = self.lock().find(key);
+            let Some((number, row, part)) = found else { return Ok(None) };
+            match part.read(row) {
+                Ok(image) => return Ok(Some(image)),
+                Err(error) => self.give_up(number, error)?,
+            }
         }
     }
 
@@ -165,16 +165,33 @@ impl Index {
         self.parts.contains_key(&number) || self.skipped.contains(&number)
     }
 
+    /// Where the row of `key` is: its part, with the part's number, and its place in it.
+    fn find(&self, key: &RowKey) -> Option<(u64, usize, Arc<Part>)> {
+        let Location { part: number, row } = *self.rows.get(key)?;
+        Some((number, row, Arc::clone(self.parts.get(&number)?)))
+    }
+
     /// Parts are added in the order of their numbers, so the first committed row of a key stays.
     fn add(&mut self, number: u64, part: Part) {
-        for (row, key) in part.keys().iter().enumerate() {
-            self.rows.entry(*key).or_insert(Location { part: number, row });
-        }
+        self.index(number, &part);
         self.parts.insert(number, Arc::new(part));
     }
 
+    fn index(&mut self, number: u64, part: &Part) {
+        for (row, key) in part.keys().iter().enumerate() {
+            self.rows.entry(*key).or_insert(Location { part: number, row });
+        }
+    }
+
+    /// Other parts may have rows of the same keys, which count from now on.
     fn remove(&mut self, number: u64) {
         self.parts.remove(&number);
         self.rows.retain(|_, location| location.part != number);
+        let rows: usize = self.parts.values().map(|part| part.keys().len()).sum();
+        if rows > self.rows.len() {
+            for (number, part) in self.parts.clone() {
+                self.index(number, &part);
+            }
+        }
     }
 }
