@@ -5,10 +5,11 @@ use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::refine::{NoiseKey, RawBatch, Silent};
 use crate::wording::counted;
-use crate::{CancelToken, Error, Identity, Loader, Mix, Refine, Result, Source};
+use crate::{CancelToken, Error, Identity, Label, Loader, Refine, Result, Sample, Source, SourceInfo};
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Args, Debug)]
@@ -49,10 +50,12 @@ struct Refined {
     seconds_per_image: f64,
 }
 
-/// Epochs of the dataset from memory.
+/// Epochs of the dataset: raw as its source gives it, refined from memory.
 #[derive(Debug, Serialize)]
 struct Streamed {
     samples: usize,
+    /// As many as fit into memory.
+    refined_samples: usize,
     batch: usize,
     raw_images_per_second: f64,
     refined_images_per_second: f64,
@@ -65,7 +68,10 @@ pub(super) fn run(args: &BenchArgs, host: &dyn Host, cancel: &CancelToken, outpu
     if args.stream_batch == 0 {
         return Err(Error::config("stream-batch", "a batch holds at least 1 image"));
     }
-    let source = args.source.open()?;
+    let source: Arc<dyn Source> = args.source.open()?.into();
+    // Before anything is timed: what they refuse is told at once.
+    let mut raw = Loader::builder(Arc::clone(&source)).batch_size(args.stream_batch).shuffle(true).build()?;
+    let mut refined = refined_loader(Arc::clone(&source), args.stream_batch)?;
     let mut refiner_args = args.refiner.clone();
     refiner_args.refine_batch = refiner_args.refine_batch.or(args.batches.iter().max().copied());
     let mut refiner = host.refiner(&refiner_args, cancel)?;
@@ -77,8 +83,9 @@ pub(super) fn run(args: &BenchArgs, host: &dyn Host, cancel: &CancelToken, outpu
     let stream = Streamed {
         samples: source.info().samples,
         batch: args.stream_batch,
-        raw_images_per_second: time_stream(args, 0.0)?,
-        refined_images_per_second: time_stream(args, 1.0)?,
+        refined_samples: refined.info().samples,
+        raw_images_per_second: time_stream(&mut raw, args.runs)?,
+        refined_images_per_second: time_stream(&mut refined, args.runs)?,
     };
     let report = Report { fingerprint: refiner.fingerprint(), refine, stream };
     output.result(&describe(&report), &report)
@@ -105,21 +112,57 @@ fn time_refiner(
     Ok(Refined { batch: images, seconds_per_image: seconds / images as f64 })
 }
 
-/// Images a second over whole epochs; refined ones come from memory, through the identity, since a refiner's own
-/// time is another measurement.
-fn time_stream(args: &BenchArgs, refined: f64) -> Result<f64> {
-    const IMAGES: usize = 20_000;
-    let mut loader = Loader::builder(args.source.open()?)
+/// A loader of refined images that come from memory, of as many samples as its limit has room for. They are refined by
+/// the identity, since a refiner's own time is another measurement.
+fn refined_loader(source: Arc<dyn Source>, batch: usize) -> Result<Loader> {
+    const MEMORY: usize = 1 << 30;
+    let [_, height, width] = source.info().shape;
+    let image = 3 * height * width;
+    let samples = source.info().samples.min(MEMORY / image.max(1)).max(1);
+    Loader::builder(First::new(source, samples))
         .refiner(Identity)
-        .mix(Mix::constant(refined)?)
-        .batch_size(args.stream_batch)
+        .memory_limit(MEMORY.max(image))
+        .batch_size(batch)
         .shuffle(true)
-        .build()?;
+        .build()
+}
+
+/// The first samples of a set.
+#[derive(Debug)]
+struct First {
+    source: Arc<dyn Source>,
+    info: SourceInfo,
+}
+
+impl First {
+    fn new(source: Arc<dyn Source>, samples: usize) -> Self {
+        let info = SourceInfo { samples, ..source.info().clone() };
+        Self { source, info }
+    }
+}
+
+impl Source for First {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        self.source.label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        self.source.sample(index)
+    }
+}
+
+/// Images a second over whole epochs.
+fn time_stream(loader: &mut Loader, runs: u16) -> Result<f64> {
+    const IMAGES: usize = 20_000;
     let samples = loader.info().samples;
     let epochs = IMAGES.div_ceil(samples);
-    let mut stream = |epochs| loader_epochs(&mut loader, epochs);
+    let mut stream = |epochs| loader_epochs(loader, epochs);
     stream(1)?;
-    let seconds = median(args.runs, || stream(epochs))?;
+    let seconds = median(runs, || stream(epochs))?;
     Ok((epochs * samples) as f64 / seconds)
 }
 
@@ -151,13 +194,60 @@ fn describe(report: &Report) -> String {
         let _ = writeln!(text, "{batch:>14}{seconds_per_image:>10.4}{:>11.1}", 1.0 / seconds_per_image);
     }
     let stream = &report.stream;
+    let of = match stream.samples - stream.refined_samples {
+        0 => String::new(),
+        _ => format!(", as many as fit: {}", counted(stream.refined_samples, "sample")),
+    };
     let _ = writeln!(
         text,
-        "stream   {} in batches of {}: {:.0} raw images/s, {:.0} refined images/s from memory",
+        "stream   {} in batches of {}: {:.0} raw images/s, {:.0} refined images/s from memory{of}",
         counted(stream.samples, "sample"),
         stream.batch,
         stream.raw_images_per_second,
         stream.refined_images_per_second
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemorySource;
+
+    /// Many more images than there is memory for, all of them the same.
+    #[derive(Debug)]
+    struct Large(MemorySource, SourceInfo);
+
+    impl Source for Large {
+        fn info(&self) -> &SourceInfo {
+            &self.1
+        }
+
+        fn label(&self, _index: usize) -> Result<Label> {
+            self.0.label(0)
+        }
+
+        fn sample(&self, _index: usize) -> Result<Sample> {
+            self.0.sample(0)
+        }
+    }
+
+    #[test]
+    fn a_set_that_does_not_fit_into_memory_is_streamed_in_part() {
+        let side = 512;
+        let one = MemorySource::unit(1, [3, side, side], vec![0.5; 3 * side * side], vec![0]).unwrap();
+        let info = SourceInfo { samples: 5000, ..one.info().clone() };
+        let large: Arc<dyn Source> = Arc::new(Large(one, info));
+        let mut loader = refined_loader(large, 4).unwrap();
+        assert_eq!(loader.info().samples, (1 << 30) / (3 * side * side));
+        let batch = loader.iter().next().unwrap().unwrap();
+        assert_eq!(batch.refined(), [true; 4]);
+    }
+
+    #[test]
+    fn a_set_that_fits_is_streamed_whole() {
+        let set = MemorySource::unit(7, [3, 2, 2], vec![0.5; 84], vec![0; 7]).unwrap();
+        let mut loader = refined_loader(Arc::new(set), 4).unwrap();
+        assert_eq!(loader.iter().map(|batch| batch.unwrap().len()).sum::<usize>(), 7);
+    }
 }
