@@ -462,6 +462,10 @@ def test_a_loader_survives_a_batch_that_fails() -> None:
         ("fingerprint", {"weights": object()}),
         ("fingerprint", {"weights": np.zeros(3)}),
         ("fingerprint", {"scale": float("nan")}),
+        ("fingerprint", {"scale": float("-inf")}),
+        ("fingerprint", {"seed": 2**64}),
+        ("fingerprint", {"seed": -(2**63) - 1}),
+        ("fingerprint", {"parts": [{"seed": [2**70]}]}),
         ("preferred_batch", 0),
         ("preferred_batch", -1),
         ("preferred_batch", 1.5),
@@ -532,6 +536,26 @@ def test_images_in_the_cache_are_not_refined_again(tmp_path: Path) -> None:
     assert (refined.format, refined.samples) == ("parquet", 10)
     by_bytes = {sample.values.tobytes() for sample in refined}
     assert by_bytes == {invert(unit_pixels(source, index)).tobytes() for index in range(10)}
+
+
+def test_integers_that_would_be_rounded_are_to_be_strings() -> None:
+    refiner = Counting({"seed": 2**64 + 1})
+    with pytest.raises(
+        OptionError,
+        match=r"refiner\.fingerprint: 18446744073709551617 has more than 64 bits: write it as a string",
+    ):
+        refining(refiner)
+    with pytest.raises(OptionError, match=r"refiner\.fingerprint"):
+        refining(Counting({"seed": 10**5000}))
+
+
+def test_the_largest_integers_of_fingerprints_are_kept_apart(tmp_path: Path) -> None:
+    seeds = (2**64 - 1, 2**64 - 2, -(2**63), -(2**63) + 1, str(2**64), str(2**64 + 1))
+    for seed in seeds:
+        refiner = Counting({"seed": seed})
+        epochs(refining(refiner, cache=tmp_path))
+        assert refiner.images == 10
+    assert len(list(tmp_path.iterdir())) == len(seeds)
 
 
 def test_another_fingerprint_has_another_folder(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ label and key only: not on the others of its batch. It is called from a thread o
 It may have attributes:
 
 - ``fingerprint``: a string or a JSON-like dict that names everything its pixels depend on. With one, images are kept
-  in the cache on disk; without, in memory. Change it whenever the images would change.
+  in the cache on disk; without, in memory. Change it whenever the images would change. Integers of more than 64 bits
+  are written as strings.
 - ``preferred_batch``: how many images a call should bring (32).
 - ``num_classes``: how many classes it knows; by default all labels are let through.
 - ``release``: a method without arguments, called once the cache on disk has every sample. It gives back memory, above
@@ -307,9 +308,20 @@ def _fingerprint(value: object) -> str | None:
     if isinstance(value, str):
         value = {"refiner": "python", "fingerprint": value}
     try:
-        return json.dumps(dict(value), allow_nan=False)
+        text = json.dumps(dict(value), allow_nan=False)
+        # Read back, as that comes by every integer.
+        json.loads(text, parse_int=_check_integer)
+    except OptionError:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise OptionError(f"refiner.fingerprint: not like JSON: {error}") from error
+    return text
+
+
+def _check_integer(digits: str) -> None:
+    """Refuses what the engine would round: two refiners would share their images."""
+    if not -(2**63) <= int(digits) < 2**64:
+        raise OptionError(f"refiner.fingerprint: {digits} has more than 64 bits: write it as a string")
 
 
 def _images(refined: Any, count: int) -> numpy.ndarray[Any, Any]:
