@@ -13,7 +13,7 @@ from support import ROOT, run
 from test_signals import ANSWER, PRELUDE, seconds
 
 import diver
-from diver.errors import DataError, OptionError, OptionTypeError
+from diver.errors import DataError, DiverError, OptionError, OptionTypeError, OutOfRangeError
 
 FKD = ROOT / "tests" / "fixtures" / "fkd"
 SIDE = 12
@@ -49,11 +49,12 @@ def test_an_epoch_has_every_image_once() -> None:
 
 def test_an_index_beyond_the_end_is_an_index_error() -> None:
     labels = diver.SoftLabels(FKD / "cutmix", images(), size=SIDE)
-    with pytest.raises(IndexError, match="epoch: there is no epoch 2 among 2"):
+    assert issubclass(OutOfRangeError, DiverError) and issubclass(OutOfRangeError, IndexError)
+    with pytest.raises(OutOfRangeError, match="epoch: there is no epoch 2 among 2"):
         labels.views(2, 0)
-    with pytest.raises(IndexError, match="batch: there is no batch 3 among 3"):
+    with pytest.raises(OutOfRangeError, match="batch: there is no batch 3 among 3"):
         labels.views(0, 3)
-    with pytest.raises(IndexError, match="epoch: there is no epoch 99 among 2"):
+    with pytest.raises(OutOfRangeError, match="epoch: there is no epoch 99 among 2"):
         labels.epoch(99)  # At the call, before the first batch is asked for.
     with pytest.raises(OptionError, match="epoch: -1 must be at least 0"):
         labels.epoch(-1)

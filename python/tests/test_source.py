@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import os
 import pickle
 import struct
 import zlib
@@ -16,7 +17,7 @@ import torch
 from support import DIGITS, ROOT, SHAPES
 
 import diver
-from diver.errors import DataError, DiverError, FileError, OptionError, OptionTypeError
+from diver.errors import DataError, DiverError, FileError, OptionError, OptionTypeError, OutOfRangeError
 
 EXAMPLES = ROOT / "examples"
 ZCA = ROOT / "tests" / "fixtures" / "torch" / "zca"
@@ -228,8 +229,9 @@ def test_samples_are_found_by_any_index(index: Any, same: int) -> None:
 
 @pytest.mark.parametrize("index", [10, -11, 2**40, -(2**40)])
 def test_there_is_no_sample_beyond_the_last(index: int) -> None:
-    with pytest.raises(IndexError, match=str(index)):
+    with pytest.raises(OutOfRangeError, match=str(index)) as caught:
         diver.open(DIGITS)[index]
+    assert isinstance(caught.value, IndexError) and isinstance(caught.value, DiverError)
 
 
 @pytest.mark.parametrize("index", ["0", 0.0, None, True, slice(0, 2), [0], (0, 1)], ids=repr)
@@ -256,6 +258,27 @@ def test_a_set_can_be_copied_and_pickled(copied: Any) -> None:
         twin = copied(source)
         assert repr(twin) == repr(source) and (twin.mean, twin.std) == (source.mean, source.std)
         assert [s.digest for s in twin] == [s.digest for s in source]
+
+
+def test_what_was_opened_by_a_relative_path_is_pickled_for_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relative = {
+        name: os.path.relpath(path) for name, path in {"set": ZCA, "zca": ZCA / "transform.pt"}.items()
+    }
+    source = diver.open(relative["set"], zca=relative["zca"])
+    assert not source.path.is_absolute()
+    monkeypatch.chdir(tmp_path)
+    cache = diver.Cache("cache")
+    pickled = pickle.dumps((source, cache))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    twin, same = pickle.loads(pickled)
+    assert twin.path.is_absolute() and [s.digest for s in twin] == [s.digest for s in source]
+    assert same.path == tmp_path / "cache" and list(elsewhere.iterdir()) == []
+    again = pickle.loads(pickle.dumps((twin, cache)))
+    assert (again[0].path, again[1].path) == (twin.path, same.path)
 
 
 def test_paths_come_in_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,11 @@ def path(name: str, value: str | os.PathLike[str]) -> str:
     return os.path.expanduser(given)
 
 
+def absolute(path: str) -> str:
+    """The path as it is from any folder. ``..`` stays: where links are, only the system knows what it leads to."""
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+
+
 def integers(name: str, values: Iterable[SupportsIndex]) -> list[int]:
     # Sets have no order, and a mapping's values would be lost.
     if isinstance(values, (str, bytes, AbstractSet, Mapping)):

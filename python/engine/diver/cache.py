@@ -22,15 +22,18 @@ class Cache:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._engine = _engine.Cache(_options.path("cache", path))
+        given = _options.path("cache", path)
+        self._engine = _engine.Cache(given)
+        #: For a copy that is made in another folder.
+        self._opened = _options.absolute(given)
 
     @property
     def path(self) -> Path:
         """The folder."""
-        return Path(self._engine.path)
+        return self._engine.path
 
     def __repr__(self) -> str:
         return f"Cache({str(self.path)!r})"
 
     def __reduce__(self) -> tuple[type["Cache"], tuple[str]]:
-        return Cache, (str(self.path),)
+        return Cache, (self._opened,)

@@ -38,6 +38,10 @@ class OptionTypeError(OptionError, TypeError):
     """An argument has a type that it cannot have."""
 
 
+class OutOfRangeError(DiverError, IndexError):
+    """There is no sample, epoch or batch of this number."""
+
+
 class StateError(DiverError, ValueError):
     """A saved loader state is none, or belongs to a loader with another order."""
 

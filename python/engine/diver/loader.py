@@ -110,21 +110,22 @@ class DataLoader:
             refined by default where there is a refiner.
         on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
             batches); ``"raw"`` serves it raw and refines it for a later epoch.
-        batch_size: Samples of a batch.
+        batch_size: Samples of a batch, 1 or more.
         shuffle: Whether every epoch has its own order.
         drop_last: Whether a last, smaller batch is left out.
-        seed: The seed of order and mix. It does not touch refined images.
+        seed: The seed of order and mix, from 0 to below 2**64. It does not touch refined images.
         rank: This process among ``world_size``; by default what the environment says (``RANK`` and ``WORLD_SIZE``, as
             torchrun sets them), else 0 of 1. Give the loader of your test images ``rank=0, world_size=1``.
         world_size: Number of processes that share an epoch.
         uneven: Where samples do not divide among ranks: ``"drop"`` the last ones, ``"pad"`` with the first ones, or
             ``"partial"``, where the last ranks have one sample less.
-        image_size: Size of images in batches, a side or (height, width); the set's own by default. Raw and refined are
-            resized alike, antialiased.
+        image_size: Size of images in batches, a side or (height, width), each from 1 to 16,384; the set's own by
+            default. Raw and refined are resized alike, antialiased.
         temperature: What logits are divided by before the softmax that makes them targets; above 0.
-        memory_limit: Bytes of decoded refined images that may stay in memory.
-        threads: Threads that assemble batches.
-        prefetch: Batches made ahead.
+        memory_limit: Bytes of decoded refined images that may stay in memory; while the cache cannot be written, what
+            waits for it may take as much again.
+        threads: Threads that assemble batches, 1 to 1,024.
+        prefetch: Batches made ahead, 1 to 65,536.
         format: ``"torch"`` or ``"numpy"``; ``"auto"`` is torch where it is installed.
         device: Where torch tensors go, as in ``"cuda"``; they stay on the CPU by default.
 

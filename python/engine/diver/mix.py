@@ -48,22 +48,37 @@ class Mix:
 
 
 def constant(share: SupportsFloat) -> Mix:
-    """The same share in every epoch."""
+    """The same share in every epoch.
+
+    Raises:
+        OptionError: the share is not in [0, 1].
+    """
     return Mix("constant", _options.number("share", share))
 
 
 def linear(start: SupportsFloat, end: SupportsFloat, *, epochs: SupportsIndex) -> Mix:
-    """From ``start`` in epoch 0 in equal steps to ``end`` in epoch ``epochs - 1``, and ``end`` from there on."""
+    """From ``start`` in epoch 0 in equal steps to ``end`` in epoch ``epochs - 1``, and ``end`` from there on.
+
+    Raises:
+        OptionError: a share is not in [0, 1], or ``epochs`` is not 1 or more.
+    """
     return Mix("linear", *_ramp(start, end, epochs))
 
 
 def cosine(start: SupportsFloat, end: SupportsFloat, *, epochs: SupportsIndex) -> Mix:
-    """As :func:`linear`, but along half a cosine: slow at both ends."""
+    """As :func:`linear`, but along half a cosine: slow at both ends.
+
+    Raises:
+        OptionError: as of :func:`linear`.
+    """
     return Mix("cosine", *_ramp(start, end, epochs))
 
 
 def steps(steps: Iterable[tuple[SupportsIndex, SupportsFloat]]) -> Mix:
     """Share by epoch: each ``(epoch, share)`` holds from its epoch on; before the first, nothing is refined.
+
+    Raises:
+        OptionError: there is no pair, the epochs do not ascend, or a share is not in [0, 1].
 
     >>> steps([(10, 0.5), (20, 1.0)]).share(15)
     0.5

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from diver import _engine, _options, _tensors
 from diver._wording import counted
-from diver.errors import OptionTypeError
+from diver.errors import OptionTypeError, OutOfRangeError
 from diver.source import Source
 
 #: The most rows and columns of a view.
@@ -91,7 +91,7 @@ class SoftLabels:
         """One batch.
 
         Raises:
-            IndexError: there is no such batch.
+            OutOfRangeError: there is no such batch.
             FileError: its file, or an image, cannot be read.
             DataError: it, or an image, is damaged.
         """
@@ -102,7 +102,7 @@ class SoftLabels:
         """The batches of an epoch, each made while the one before it is trained on.
 
         Raises:
-            IndexError: there is no such epoch. What :meth:`views` raises comes at the batch that meets it.
+            OutOfRangeError: there is no such epoch. What :meth:`views` raises comes at the batch that meets it.
         """
         return self._batches(self._index("epoch", epoch, self.epochs))
 
@@ -127,7 +127,7 @@ class SoftLabels:
     def _index(name: str, value: SupportsIndex, count: int) -> int:
         index = _options.integer(name, value)
         if index >= count:
-            raise IndexError(f"{name}: there is no {name} {index} among {count}")
+            raise OutOfRangeError(f"{name}: there is no {name} {index} among {count}")
         return index
 
     def __repr__(self) -> str:

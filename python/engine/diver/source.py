@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from diver import _engine, _options
 from diver._wording import counted
-from diver.errors import OptionError
+from diver.errors import OptionError, OutOfRangeError
 
 if TYPE_CHECKING:
     import numpy
@@ -62,7 +62,7 @@ class Source:
     @property
     def path(self) -> Path:
         """The file or folder."""
-        return Path(self._engine.path)
+        return self._engine.path
 
     @property
     def samples(self) -> int:
@@ -128,7 +128,7 @@ class Source:
         """Sample ``index``, from the end if it is negative.
 
         Raises:
-            IndexError: there is no such sample.
+            OutOfRangeError: there is no such sample.
             DataError: it cannot be read.
         """
         import numpy
@@ -136,7 +136,7 @@ class Source:
         given = _options.integer("index", index, least=-_options.COUNT)
         position = given + len(self) if given < 0 else given
         if not 0 <= position < len(self):
-            raise IndexError(f"index: there is no sample {given} among {len(self)}")
+            raise OutOfRangeError(f"index: there is no sample {given} among {len(self)}")
         raw, is_bytes, label, logits, digest = self._engine.sample(position)
         values = numpy.frombuffer(raw, dtype="u1" if is_bytes else "<f4").reshape(self.shape).copy()
         soft = None if logits is None else numpy.array(logits, dtype=numpy.float32)
@@ -231,4 +231,7 @@ def open(
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Source:
-    return Source(_engine.open(path, **options), (path, options))
+    # Another process, or this one later, may stand in another folder.
+    zca = options["zca"]
+    fixed = {**options, "zca": None if zca is None else _options.absolute(zca)}
+    return Source(_engine.open(path, **options), (_options.absolute(path), fixed))
