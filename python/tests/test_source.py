@@ -17,7 +17,15 @@ import torch
 from support import DIGITS, ROOT, SHAPES
 
 import diver
-from diver.errors import DataError, DiverError, FileError, OptionError, OptionTypeError, OutOfRangeError
+from diver.errors import (
+    DataError,
+    DiverError,
+    FileError,
+    ForbiddenFileError,
+    OptionError,
+    OptionTypeError,
+    OutOfRangeError,
+)
 
 EXAMPLES = ROOT / "examples"
 ZCA = ROOT / "tests" / "fixtures" / "torch" / "zca"
@@ -320,6 +328,15 @@ def test_a_set_that_is_not_there_is_an_os_error(path: Any) -> None:
     assert error.filename == str(path)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.errno, again.filename) == (str(error), error.errno, error.filename)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_what_is_not_permitted_is_a_permission_error(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with pytest.raises(PermissionError) as caught:
+        diver.Cache(tmp_path / "cache")
+    assert type(caught.value) is ForbiddenFileError and isinstance(caught.value, FileError)
+    assert caught.value.errno == errno.EACCES and caught.value.filename == str(tmp_path / "cache")
 
 
 def test_the_systems_error_number_is_kept(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ class MissingFileError(FileError, FileNotFoundError):
     """There is no such file or folder."""
 
 
+class ForbiddenFileError(FileError, PermissionError):
+    """The file or folder may not be read or written."""
+
+
 class DataError(DiverError, ValueError):
     """A dataset, a sample of it or a file of weights is damaged, incomplete or of an unknown format."""
 

@@ -15,6 +15,8 @@ pub enum Class {
     File,
     /// There is no such file.
     MissingFile,
+    /// A file operation is not permitted.
+    ForbiddenFile,
     /// A dataset or a file of weights is damaged or unknown.
     Data,
     /// An option or argument has a value that it cannot have.
@@ -34,6 +36,7 @@ impl Class {
         match self {
             Self::File => "FileError",
             Self::MissingFile => "MissingFileError",
+            Self::ForbiddenFile => "ForbiddenFileError",
             Self::Data => "DataError",
             Self::Option => "OptionError",
             Self::State => "StateError",
@@ -87,8 +90,11 @@ impl std::error::Error for Raised {}
 /// The exception for an error of the engine. One that began as a Python exception has it as its cause.
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Class::MissingFile,
-        Error::Io { .. } => Class::File,
+        Error::Io { source, .. } => match source.kind() {
+            std::io::ErrorKind::NotFound => Class::MissingFile,
+            std::io::ErrorKind::PermissionDenied => Class::ForbiddenFile,
+            _ => Class::File,
+        },
         Error::Format { .. } | Error::Field { .. } | Error::Sample { .. } => Class::Data,
         Error::Config { .. } => Class::Option,
         Error::State { .. } => Class::State,
