@@ -18,6 +18,9 @@ pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
     OpenOptions::new().open(path)
 }
 
+/// Stands for the file of a set that is in none.
+pub(super) const IN_MEMORY: &str = "<memory>";
+
 /// The most classes that a caller can ask for: every batch of targets is as wide.
 const MAX_CLASSES_GIVEN: usize = 1 << 20;
 
@@ -214,6 +217,35 @@ impl OpenOptions {
     /// If nothing known is there, if it is damaged, or if it does not fit an option.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
         let path = path.as_ref();
+        self.check()?;
+        let kind = std::fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
+        self.finish(if kind.is_dir() { self.open_folder(path) } else { self.open_file(path) }?)
+    }
+
+    /// Opens `images` and `labels` that a program holds as it would write them to a safetensors file; such a set is of
+    /// format `tensors`.
+    ///
+    /// ```
+    /// use diver_loaders::source::OpenOptions;
+    /// use safetensors::{Dtype, tensor::TensorView};
+    ///
+    /// let images = TensorView::new(Dtype::U8, vec![2, 3, 2, 2], &[128; 24])?;
+    /// let labels = TensorView::new(Dtype::U8, vec![2], &[0, 1])?;
+    /// let bytes = safetensors::serialize([("images", images), ("labels", labels)], None)?;
+    /// let set = OpenOptions::new().dataset("cifar10").open_bytes(&bytes)?;
+    /// assert_eq!((set.info().samples, set.info().classes), (2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); messages call the file `<memory>`.
+    pub fn open_bytes(&self, bytes: &[u8]) -> Result<Box<dyn Source>> {
+        self.check()?;
+        self.finish(plain::open_bytes(Path::new(IN_MEMORY), bytes, self)?)
+    }
+
+    /// Refuses options that contradict one another.
+    fn check(&self) -> Result<()> {
         if let Some(count) = self.num_classes {
             if !(1..=MAX_CLASSES_GIVEN).contains(&count) {
                 let reason = format!("{count} is not a number from 1 to {MAX_CLASSES_GIVEN}");
@@ -224,8 +256,12 @@ impl OpenOptions {
                 return Err(Error::config("num_classes", reason));
             }
         }
-        let kind = std::fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
-        let source = if kind.is_dir() { self.open_folder(path) } else { self.open_file(path) }?;
+        Ok(())
+    }
+
+    /// Refuses options that mean nothing to what was opened, and applies those that mean the same to all.
+    fn finish(&self, source: Box<dyn Source>) -> Result<Box<dyn Source>> {
+        let path = source.info().path.clone();
         if self.factor.is_some() && source.info().format != "idc" {
             let format = &source.info().format;
             let reason = format!("{} is of format {format}, where each image is one", path.display());

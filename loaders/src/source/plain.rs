@@ -44,7 +44,29 @@ pub(super) fn is_npz(path: &Path) -> bool {
 
 /// Opens a safetensors file.
 pub(super) fn open_safetensors(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
-    let (file, tensors, metadata) = read_safetensors(path)?;
+    listed(path, read_safetensors(path)?, options)
+}
+
+/// Opens what would be in a safetensors file; `path` stands for it in messages.
+pub(super) fn open_bytes(path: &Path, bytes: &[u8], options: &OpenOptions) -> Result<Box<dyn Source>> {
+    let header = Header::read(path, bytes, bytes.len() as u64)?;
+    let place = |start: u64, length: u64| {
+        let start = usize::try_from(start).ok();
+        let end = start.and_then(|start| start.checked_add(usize::try_from(length).ok()?));
+        // The header was checked against the length.
+        let tensor = start.zip(end).and_then(|(start, end)| bytes.get(start..end));
+        Place::InMemory(tensor.unwrap_or_default().to_vec())
+    };
+    let (places, tensors) = header.tensors(path, place)?;
+    listed(path, (TensorFile::in_memory(path, places), tensors, header.metadata()), options)
+}
+
+/// The tensors with what the metadata says of values and classes.
+fn listed(
+    path: &Path,
+    (file, tensors, metadata): Safetensors,
+    options: &OpenOptions,
+) -> Result<Box<dyn Source>> {
     let values = options.values.or(metadata.get(VALUES).and_then(|values| values.parse().ok()));
     let source = open_tensors(file, &tensors, "tensors", &OpenOptions { values, ..options.clone() })?;
     match metadata.get(ClassList::KEY) {
@@ -170,42 +192,73 @@ fn planar(images: &TensorRef) -> TensorRef {
 }
 
 /// Its tensors, and the metadata, in which diver writes what it knows of them.
-fn read_safetensors(path: &Path) -> Result<(TensorFile, Tensors, HashMap<String, String>)> {
-    let damaged =
-        |reason: String| Error::format(path, format!("not a safetensors file that can be read: {reason}"));
+type Safetensors = (TensorFile, Tensors, HashMap<String, String>);
+
+fn read_safetensors(path: &Path) -> Result<Safetensors> {
     let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
     let length = file.metadata().map_err(Error::io(path, "cannot read"))?.len();
-    let mut size = [0; 8];
-    file.read_exact(&mut size).map_err(Error::io(path, "cannot read"))?;
-    let size = u64::from_le_bytes(size);
-    if size > LONGEST_HEADER.min(length.saturating_sub(8)) {
-        return Err(damaged(format!("a header of {size} bytes in a file of {length}")));
-    }
-    let mut header = vec![0; usize::try_from(size).unwrap_or_default()];
-    file.read_exact(&mut header).map_err(Error::io(path, "cannot read"))?;
-    let metadata: safetensors::tensor::Metadata =
-        serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
+    let header = Header::read(path, &mut file, length)?;
+    let place = |start, bytes| Place::InFile { start, bytes, crc32: None };
+    let (places, tensors) = header.tensors(path, place)?;
+    Ok((TensorFile::new(path, file, places), tensors, header.metadata()))
+}
 
-    let (mut places, mut tensors) = (HashMap::new(), Tensors::new());
-    for (name, info) in metadata.tensors() {
-        // Tensors of other kinds may lie beside images and labels.
-        let Some(dtype) = dtype(info.dtype) else { continue };
-        let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-        let bytes = end.checked_sub(start).filter(|_| end <= length - 8 - size);
-        let shape: Vec<u64> = info.shape.iter().map(|size| *size as u64).collect();
-        let tensor = bytes.and_then(|bytes| {
-            let storage = StorageRef { key: name.clone(), dtype, numel: bytes / dtype.size() };
-            TensorRef::contiguous(storage, &shape)
-        });
-        let (Some(bytes), Some(tensor)) = (bytes, tensor) else {
-            let reason = format!("{dtype:?} {shape:?} at bytes {start} to {end} of {}", length - 8 - size);
-            return Err(Error::field(path, name, format!("{reason}: the file is damaged")));
+/// The header of safetensors.
+struct Header {
+    read: safetensors::tensor::Metadata,
+    /// Where the tensors begin, and how many bytes they have.
+    start: u64,
+    bytes: u64,
+}
+
+impl Header {
+    /// Reads the front of a file of `length` bytes.
+    fn read(path: &Path, mut file: impl Read, length: u64) -> Result<Self> {
+        let damaged = |reason: String| {
+            Error::format(path, format!("not a safetensors file that can be read: {reason}"))
         };
-        places.insert(name.clone(), Place::InFile { start: 8 + size + start, bytes, crc32: None });
-        tensors.insert(name, tensor);
+        let mut size = [0; 8];
+        file.read_exact(&mut size).map_err(Error::io(path, "cannot read"))?;
+        let size = u64::from_le_bytes(size);
+        if size > LONGEST_HEADER.min(length.saturating_sub(8)) {
+            return Err(damaged(format!("a header of {size} bytes in a file of {length}")));
+        }
+        let mut header = vec![0; usize::try_from(size).unwrap_or_default()];
+        file.read_exact(&mut header).map_err(Error::io(path, "cannot read"))?;
+        let read = serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
+        Ok(Self { read, start: 8 + size, bytes: length - 8 - size })
     }
-    let metadata = metadata.metadata().clone().unwrap_or_default();
-    Ok((TensorFile::new(path, file, places), tensors, metadata))
+
+    fn metadata(&self) -> HashMap<String, String> {
+        self.read.metadata().clone().unwrap_or_default()
+    }
+
+    /// The tensors that are read, and where each lies: `place` makes it from its first byte and their number.
+    fn tensors(
+        &self,
+        path: &Path,
+        place: impl Fn(u64, u64) -> Place,
+    ) -> Result<(HashMap<String, Place>, Tensors)> {
+        let (mut places, mut tensors) = (HashMap::new(), Tensors::new());
+        for (name, info) in self.read.tensors() {
+            // Tensors of other kinds may lie beside images and labels.
+            let Some(dtype) = dtype(info.dtype) else { continue };
+            let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+            let bytes = end.checked_sub(start).filter(|_| end <= self.bytes);
+            let shape: Vec<u64> = info.shape.iter().map(|size| *size as u64).collect();
+            let tensor = bytes.and_then(|bytes| {
+                let storage = StorageRef { key: name.clone(), dtype, numel: bytes / dtype.size() };
+                TensorRef::contiguous(storage, &shape)
+            });
+            let (Some(bytes), Some(tensor)) = (bytes, tensor) else {
+                let reason = format!("{dtype:?} {shape:?} at bytes {start} to {end} of {}", self.bytes);
+                return Err(Error::field(path, name, format!("{reason}: the file is damaged")));
+            };
+            places.insert(name.clone(), place(self.start + start, bytes));
+            tensors.insert(name, tensor);
+        }
+        Ok((places, tensors))
+    }
 }
 
 fn dtype(dtype: safetensors::Dtype) -> Option<DType> {

@@ -2,6 +2,7 @@
 
 use super::Values;
 use super::class_list::ClassList;
+use super::open::IN_MEMORY;
 use crate::{Error, Normalize, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
@@ -59,6 +60,9 @@ impl Sidecar {
     /// # Errors
     /// If it is not what it must be.
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        if path == Path::new(IN_MEMORY) {
+            return Ok(None);
+        }
         let folder = if path.is_dir() { Some(path) } else { path.parent() };
         let whole = folder.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
         let above = whole.as_deref().filter(|f| f.ends_with("Normal")).and_then(Path::parent);

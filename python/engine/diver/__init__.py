@@ -6,7 +6,7 @@
     ...     pass
     >>> loader.close()
 
-- :func:`open`: what is on disk, as a :class:`Source`;
+- :func:`open`: what is on disk, as a :class:`Source`; :func:`from_tensors`: what a program holds;
 - :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`);
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
 - :class:`SoftLabels`: a teacher's labels of every crop (FKD), with the crops;
@@ -23,7 +23,7 @@ from diver.cache import Cache
 from diver.errors import DiverError
 from diver.loader import Batch, DataLoader
 from diver.soft_labels import SoftLabels, Views
-from diver.source import Sample, Source, open
+from diver.source import Sample, Source, from_tensors, open
 
 if TYPE_CHECKING:
     from diver_refiner import Refiner
@@ -38,6 +38,7 @@ __all__ = [
     "SoftLabels",
     "Source",
     "Views",
+    "from_tensors",
     "mix",
     "open",
 ]

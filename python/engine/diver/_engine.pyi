@@ -134,6 +134,7 @@ class Making:
 def open(
     path: str,
     *,
+    content: bytes | None,
     dataset: str | None,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,64 @@ def numpy_array(tensor: _engine.Tensor) -> Any:
     values = numpy.from_dlpack(tensor)
     # numpy before 2.1 takes every capsule for read-only.
     return values if values.flags.writeable else values.copy()
+
+
+#: Names of dtypes in safetensors, by numpy's.
+_DTYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+}
+
+
+def as_safetensors(tensors: dict[str, Any]) -> bytes:
+    """Tensors by name as a safetensors file would hold them: an 8-byte length, a header in JSON, and the values.
+
+    Raises:
+        OptionError: one is no tensor, or of a dtype that no image or label has.
+    """
+    header: dict[str, dict[str, Any]] = {}
+    parts: list[bytes] = []
+    end = 0
+    for name, given in tensors.items():
+        values = _as_numpy(name, given)
+        known = _DTYPES.get(values.dtype.name)
+        if known is None:
+            raise OptionError(f"{name}: dtype {values.dtype} is none of {', '.join(_DTYPES)}")
+        content = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+        header[name] = {
+            "dtype": known,
+            "shape": list(values.shape),
+            "data_offsets": [end, end + len(content)],
+        }
+        parts.append(content)
+        end += len(content)
+    text = json.dumps(header).encode()
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def _as_numpy(name: str, given: Any) -> Any:
+    import numpy
+
+    if hasattr(given, "detach"):
+        # A tensor of torch, which need not be imported to be used. numpy has no bfloat16.
+        given = given.detach().cpu()
+        if str(given.dtype) == "torch.bfloat16":
+            given = given.float()
+        given = given.resolve_conj().resolve_neg()
+    try:
+        values = numpy.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f"{name}: a tensor or an array is expected, not {type(given).__name__}") from error
+    if values.dtype == object or values.ndim == 0:
+        raise OptionError(f"{name}: a tensor or an array is expected, not {type(given).__name__}")
+    return values
 
 
 def like(array: Any, values: list[Any]) -> Any:

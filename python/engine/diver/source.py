@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
-from diver import _engine, _options
+from diver import _engine, _options, _tensors
 from diver._wording import counted
 from diver.errors import OptionError, OutOfRangeError
 
 if TYPE_CHECKING:
     import numpy
 
+
+#: Stands for the file of a set that is in none.
+MEMORY = "<memory>"
 
 #: What stored floats can be.
 VALUES = ("normalized", "unit", "whitened")
@@ -34,7 +37,7 @@ class Sample(NamedTuple):
 
 
 class Source:
-    """A distilled dataset: what it is, and its samples. Made by :func:`open`."""
+    """A distilled dataset: what it is, and its samples. Made by :func:`open` or :func:`from_tensors`."""
 
     def __init__(self, engine: _engine.Source, opened: tuple[str, dict[str, Any]]) -> None:
         self._engine = engine
@@ -61,7 +64,7 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """The file or folder."""
+        """The file or folder; ``<memory>`` if there is none."""
         return self._engine.path
 
     @property
@@ -211,9 +214,90 @@ def open(
     >>> source[0].label
     0
     """
+    options = _given(
+        dataset=dataset,
+        mean=mean,
+        std=std,
+        experiment=experiment,
+        num_classes=num_classes,
+        classes=classes,
+        values=values,
+        zca=zca,
+        factor=factor,
+        canvas=canvas,
+    )
+    return _reopen(_options.path("path", path), options)
+
+
+def from_tensors(
+    images: Any,
+    labels: Any,
+    *,
+    dataset: str | None = None,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
+    num_classes: SupportsIndex | None = None,
+    classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
+    values: str | None = None,
+    zca: str | os.PathLike[str] | None = None,
+) -> Source:
+    """A dataset of tensors that a program holds, as a file with ``images`` and ``labels`` would be. They are copied.
+
+    Args:
+        images: ``[N, C, H, W]`` or ``[N, H, W, C]`` of one channel or three, as torch or numpy has them: uint8, or
+            floats, which are taken for pixels if they lie in [0, 1], else for normalised values (``values`` says
+            otherwise).
+        labels: Integers ``[N]``, or floats ``[N, classes]``: logits, or probabilities that sum to 1. A sequence of
+            integers will do.
+        dataset: As for :func:`open`, like all that follow.
+        mean: As for :func:`open`.
+        std: As for :func:`open`.
+        num_classes: As for :func:`open`.
+        classes: As for :func:`open`.
+        values: As for :func:`open`.
+        zca: As for :func:`open`.
+
+    Raises:
+        DataError: shapes or dtypes are others, a label is out of range, or a value is not finite.
+        OptionError: an argument is out of range, or is no tensor.
+
+    >>> import numpy
+    >>> images = numpy.zeros((20, 3, 32, 32), dtype="uint8")
+    >>> source = from_tensors(images, [label // 2 for label in range(20)], dataset="cifar10")
+    >>> source.samples, source.classes, source.shape
+    (20, 10, (3, 32, 32))
+    """
+    content = _tensors.as_safetensors({"images": images, "labels": labels})
+    options = _given(
+        dataset=dataset,
+        mean=mean,
+        std=std,
+        num_classes=num_classes,
+        classes=classes,
+        values=values,
+        zca=zca,
+    )
+    return _reopen(MEMORY, {**options, "content": content})
+
+
+def _given(
+    *,
+    dataset: str | None,
+    mean: float | Iterable[float] | None,
+    std: float | Iterable[float] | None,
+    num_classes: SupportsIndex | None,
+    classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None,
+    values: str | None,
+    zca: str | os.PathLike[str] | None,
+    experiment: SupportsIndex | None = None,
+    factor: SupportsIndex | None = None,
+    canvas: SupportsIndex | None = None,
+) -> dict[str, Any]:
+    """The options as the engine takes them."""
     if (mean is None) != (std is None):
         raise OptionError("mean and std go together: give both, or neither")
-    options = {
+    return {
+        "content": None,
         "dataset": None if dataset is None else _options.text("dataset", dataset),
         "mean": None if mean is None else _options.channels("mean", mean),
         "std": None if std is None else _options.channels("std", std),
@@ -227,11 +311,11 @@ def open(
         "factor": None if factor is None else _options.integer("factor", factor, least=1),
         "canvas": None if canvas is None else _options.integer("canvas", canvas, least=1),
     }
-    return _reopen(_options.path("path", path), options)
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Source:
     # Another process, or this one later, may stand in another folder.
     zca = options["zca"]
     fixed = {**options, "zca": None if zca is None else _options.absolute(zca)}
-    return Source(_engine.open(path, **options), (_options.absolute(path), fixed))
+    where = path if options["content"] is not None else _options.absolute(path)
+    return Source(_engine.open(path, **options), (where, fixed))

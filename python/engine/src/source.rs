@@ -4,6 +4,7 @@ use diver_loaders::{CancelToken, ClassMap, Error, Normalize, OpenOptions, Stored
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,13 +74,14 @@ impl TryFrom<Classes> for ClassMap {
     }
 }
 
-/// Opens the dataset at `path`.
+/// Opens the dataset at `path`, or the one that `content` would be as a safetensors file.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // The options of a dataset, by name.
-#[pyo3(signature = (path, *, dataset, mean, std, experiment, num_classes, classes, values, zca, factor, canvas))]
+#[pyo3(signature = (path, *, content, dataset, mean, std, experiment, num_classes, classes, values, zca, factor, canvas))]
 pub fn open(
     py: Python<'_>,
     path: PathBuf,
+    content: Option<PyBackedBytes>,
     dataset: Option<String>,
     mean: Option<[f32; 3]>,
     std: Option<[f32; 3]>,
@@ -120,7 +122,10 @@ pub fn open(
         if let Some(canvas) = canvas {
             options = options.canvas(canvas);
         }
-        options.open(&path)
+        match content {
+            Some(content) => options.open_bytes(&content),
+            None => options.open(&path),
+        }
     };
     let source = wait::on_thread(py, "diver-open", AtExit::Abandon, &CancelToken::new(), open)?;
     source.map(|source| Source(source.into())).map_err(|error| to_python(py, &error))

@@ -31,20 +31,27 @@ impl Place {
     }
 }
 
-/// An open file with tensors. It is read by position, and so from several threads at once.
+/// An open file with tensors, or what would be one, in memory. It is read by position, and so from several threads at
+/// once.
 ///
 /// Not mapped into memory: a mapped file that is shortened meanwhile ends the process with a signal, where reading
 /// it is an error like any other; and both touch nothing that is not asked for.
 #[derive(Debug)]
 pub(super) struct TensorFile {
     path: PathBuf,
-    file: File,
+    /// None where every place is in memory.
+    file: Option<File>,
     places: HashMap<String, Place>,
 }
 
 impl TensorFile {
     pub(super) fn new(path: &Path, file: File, places: HashMap<String, Place>) -> Self {
-        Self { path: path.to_owned(), file, places }
+        Self { path: path.to_owned(), file: Some(file), places }
+    }
+
+    /// Tensors in memory; `path` stands for them in errors.
+    pub(super) fn in_memory(path: &Path, places: HashMap<String, Place>) -> Self {
+        Self { path: path.to_owned(), file: None, places }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -103,12 +110,12 @@ impl TensorFile {
             );
             return refused(reason);
         }
-        Ok(match place {
-            Place::InFile { start, bytes, crc32 } => {
-                (Window::File { file: &self.file, at: *start, end: start.saturating_add(*bytes) }, *crc32)
+        Ok(match (place, &self.file) {
+            (Place::InFile { start, bytes, crc32 }, Some(file)) => {
+                (Window::File { file, at: *start, end: start.saturating_add(*bytes) }, *crc32)
             }
-            Place::InMemory(bytes) => (Window::Memory(bytes), None),
-            Place::Missing(_) => (Window::Memory(&[]), None),
+            (Place::InMemory(bytes), _) => (Window::Memory(bytes), None),
+            (Place::InFile { .. } | Place::Missing(_), _) => (Window::Memory(&[]), None),
         })
     }
 }
