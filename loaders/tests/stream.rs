@@ -7,8 +7,8 @@ use diver_loaders::{
     MemorySource, Mix, OnMiss, Refine, Refinery, RgbImage, Sample, Source, SourceInfo, Uneven,
 };
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const SAMPLES: usize = 23;
@@ -70,6 +70,54 @@ impl Refine for Inverter {
     fn release(&mut self) {
         self.released.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// Does `work`, hearing what its thread logs.
+    fn of<T>(&self, work: impl FnOnce() -> T) -> T {
+        tracing::subscriber::with_default(self.clone(), work)
+    }
+
+    /// The messages with `part` in them.
+    fn lines(&self, part: &str) -> Vec<String> {
+        self.0.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.lock().unwrap().push(message.0);
+    }
+
+    fn enter(&self, _span: &tracing::span::Id) {}
+
+    fn exit(&self, _span: &tracing::span::Id) {}
 }
 
 /// A batch as plain data, for comparison.
@@ -237,8 +285,13 @@ fn a_refiner_is_released_once_the_cache_has_everything() {
     let first = plain(loader.epoch(0));
     assert_eq!(wait_for(1), 1);
     // A rank of several that never meets the others' samples, and one that leaves some out.
-    let mut shard =
-        builder(&refiner).shuffle(false).shard(1, 3).drop_last(true).cache(cache.clone()).build().unwrap();
+    let shard = builder(&refiner)
+        .shuffle(false)
+        .shard(1, 3)
+        .uneven(Uneven::Drop)
+        .drop_last(true)
+        .cache(cache.clone());
+    let mut shard = shard.build().unwrap();
     plain(shard.epoch(0));
     assert_eq!(wait_for(2), 2);
     drop(shard);
@@ -298,6 +351,29 @@ fn a_foreign_state_names_the_field() {
     assert_eq!(error.to_string(), "loader state: `seed` is 7 in the state, 8 in this loader");
     let beyond = LoaderState { batch: 6, ..other.state() };
     assert!(other.load_state(&beyond).unwrap_err().to_string().contains("`batch` is 6"));
+}
+
+/// A distilled set has a few samples of a class, or one.
+#[test]
+fn no_sample_is_left_out_unless_told_to() {
+    let log = Log::default();
+    let seen = |uneven: Option<Uneven>| {
+        let of = |rank| {
+            let shard = builder(&Inverter::default()).shard(rank, 4);
+            uneven.into_iter().fold(shard, LoaderBuilder::uneven).build().unwrap()
+        };
+        let loaders = (0..4).map(|rank| log.of(|| of(rank)));
+        let mut indices: Vec<_> =
+            loaders.flat_map(|mut loader| plain(loader.iter())).flat_map(|batch| batch.0).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices.len()
+    };
+    assert_eq!([seen(None), seen(Some(Uneven::Pad)), seen(Some(Uneven::Partial))], [SAMPLES; 3]);
+    assert_eq!(log.lines("left out"), [""; 0]);
+    assert_eq!(seen(Some(Uneven::Drop)), 20);
+    let [line] = &log.lines("left out")[..] else { panic!("rank 0 alone says so") };
+    assert!(line.contains("3 of 23 samples left out in every epoch"), "{line}");
 }
 
 /// The usual checkpoint of a training on several devices: rank 0 saves, every rank loads.

@@ -225,6 +225,23 @@ def test_ranks_share_an_epoch_out(uneven: str, counts: list[int]) -> None:
     assert [share[0] for share in shares] == whole[:3]
 
 
+def test_no_sample_is_left_out_unless_told_to(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten images of ten classes on four ranks: what is left out is a class that is never seen."""
+
+    def seen(**options: Any) -> set[int]:
+        shares = []
+        for rank in range(4):
+            with diver.DataLoader(DIGITS, rank=rank, world_size=4, **options) as loader:
+                shares.append(indices(loader))
+        assert len({len(share) for share in shares}) == 1
+        return set(itertools.chain(*shares))
+
+    assert seen() == seen(shuffle=True, seed=3) == set(range(10))
+    assert "left out" not in caplog.text
+    assert seen(uneven="drop") == set(range(8))
+    assert caplog.text.count("2 of 10 samples left out in every epoch") == 1, "rank 0 alone says so"
+
+
 def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some launchers set WORLD_SIZE and not RANK: every process would train on everything, and nobody notice."""
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -517,7 +534,7 @@ def test_an_epoch_without_a_batch_is_refused() -> None:
     with pytest.raises(OptionError, match="there is no batch of"):
         diver.DataLoader(DIGITS, batch_size=11, drop_last=True)
     with pytest.raises(OptionError, match="10 samples leave none for rank 0 of 11: take fewer ranks, or pad"):
-        diver.DataLoader(DIGITS, rank=0, world_size=11)
+        diver.DataLoader(DIGITS, rank=0, world_size=11, uneven="drop")
 
 
 @pytest.mark.parametrize("source", [5, None, 1.5, ["a"], b"examples", object()], ids=repr)

@@ -8,6 +8,7 @@ use super::refinery::Refinery;
 use super::stats::Counters;
 use super::store::Store;
 use super::{Loader, Mix};
+use crate::wording::counted;
 use crate::{Cache, CancelToken, ClassMap, Error, Refine, Result, Source};
 use std::sync::Arc;
 
@@ -153,7 +154,7 @@ impl LoaderBuilder {
         self
     }
 
-    /// What happens where samples do not divide among ranks.
+    /// What happens where samples do not divide among ranks; some come twice by default ([`Uneven::Pad`]).
     pub fn uneven(mut self, uneven: Uneven) -> Self {
         self.uneven = uneven;
         self
@@ -225,6 +226,16 @@ impl LoaderBuilder {
             mix,
         }
         .validated()?;
+        if plan.left_out() > 0 && plan.rank == 0 {
+            tracing::warn!(
+                "{}: {} of {} left out in every epoch, as they do not divide among {} ranks: `uneven` is drop, and \
+                 with pad none would be",
+                dataset.info().path.display(),
+                plan.left_out(),
+                counted(plan.samples, "sample"),
+                plan.world,
+            );
+        }
         let store = Arc::new(Store::new(self.cache.as_ref(), refiner, self.memory_limit, dataset.size())?);
         if refiner.is_some() && store.disk().is_none() {
             let bytes = dataset.info().samples * 3 * dataset.size().0 * dataset.size().1;

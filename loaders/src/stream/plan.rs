@@ -8,9 +8,10 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Uneven {
     /// The last samples of an epoch's order are left out: all ranks hold equally many.
-    #[default]
     Drop,
-    /// The first samples of an epoch's order come again at its end: all ranks hold equally many.
+    /// The first samples of an epoch's order come again at its end: all ranks hold equally many. Distilled sets are
+    /// small, and each of their samples stands for many: none is left out unless that is asked for.
+    #[default]
     Pad,
     /// Every sample comes once: the last ranks hold one sample less, and perhaps one batch less.
     Partial,
@@ -143,6 +144,14 @@ impl Plan {
         }
     }
 
+    /// Samples that no rank holds in an epoch, as they do not divide among the ranks.
+    pub(super) fn left_out(&self) -> usize {
+        match self.uneven {
+            Uneven::Drop => self.samples % self.world,
+            Uneven::Pad | Uneven::Partial => 0,
+        }
+    }
+
     /// Batches of this rank in an epoch.
     pub(super) fn batches(&self) -> usize {
         if self.drop_last {
@@ -229,13 +238,16 @@ mod tests {
             for uneven in [Uneven::Drop, Uneven::Pad, Uneven::Partial] {
                 let mut counts = vec![0; samples];
                 let mut lengths = Vec::new();
+                let mut left_out = 0;
                 for rank in 0..world {
                     let plan = Plan { rank, ..plan(samples, batch, world, uneven) };
                     let mine = indices(&plan, epoch);
                     prop_assert_eq!(mine.len(), plan.samples_here());
+                    left_out = plan.left_out();
                     lengths.push(plan.batches());
                     for index in mine { counts[index] += 1; }
                 }
+                prop_assert_eq!(counts.iter().filter(|c| **c == 0).count(), left_out);
                 match uneven {
                     Uneven::Drop => prop_assert!(counts.iter().all(|c| *c <= 1)),
                     Uneven::Pad => prop_assert!(counts.iter().all(|c| *c >= 1)),

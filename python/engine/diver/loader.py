@@ -117,8 +117,8 @@ class DataLoader:
         rank: This process among ``world_size``; by default what the environment says (``RANK`` and ``WORLD_SIZE``, as
             torchrun sets them), else 0 of 1. Give the loader of your test images ``rank=0, world_size=1``.
         world_size: Number of processes that share an epoch.
-        uneven: Where samples do not divide among ranks: ``"drop"`` the last ones, ``"pad"`` with the first ones, or
-            ``"partial"``, where the last ranks have one sample less.
+        uneven: Where samples do not divide among ranks: ``"pad"`` with the first ones, which come twice; ``"drop"`` the
+            last ones, which are logged as a warning; or ``"partial"``, where the last ranks have one sample less.
         image_size: Size of images in batches, a side or (height, width), each from 1 to 16,384; the set's own by
             default. Raw and refined are resized alike, antialiased.
         temperature: What logits are divided by before the softmax that makes them targets; above 0.
@@ -152,7 +152,7 @@ class DataLoader:
         seed: SupportsIndex = 0,
         rank: SupportsIndex | None = None,
         world_size: SupportsIndex | None = None,
-        uneven: str = "drop",
+        uneven: str = "pad",
         image_size: SupportsIndex | Iterable[SupportsIndex] | None = None,
         temperature: SupportsFloat = 1.0,
         memory_limit: SupportsIndex = 1 << 30,
