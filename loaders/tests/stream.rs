@@ -733,6 +733,42 @@ fn images_can_leave_at_another_size() {
     }
 }
 
+/// What a set says of its own classes holds: `classes` may repeat it, and name more.
+#[test]
+fn a_list_that_contradicts_the_classes_of_the_set_is_refused() {
+    let map = |indices: &[usize]| ClassMap::indices(indices.to_vec()).unwrap();
+    let named = || {
+        let info = SourceInfo {
+            class_map: map(&[0, 217, 482, 491]),
+            class_names: Some(["tench", "springer", "cassette", "saw"].map(String::from).to_vec()),
+            ..set().info().clone()
+        };
+        let labels = (0..SAMPLES).map(|i| Label::Hard(i % 4)).collect();
+        MemorySource::new(info, vec![0.5; SAMPLES * 12], labels).unwrap()
+    };
+    let build = |classes| Loader::builder(named()).refiner(Inverter::default()).classes(classes).build();
+
+    let imagenette = ClassMap::named("imagenette").unwrap();
+    assert_eq!(imagenette.as_indices().unwrap()[..4], [0, 217, 482, 491]);
+    let loader = build(imagenette).unwrap();
+    assert_eq!(loader.info().class_map, map(&[0, 217, 482, 491]), "the list has ten");
+    assert!(build(map(&[0, 217, 482, 491])).is_ok());
+    assert_eq!(build(ClassMap::identity()).unwrap().info().class_map, ClassMap::identity());
+    let loader = Loader::builder(set()).refiner(Inverter::default()).classes(map(&[4, 3, 2, 1])).build();
+    assert_eq!(loader.unwrap().info().class_map, map(&[4, 3, 2, 1]), "a set that says nothing");
+
+    for (classes, expected) in [
+        (&[217, 0, 482, 491][..], "memory is labelled by another order of these classes: give the list when"),
+        (&[9, 0, 217, 482, 491], "memory is labelled by another order of these classes"),
+        (&[953, 954, 949, 950], "lacks class 0 (tench), which is label 0 of memory: leave `classes` out"),
+        (&[0, 482, 217, 950], "has class 482 at 1, where class 217 (springer) is label 1 of memory"),
+        (&[0, 217], "label 2 is beyond the list"),
+    ] {
+        let error = build(map(classes)).unwrap_err().to_string();
+        assert!(error.starts_with("classes: ") && error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn options_are_checked_when_the_loader_is_built() {
     let message = |builder: LoaderBuilder| builder.build().unwrap_err().to_string();

@@ -175,11 +175,28 @@ def test_folders_of_wordnet_ids_follow_the_list(tmp_path: Path) -> None:
         assert next(iter(loader)).labels.tolist() == [0, 4]
     with pytest.raises(OptionError, match="another order of these classes: give the list when it is opened"):
         diver.DataLoader(diver.open(tmp_path), classes="imagewoof")
+    for source in (tmp_path, diver.open(tmp_path)):
+        with pytest.raises(OptionError, match=r"classes: lacks class 155 \(n02086240\)"):
+            diver.DataLoader(source, classes="imagefruit")
     (tmp_path / "previews").mkdir()
     (tmp_path / "previews" / "0.png").write_bytes(png())
     assert any("previews is no class" in note for note in diver.open(tmp_path).notes)
     with pytest.raises(DataError, match="previews: no class of ImageNet-1K"):
         diver.open(tmp_path, classes="imagewoof")
+
+
+def test_a_loader_says_which_classes_it_refines_labels_as(tmp_path: Path) -> None:
+    # The first two classes of imagenette, in its order.
+    for wnid in ("n01440764", "n02102040"):
+        (tmp_path / wnid).mkdir()
+        (tmp_path / wnid / "0.png").write_bytes(png())
+    source = diver.open(tmp_path)
+    with diver.DataLoader(source, classes="imagenette") as loader:
+        assert loader.class_map == source.class_map == [0, 217]
+    with diver.DataLoader(diver.open(DIGITS), classes=range(10, 20)) as loader:
+        assert loader.class_map == list(range(10, 20)) and loader.source.class_map is None
+    with diver.DataLoader(DIGITS) as loader:
+        assert loader.class_map is None
 
 
 def test_what_was_assumed_is_noted(tmp_path: Path) -> None:

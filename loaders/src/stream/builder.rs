@@ -9,7 +9,7 @@ use super::stats::Counters;
 use super::store::Store;
 use super::{Loader, Mix};
 use crate::wording::counted;
-use crate::{Cache, CancelToken, ClassMap, Error, Refine, Result, Source};
+use crate::{Cache, CancelToken, ClassMap, Error, Refine, Result, Source, SourceInfo};
 use std::sync::Arc;
 
 /// What happens to a sample that should come refined and is in no cache yet.
@@ -106,7 +106,8 @@ impl LoaderBuilder {
     }
 
     /// From the dataset's labels to the refiner's classes; by default what the source says
-    /// ([`SourceInfo::class_map`](crate::SourceInfo::class_map)).
+    /// ([`SourceInfo::class_map`](crate::SourceInfo::class_map)). A list must agree with that on every label, where the
+    /// source says; [`ClassMap::identity`] sets it aside.
     pub fn classes(mut self, classes: ClassMap) -> Self {
         self.classes = Some(classes);
         self
@@ -265,7 +266,7 @@ impl LoaderBuilder {
                 std::array::from_fn(|byte| normalize.apply(channel, byte as f32 / 255.0))
             }),
         };
-        let info = dataset.info().clone();
+        let info = SourceInfo { class_map: dataset.class_map()?, ..dataset.info().clone() };
         let refinery =
             self.refiner.map(|refiner| Refinery::from_parts(dataset, store, refiner, Arc::clone(&counters)));
         let pipeline = Pipeline::start(shared, refinery, self.threads)?;

@@ -16,6 +16,7 @@ pub(super) struct Identity {
 #[derive(Debug)]
 pub(super) struct Dataset {
     source: Box<dyn Source>,
+    class_map: ClassMap,
     conditioning: Vec<Conditioning>,
     identities: Vec<OnceLock<Identity>>,
     height: usize,
@@ -35,16 +36,8 @@ impl Dataset {
         if height == 0 || width == 0 {
             return Err(Error::config("image_size", format!("{height} x {width} has no pixels")));
         }
-        if let (Some(given), Some(own)) =
-            (classes.as_ref().and_then(ClassMap::as_indices), info.class_map.as_indices())
-            && given != own
-            && own.iter().all(|class| given.contains(class))
-        {
-            let reason = format!(
-                "{} is labelled by another order of these classes: give the list when it is opened",
-                info.path.display()
-            );
-            return Err(Error::config("classes", reason));
+        if let Some(given) = &classes {
+            check_agrees(info, given)?;
         }
         let classes = classes.unwrap_or_else(|| info.class_map.clone());
         let conditioning =
@@ -75,11 +68,22 @@ impl Dataset {
             tracing::warn!("{}: {note}", info.path.display());
         }
         let identities = std::iter::repeat_with(OnceLock::new).take(info.samples).collect();
-        Ok(Self { source, conditioning, identities, height, width })
+        Ok(Self { source, class_map: classes, conditioning, identities, height, width })
     }
 
     pub(super) fn info(&self) -> &SourceInfo {
         self.source.info()
+    }
+
+    /// The refiner's class for each label, as it is used here.
+    pub(super) fn class_map(&self) -> Result<ClassMap> {
+        match self.class_map.as_indices() {
+            // A list may go on beyond the classes of the set.
+            Some(indices) => {
+                ClassMap::indices(indices.iter().copied().take(self.conditioning.len()).collect())
+            }
+            None => Ok(ClassMap::identity()),
+        }
     }
 
     /// `(height, width)` of images in batches.
@@ -138,4 +142,29 @@ impl Dataset {
         }
         resize_planar(&values, channels, (height, width), self.size())
     }
+}
+
+/// Refuses a list that takes a label for another class than the set itself does, where it says: samples would be refined
+/// as what they are not. Where the set is opened with the list, it is labelled by it.
+fn check_agrees(info: &SourceInfo, given: &ClassMap) -> Result<()> {
+    let (Some(given), Some(own)) = (given.as_indices(), info.class_map.as_indices()) else { return Ok(()) };
+    let Some(label) = own.iter().zip(given).take(info.classes).position(|(own, given)| own != given) else {
+        return Ok(());
+    };
+    let (path, class) = (info.path.display(), own[label]);
+    let reason = if own.iter().all(|class| given.contains(class)) {
+        format!("{path} is labelled by another order of these classes: give the list when it is opened")
+    } else {
+        let name = info.class_names.as_ref().and_then(|names| names.get(label));
+        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+        let fault = match given.contains(&class) {
+            true => format!("has class {} at {label}, where class {class}{name}", given[label]),
+            false => format!("lacks class {class}{name}, which"),
+        };
+        format!(
+            "{fault} is label {label} of {path}: leave `classes` out, or give it when the set is opened if its labels \
+             are of other classes"
+        )
+    };
+    Err(Error::config("classes", reason))
 }

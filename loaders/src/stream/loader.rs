@@ -64,7 +64,7 @@ impl Loader {
         self.plan.batches()
     }
 
-    /// What is streamed.
+    /// What is streamed, with the class map that is used.
     pub fn info(&self) -> &SourceInfo {
         &self.info
     }

@@ -105,7 +105,8 @@ class DataLoader:
         cache: Where refined images are kept across runs: a :class:`diver.Cache` or its folder. Without one they are
             kept in memory, which must then be large enough for all of them (``memory_limit``).
         classes: The refiner's class for each label of the set, as :func:`diver.open` takes it; by default what the
-            source says, else labels are the refiner's classes.
+            source says, else labels are the refiner's classes. A list for a source that says must agree with it on
+            every label.
         mix: The share of refined samples in each epoch, a number in [0, 1] or a schedule of :mod:`diver.mix`. All are
             refined by default where there is a refiner.
         on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
@@ -263,8 +264,14 @@ class DataLoader:
 
     @property
     def source(self) -> Source:
-        """What is streamed."""
+        """What is streamed, as it was opened: its ``class_map`` is its own."""
         return self._source
+
+    @property
+    def class_map(self) -> list[int] | None:
+        """The refiner's class for each label, as it is used: that of ``classes``, else of the source; None where labels
+        are the refiner's classes."""
+        return self._engine.class_map
 
     @property
     def batch_size(self) -> int:

@@ -24,6 +24,7 @@ pub struct Loader {
     process: u32,
     threads: Vec<ThreadId>,
     batches: usize,
+    class_map: Option<Vec<usize>>,
 }
 
 #[pymethods]
@@ -104,6 +105,7 @@ impl Loader {
         .map_err(|error| to_python(py, &error))?;
         Ok(Self {
             batches: engine.len(),
+            class_map: engine.info().class_map.as_indices().map(<[usize]>::to_vec),
             threads: engine.threads(),
             engine: Mutex::new(Some(engine)),
             closed: AtomicBool::new(false),
@@ -114,6 +116,12 @@ impl Loader {
     /// Batches of an epoch.
     fn __len__(&self) -> usize {
         self.batches
+    }
+
+    /// The refiner's class for each label; none if they are the same.
+    #[getter]
+    fn class_map(&self) -> Option<Vec<usize>> {
+        self.class_map.clone()
     }
 
     /// Goes to the next epoch and returns its number.
