@@ -214,6 +214,56 @@ fn a_folder_that_cannot_be_used_is_named() {
     assert!(error.to_string().contains("file/cache: cannot make the cache folder"), "{error}");
 }
 
+/// Another user's, or that of a lab.
+#[cfg(unix)]
+#[test]
+fn a_cache_that_cannot_be_written_is_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("cache");
+    let path = {
+        let generation = Cache::open(&root).unwrap().generation(&fingerprint()).unwrap();
+        generation.commit(&[row(0, 10)], &names()).unwrap();
+        generation.path().to_owned()
+    };
+    let allow = |mode| {
+        for at in [&root, &path] {
+            fs::set_permissions(at, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    allow(0o555);
+    // Root may write everywhere, and what is read is read all the same.
+    let is_root = tempfile::tempfile_in(&root).is_ok();
+    let cache = Cache::open(&root).unwrap();
+    let generation = cache.generation(&fingerprint()).unwrap();
+    assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
+    if !is_root {
+        let other = cache.generation(&serde_json::json!({ "refiner": "other" })).unwrap_err().to_string();
+        assert!(
+            other.contains("the cache has no images of this refiner, and their folder cannot"),
+            "{other}"
+        );
+        for refused in [
+            generation.check_writable(),
+            generation.commit(&[row(1, 20)], &names()).map(drop),
+            Cache::open(root.join("made")).map(drop),
+        ] {
+            let Err(Error::Io { source, .. }) = refused else { panic!("{refused:?}") };
+            assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+        }
+    }
+    allow(0o755);
+    generation.check_writable().unwrap();
+}
+
+/// Where not even root can write.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cache_is_written_to_when_there_is_something_to_write() {
+    let error = Cache::open("/proc").unwrap().generation(&fingerprint()).unwrap_err();
+    assert!(error.to_string().contains("the cache has no images of this refiner"), "{error}");
+}
+
 #[test]
 fn a_foreign_fingerprint_is_refused() {
     let folder = tempfile::tempdir().unwrap();

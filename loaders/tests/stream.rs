@@ -622,6 +622,47 @@ fn a_disk_that_takes_no_more_ends_bulk_refinement_but_not_the_stream() {
     assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES, "memory serves the second epoch");
 }
 
+/// A cache of others, which is whole or lacks something.
+#[cfg(unix)]
+#[test]
+fn a_cache_that_cannot_be_written_serves() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, inverter, log) = (Cache::open(folder.path()).unwrap(), Inverter::default(), Log::default());
+    let refinery = || Refinery::new(set(), inverter.clone(), Some(&cache)).unwrap();
+    let mut whole = refinery();
+    whole.run(&CancelToken::new(), &Silent).unwrap();
+    let path = whole.generation().unwrap().path().to_owned();
+    let allow = |mode| {
+        for at in [folder.path(), &path] {
+            std::fs::set_permissions(at, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    let epoch =
+        || plain(builder(&inverter).cache(Cache::open(folder.path()).unwrap()).build().unwrap().iter());
+    allow(0o555);
+    let expected = log.of(epoch);
+    assert_eq!(refinery().run(&CancelToken::new(), &Silent).unwrap().refined, 0);
+    assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES);
+    assert_eq!(log.lines("cannot"), [""; 0]);
+    let is_root = tempfile::tempfile_in(&path).is_ok();
+    allow(0o755);
+    for part in std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).take(3) {
+        if part.extension().is_some_and(|extension| extension == "parquet") {
+            std::fs::remove_file(part).unwrap();
+        }
+    }
+    allow(0o555);
+    if !is_root {
+        let before = inverter.refined.load(Ordering::SeqCst);
+        let error = refinery().run(&CancelToken::new(), &Silent).unwrap_err().to_string();
+        assert!(error.contains("cannot write to the folder: Permission denied"), "{error}");
+        assert_eq!(inverter.refined.load(Ordering::SeqCst), before, "nothing is refined in vain");
+    }
+    assert!(epoch() == expected, "what is lacking is refined, and stays in memory");
+    allow(0o755);
+}
+
 /// A network that was away for a moment: what was refined meanwhile is written once it is back, even with nothing left
 /// to refine, and at the latest when the loader is dropped.
 #[test]

@@ -349,11 +349,13 @@ def test_a_set_that_is_not_there_is_an_os_error(path: Any) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 def test_what_is_not_permitted_is_a_permission_error(tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir(mode=0o500)
+    (tmp_path / "theirs").mkdir(mode=0o500)
+    diver.Cache(tmp_path / "theirs")
     with pytest.raises(PermissionError) as caught:
-        diver.Cache(tmp_path / "cache")
+        diver.Cache(tmp_path / "theirs" / "cache")
     assert type(caught.value) is ForbiddenFileError and isinstance(caught.value, FileError)
-    assert caught.value.errno == errno.EACCES and caught.value.filename == str(tmp_path / "cache")
+    assert caught.value.errno == errno.EACCES
+    assert caught.value.filename == str(tmp_path / "theirs" / "cache")
 
 
 def test_the_systems_error_number_is_kept(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ use std::time::Duration;
 /// How the names of files in the making begin.
 const WRITING: &str = ".writing-";
 
+const CANNOT_WRITE: &str = "cannot write to the folder";
+
 type SyncFolder = fn(&Path) -> std::io::Result<()>;
 
 /// The folder of one fingerprint.
@@ -25,7 +27,8 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the folder if it is not there.
     pub(super) fn create(path: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&path).map_err(Error::io(&path, "cannot make the folder"))?;
+        let missing = "the cache has no images of this refiner, and their folder cannot be made";
+        fs::create_dir_all(&path).map_err(Error::io(&path, missing))?;
         let folder = Self { path, sync: sync_folder, warning: Once::new() };
         folder.remove_leftovers();
         Ok(folder)
@@ -79,6 +82,11 @@ impl Folder {
         }
     }
 
+    /// Whether something could be written now, as far as can be told before it is tried.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        self.temporary().map(drop)
+    }
+
     /// Writes the file `name` whole, replacing an older one.
     pub(super) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
@@ -118,7 +126,15 @@ impl Folder {
     }
 
     fn write_temporary(&self, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
-        let failed = || Error::io(&self.path, "cannot write to the folder");
+        let failed = || Error::io(&self.path, CANNOT_WRITE);
+        let mut file = self.temporary()?;
+        file.write_all(bytes).map_err(failed())?;
+        file.as_file().sync_all().map_err(failed())?;
+        Ok(file)
+    }
+
+    /// An empty file in the making.
+    fn temporary(&self) -> Result<tempfile::NamedTempFile> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(WRITING);
         // Temporary files are private to their owner by default, but a cache is shared.
@@ -127,10 +143,7 @@ impl Folder {
             use std::os::unix::fs::PermissionsExt as _;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let mut file = builder.tempfile_in(&self.path).map_err(failed())?;
-        file.write_all(bytes).map_err(failed())?;
-        file.as_file().sync_all().map_err(failed())?;
-        Ok(file)
+        builder.tempfile_in(&self.path).map_err(Error::io(&self.path, CANNOT_WRITE))
     }
 
     /// Makes a rename in the folder durable, as far as the file system can. The file is there under its name, with its

@@ -107,6 +107,15 @@ impl Generation {
         }
     }
 
+    /// Finds out whether rows could be committed, before they are refined: the folder of a cache that is only read may be
+    /// another user's.
+    ///
+    /// # Errors
+    /// If nothing can be written there.
+    pub fn check_writable(&self) -> Result<()> {
+        self.folder.check_writable()
+    }
+
     /// Commits `rows` as one part, durable when the call returns, as far as the file system can make it so.
     /// `class_names` name the labels. Returns the keys that another process committed first: its images are the ones
     /// that stay.

@@ -51,12 +51,14 @@ pub struct Cache {
 impl Cache {
     /// Opens the cache in `folder`, which is made if it is not there. A leading `~/` is the home folder.
     ///
+    /// It need not be one that can be written to: what others have refined is read all the same, and only what they
+    /// lack cannot be kept there.
+    ///
     /// # Errors
-    /// If the folder cannot be made or written to.
+    /// If the folder is not there and cannot be made.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let root = expand_home(folder.as_ref());
         std::fs::create_dir_all(&root).map_err(Error::io(&root, "cannot make the cache folder"))?;
-        tempfile::tempfile_in(&root).map_err(Error::io(&root, "cannot write to the cache folder"))?;
         Ok(Self { root })
     }
 
@@ -68,7 +70,7 @@ impl Cache {
     /// Opens the refined images of one fingerprint, a JSON value as [`crate::Refine::fingerprint`] gives it.
     ///
     /// # Errors
-    /// If its folder cannot be made or read, or belongs to another fingerprint.
+    /// If its folder cannot be read, belongs to another fingerprint, or is not there and cannot be made.
     pub fn generation(&self, fingerprint: &serde_json::Value) -> Result<Generation> {
         Generation::open(&self.root, &Fingerprint::new(fingerprint))
     }

@@ -140,6 +140,10 @@ impl Refinery {
                 missing.push(index);
             }
         }
+        if let (false, Some(disk)) = (missing.is_empty(), self.store.disk()) {
+            // Not after the first batch, which may take minutes.
+            disk.check_writable()?;
+        }
         let mut done = samples - missing.len();
         progress.images(done, samples);
         for indices in missing.chunks(self.preferred_batch()) {

@@ -10,10 +10,11 @@ class Cache:
     """A folder of refined images, shared by every run and process that is pointed at it.
 
     Args:
-        path: The folder, which is made if it is not there. A leading ``~`` is the home folder.
+        path: The folder, which is made if it is not there. A leading ``~`` is the home folder. One that cannot be
+            written to serves what is in it; what it lacks stays in memory, and a warning says so.
 
     Raises:
-        FileError: the folder cannot be made or written to.
+        FileError: the folder is not there and cannot be made.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
