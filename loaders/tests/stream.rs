@@ -376,6 +376,34 @@ fn no_sample_is_left_out_unless_told_to() {
     assert!(line.contains("3 of 23 samples left out in every epoch"), "{line}");
 }
 
+/// A program makes a loader for every setting and seed that it tries, and a training one for every rank.
+#[test]
+fn what_was_assumed_of_a_set_is_said_once() {
+    let log = Log::default();
+    let noted = |path: &str| {
+        let info = SourceInfo {
+            path: path.into(),
+            notes: vec!["one was assumed".into(), "another, too".into()],
+            ..set().info().clone()
+        };
+        let labels = (0..SAMPLES).map(|i| Label::Hard(i % 4)).collect();
+        MemorySource::new(info, vec![0.5; SAMPLES * 12], labels).unwrap()
+    };
+    let make = |path, rank| {
+        log.of(|| Loader::builder(noted(path)).shard(rank, 2).build().unwrap());
+    };
+    make("noted/a", 1);
+    assert_eq!(log.lines("noted/"), [""; 0], "rank 0 speaks for all");
+    for _ in 0..3 {
+        make("noted/a", 0);
+    }
+    log.of(|| Refinery::new(noted("noted/a"), Identity, None).unwrap());
+    assert_eq!(log.lines("noted/"), ["noted/a: one was assumed", "noted/a: another, too"]);
+    log.of(|| Refinery::new(noted("noted/b"), Identity, None).unwrap());
+    make("noted/b", 0);
+    assert_eq!(log.lines("noted/b"), ["noted/b: one was assumed", "noted/b: another, too"]);
+}
+
 /// The usual checkpoint of a training on several devices: rank 0 saves, every rank loads.
 #[test]
 fn the_state_of_one_rank_serves_all() {

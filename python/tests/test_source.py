@@ -95,7 +95,7 @@ def test_a_set_says_what_it_is() -> None:
     assert source.mean == pytest.approx((0.305,) * 3) and source.std == pytest.approx((0.36,) * 3)
     assert repr(source) == f"<mtt '{DIGITS}/images_best.pt': 10 samples, 3 x 32 x 32, 10 classes>"
     one = diver.open(ROOT / "tests/fixtures/torch/latest/images_900.pt")
-    assert repr(one).endswith(": 1 sample, 3 x 4 x 5, 1 class>")
+    assert repr(one).endswith(": 1 sample, 3 x 4 x 5, 1 class, 1 note>")
     images = diver.open(PARQUET)
     assert images.value_space == "unit" and images.class_names is not None and len(images.class_names) == 10
 
@@ -199,12 +199,19 @@ def test_a_loader_says_which_classes_it_refines_labels_as(tmp_path: Path) -> Non
         assert loader.class_map is None
 
 
-def test_what_was_assumed_is_noted(tmp_path: Path) -> None:
+def test_what_was_assumed_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("images_best.pt", "labels_best.pt"):
         (tmp_path / name).write_bytes((DIGITS / name).read_bytes())
     (note,) = diver.open(tmp_path).notes
     assert note.endswith("give mean and std then")
     assert "ImageNet" in note
+    source = diver.open(tmp_path)
+    assert repr(source).endswith("10 classes, 1 note>") and repr(diver.open(DIGITS)).endswith("10 classes>")
+    diver.DataLoader(source, rank=1, world_size=2).close()
+    assert note not in caplog.text
+    for _ in range(3):
+        diver.DataLoader(source).close()
+    assert caplog.text.count(note) == 1
     assert diver.open(tmp_path, mean=0.5, std=0.25).notes == []
     assert diver.open(tmp_path, dataset="CIFAR-10").mean == pytest.approx((0.4914, 0.4822, 0.4465))
 

@@ -227,7 +227,12 @@ impl LoaderBuilder {
             mix,
         }
         .validated()?;
-        if plan.left_out() > 0 && plan.rank == 0 {
+        // Ranks are alike: one speaks for all.
+        let speaks = plan.rank == 0;
+        if speaks {
+            dataset.say_notes();
+        }
+        if speaks && plan.left_out() > 0 {
             tracing::warn!(
                 "{}: {} of {} left out in every epoch, as they do not divide among {} ranks: `uneven` is drop, and \
                  with pad none would be",

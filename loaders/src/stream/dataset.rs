@@ -1,5 +1,6 @@
 //! A source as a stream sees it: with its class map, its sample identities, and the size that images leave at.
 
+use super::said::warn_once;
 use crate::cache::RowKey;
 use crate::pixels::resize_planar;
 use crate::refine::{Conditioning, NoiseKey};
@@ -63,12 +64,15 @@ impl Dataset {
                 info.classes,
             );
         }
-        // Whoever streams or refines relies on what was assumed.
-        for note in &info.notes {
-            tracing::warn!("{}: {note}", info.path.display());
-        }
         let identities = std::iter::repeat_with(OnceLock::new).take(info.samples).collect();
         Ok(Self { source, class_map: classes, conditioning, identities, height, width })
+    }
+
+    /// Says what was assumed of the source: whoever streams or refines relies on it.
+    pub(super) fn say_notes(&self) {
+        for note in &self.info().notes {
+            warn_once(&format!("{}: {note}", self.info().path.display()));
+        }
     }
 
     pub(super) fn info(&self) -> &SourceInfo {

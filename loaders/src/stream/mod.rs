@@ -15,6 +15,7 @@ mod pipeline;
 mod plan;
 mod pool;
 mod refinery;
+mod said;
 mod state;
 mod stats;
 mod store;

@@ -63,6 +63,7 @@ impl Refinery {
         cache: Option<&Cache>,
     ) -> Result<Self> {
         let dataset = Dataset::new(Box::new(source), None, None, Some(&refiner))?;
+        dataset.say_notes();
         // Bulk refinement does not serve its images again; those without a disk to go to must stay.
         let on_disk = cache.is_some() && refiner.fingerprint().is_some();
         let memory_limit = if on_disk { 0 } else { usize::MAX };

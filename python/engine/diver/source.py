@@ -121,7 +121,8 @@ class Source:
 
     @property
     def notes(self) -> list[str]:
-        """What the files do not say and was assumed, a sentence each."""
+        """What the files do not say and was assumed, a sentence each. The first loader of the set in a process logs
+        them as warnings."""
         return list(self._info["notes"])
 
     def __len__(self) -> int:
@@ -150,9 +151,10 @@ class Source:
 
     def __repr__(self) -> str:
         channels, height, width = self.shape
+        notes = f", {counted(len(self.notes), 'note')}" if self.notes else ""
         return (
             f"<{self.format} {str(self.path)!r}: {counted(self.samples, 'sample')}, "
-            f"{channels} x {height} x {width}, {counted(self.classes, 'class')}>"
+            f"{channels} x {height} x {width}, {counted(self.classes, 'class')}{notes}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
