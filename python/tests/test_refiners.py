@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -920,6 +921,23 @@ def test_a_cache_that_cannot_be_used_is_said(tmp_path: Path, caplog: pytest.LogC
         next(iter(loader))
     assert "not used, as the refiner has no fingerprint" in caplog.text
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_images_that_are_lost_with_the_loader_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(DIGITS, tmp_path / "set")
+    diver.DataLoader(tmp_path / "set", refiner=Counting("v1"), cache=tmp_path / "cache").close()
+    diver.DataLoader(tmp_path / "set", refiner=inverter()).close()
+    diver.DataLoader(tmp_path / "set", refiner=Counting("v1"), rank=1, world_size=2).close()
+    diver.DataLoader(tmp_path / "set").close()
+    assert "no cache" not in caplog.text
+    for _ in range(2):
+        diver.DataLoader(tmp_path / "set", refiner=Counting("v1")).close()
+    assert (
+        caplog.text.count("no cache is given: refined images are kept in memory and lost with the loader")
+        == 1
+    )
 
 
 @pytest.mark.parametrize(("classes", "warned"), [(None, True), (range(10), False)])

@@ -99,7 +99,7 @@ impl LoaderBuilder {
     }
 
     /// Where refined images are kept across runs. Without a cache they are kept in memory, which must then be large
-    /// enough for all of them ([`memory_limit`](Self::memory_limit)).
+    /// enough for all of them ([`memory_limit`](Self::memory_limit)), and are lost with the loader.
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
         self

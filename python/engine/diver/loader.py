@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsFloat, SupportsIndex
 
 from diver import _engine, _options, _tensors
@@ -103,7 +105,8 @@ class DataLoader:
         refiner: A folder or repository with a diffusion model (for :meth:`diver.Refiner.from_pretrained`), a
             refiner, or any callable (:mod:`diver.refiners`). Without one, samples come raw.
         cache: Where refined images are kept across runs: a :class:`diver.Cache` or its folder. Without one they are
-            kept in memory, which must then be large enough for all of them (``memory_limit``).
+            kept in memory, which must then be large enough for all of them (``memory_limit``), and are lost with the
+            loader, which is logged as a warning.
         classes: The refiner's class for each label of the set, as :func:`diver.open` takes it; by default what the
             source says, else labels are the refiner's classes. A list for a source that says must agree with it on
             every label.
@@ -211,6 +214,8 @@ class DataLoader:
                 self._own_refiner.close()
             raise
         _OPEN.add(self)
+        if cache is None and options["shard"][0] == 0 and getattr(refiner, "fingerprint", None) is not None:
+            _warn_of_loss(source.path)
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of the next epoch; after :meth:`load_state_dict`, the rest of an epoch. An epoch that is left in
@@ -328,6 +333,16 @@ class _Epoch(Iterator[Batch]):
         return _batch(tensor(raw.images), tensor(raw.targets), raw)
 
 
+def _warn_of_loss(path: Path) -> None:
+    """Says, once for each set in a process, that a cache would keep what is refined of it."""
+    if path not in _WARNED:
+        _WARNED.add(path)
+        _LOG.warning(
+            "%s: no cache is given: refined images are kept in memory and lost with the loader; cache='...' keeps them",
+            path,
+        )
+
+
 def _mix(mix: mixes.Mix | SupportsFloat | None) -> _engine.Mix | None:
     if mix is None:
         return None
@@ -357,6 +372,11 @@ def _shard(rank: SupportsIndex | None, world_size: SupportsIndex | None) -> tupl
         raise OptionError(f"rank: {here} of {world}: ranks run from 0 to world_size - 1")
     return here, world
 
+
+#: The sets of which it was said that what is refined of them will be lost.
+_WARNED: set[Path] = set()
+
+_LOG = logging.getLogger(__name__)
 
 #: Loaders whose threads are to end before the interpreter does.
 _OPEN: weakref.WeakSet[DataLoader] = weakref.WeakSet()

@@ -139,7 +139,7 @@ class Fleet:
     """Refiners of one backbone and equal settings on several devices, as one refiner: they share every batch.
 
         refiners = [diver.Refiner.from_pretrained(folder, device=f"cuda:{i}") for i in range(2)]
-        loader = diver.DataLoader(path, refiner=diver.refiners.Fleet(refiners))
+        loader = diver.DataLoader(path, refiner=diver.refiners.Fleet(refiners), cache="~/.cache/diver")
 
     Any callables may be its refiners, if calls of several at a time are no trouble.
 

@@ -35,7 +35,8 @@ class Refiner:
     :meth:`sample_latents` and :meth:`decode` are its three stages. Called as a function, it is the refiner of
     a loader::
 
-        loader = diver.DataLoader(path, refiner=diver.Refiner.from_pretrained(folder))
+        refiner = diver.Refiner.from_pretrained(folder)
+        loader = diver.DataLoader(path, refiner=refiner, cache="~/.cache/diver")
 
     Tensors may be torch's (of any device, dtype of floats and layout in memory), numpy's, or those of any
     library with DLPack. Results are torch's, without a graph, on the refiner's device.
