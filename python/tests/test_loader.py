@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 import pickle
@@ -551,10 +552,69 @@ def test_a_source_that_is_not_there_is_said_by_path() -> None:
 
 
 def test_unknown_options_and_positional_ones_are_refused() -> None:
-    with pytest.raises(TypeError, match="num_workers"):
-        diver.DataLoader(DIGITS, num_workers=2)  # type: ignore[call-arg]
-    with pytest.raises(TypeError):
-        diver.DataLoader(DIGITS, 4)  # type: ignore[misc]
+    with pytest.raises(
+        OptionTypeError, match=r"^batchsize: there is no such option; did you mean batch_size\?"
+    ):
+        diver.DataLoader(DIGITS, batchsize=2)  # type: ignore[call-arg]
+    with pytest.raises(
+        OptionTypeError, match=r"^frobnicate: there is no such option; there are refiner, cache"
+    ):
+        diver.DataLoader(DIGITS, frobnicate=2)  # type: ignore[call-arg]
+    for arguments in ((), (DIGITS, 4)):
+        with pytest.raises(TypeError):
+            diver.DataLoader(*arguments)
+
+
+# Whoever comes from torch.
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(torch.utils.data.DataLoader).parameters))
+def test_every_option_of_torchs_loader_is_one_or_says_what_stands_in_for_it(name: str) -> None:
+    own = inspect.signature(diver.DataLoader).parameters
+    assert "source" in own and "batch_size" in own, "help shows the loader's own options"
+    if name in own:
+        return
+    for source in ((), (DIGITS,)):
+        with pytest.raises(OptionTypeError, match=f"^{name}: ") as caught:
+            diver.DataLoader(*source, **{name: None})
+        assert "no such option" not in str(caught.value) and isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("num_workers", "`threads`"),
+        ("prefetch_factor", "`prefetch`"),
+        ("sampler", "`rank` and `world_size`"),
+        ("generator", "`seed`"),
+        ("dataset", "`source`"),
+    ],
+)
+def test_what_stands_in_for_an_option_is_named(name: str, said: str) -> None:
+    with pytest.raises(OptionTypeError, match=said):
+        diver.DataLoader(DIGITS, **{name: None})  # type: ignore[arg-type]
+
+
+TENSORS = torch.zeros(2, 3, 4, 4), torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [torch.utils.data.TensorDataset(*TENSORS), TENSORS, list(TENSORS), TENSORS[0]],
+    ids=lambda s: type(s).__name__,
+)
+def test_tensors_are_told_how_to_become_a_source(source: Any) -> None:
+    expected = (
+        f"^source: a path or a diver.Source is expected, not {type(source).__name__}; .*diver.from_tensors"
+    )
+    with pytest.raises(OptionTypeError, match=expected):
+        diver.DataLoader(source)
+
+
+def test_attributes_have_torchs_names_too() -> None:
+    with diver.DataLoader(DIGITS, batch_size=4, drop_last=True) as loader:
+        assert loader.dataset is loader.source and len(loader.dataset) == 10
+        assert loader.batch_size == 4 and loader.drop_last is True
 
 
 def test_scalars_of_numpy_and_torch_are_numbers() -> None:

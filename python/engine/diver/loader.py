@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsFloat, Supp
 
 from diver import _engine, _options, _tensors
 from diver import mix as mixes
+from diver._drop_in import hinted
 from diver._wording import counted
 from diver.cache import Cache
 from diver.errors import ClosedError, DiverError, OptionError, OptionTypeError, StateError
@@ -100,6 +101,9 @@ class DataLoader:
     kept: in ``cache`` for all later runs, else in memory. Equal sets, seeds and options give the same samples in the
     same order, here and in Rust, whatever the threads and whatever the cache holds.
 
+    It takes the place of torch's loader, without worker processes, samplers or a collate function: an option of torch's
+    that it has not is refused with what stands in for it.
+
     Args:
         source: What :func:`diver.open` gives, or a path for it.
         refiner: A folder or repository with a diffusion model (for :meth:`diver.Refiner.from_pretrained`), a
@@ -141,6 +145,7 @@ class DataLoader:
     [(4, 3, 32, 32), (4, 3, 32, 32), (2, 3, 32, 32)]
     """
 
+    @hinted
     def __init__(
         self,
         source: Source | str | os.PathLike[str],
@@ -187,6 +192,11 @@ class DataLoader:
         }
         self._tensor = _tensors.converter(_options.text("format", format), device)
         if not isinstance(source, Source):
+            if not isinstance(source, (str, bytes, os.PathLike)):
+                raise OptionTypeError(
+                    f"source: a path or a diver.Source is expected, not {type(source).__name__}; for images and labels "
+                    "in memory, give diver.from_tensors(images, labels)"
+                )
             source = open_source(_options.path("source", source), classes=options["classes"])
             # The source has them now.
             options["classes"] = None
@@ -194,6 +204,7 @@ class DataLoader:
         if cache is not None and not isinstance(cache, Cache):
             cache = Cache(cache)
         self._batch_size: int = options["batch_size"]
+        self._drop_last: bool = options["drop_last"]
         #: Closed with the loader, which made it.
         self._own_refiner: Refiner | None = None
         if isinstance(refiner, (str, os.PathLike)):
@@ -279,9 +290,19 @@ class DataLoader:
         return self._engine.class_map
 
     @property
+    def dataset(self) -> Source:
+        """The same as ``source``, by the name that torch's loader has for it."""
+        return self._source
+
+    @property
     def batch_size(self) -> int:
         """Samples of a batch."""
         return self._batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether a last, smaller batch is left out."""
+        return self._drop_last
 
     @property
     def closed(self) -> bool:
