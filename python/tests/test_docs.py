@@ -28,6 +28,7 @@ def test_examples_are_found() -> None:
         "diver",
         "diver.refiners",
         "diver.soft_labels.SoftLabels",
+        "diver.source.Source.pixels",
         "diver.source.open",
         "diver.loader.DataLoader",
     }

@@ -219,6 +219,22 @@ def test_default_keys_are_the_digests_of_samples(shared: Refiner, tmp_path: Path
     assert shared.refine(x, y).equal(shared.refine(x, y, keys=digests))
 
 
+@pytest.mark.parametrize("classes", [None, [7, 3, 1, 0, 2, 4, 5, 6, 8, 9]])
+def test_by_hand_stage_by_stage_images_are_the_loaders(shared: Refiner, classes: list[int] | None) -> None:
+    """As the documentation of `Refiner` has it."""
+    source = diver.open("examples/digits/dm_ipc1", classes=classes)
+    samples = [source[index] for index in range(8)]
+    labels = [source.class_map[s.label] if source.class_map else s.label for s in samples]
+    z0 = shared.encode(source.pixels(range(8)))
+    z = shared.sample_latents(z0, labels, keys=[s.digest for s in samples])
+    refined = shared.decode(z)
+    with diver.DataLoader(source, refiner=shared, batch_size=8, image_size=16) as loader:
+        batch = next(iter(loader))
+    mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (source.mean, source.std))
+    # Rounded to bytes on their way.
+    assert (batch.images * std + mean - refined).abs().max() < 0.6 / 255
+
+
 def test_settings_of_a_call(folder: Path, shared: Refiner) -> None:
     x, y = images(), [1, 2]
     own = shared.refine(x, y)

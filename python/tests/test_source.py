@@ -140,6 +140,49 @@ def test_whitened_images_are_not_refined(tmp_path: Path) -> None:
     assert diver.open(tmp_path, values="normalized").mean == (0.485, 0.456, 0.406)
 
 
+def test_pixels_are_what_a_refiner_gets() -> None:
+    source = diver.open(DIGITS)
+    seen: dict[bytes, np.ndarray] = {}
+
+    def refiner(images: np.ndarray, labels: np.ndarray, keys: list[bytes]) -> np.ndarray:
+        seen.update(zip(keys, images.copy(), strict=True))
+        return np.rint(images * 255).astype(np.uint8)
+
+    with diver.DataLoader(source, refiner=refiner) as loader:
+        list(loader)
+    expected = np.stack([seen[sample.digest] for sample in source])
+    pixels = source.pixels()
+    assert (pixels.dtype, pixels.shape) == (np.float32, (10, 3, 32, 32)) and pixels.flags.writeable
+    assert pixels.min() == 0 and pixels.max() == 1, "normalised values go beyond; pixels do not"
+    assert np.array_equal(pixels, expected)
+    for indices in ([3, 0, 0, -1], (3, 0, 0, 9), np.array([3, 0, 0, 9]), iter([3, 0, 0, 9])):
+        assert np.array_equal(source.pixels(indices), expected[[3, 0, 0, 9]])
+    assert np.array_equal(source.pixels(range(2, 4)), expected[2:4])
+    assert source.pixels([]).shape == (0, 3, 32, 32)
+
+
+def test_pixels_of_grey_and_whitened_sets(tmp_path: Path) -> None:
+    grey = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 1, 4, 4)
+    pixels = diver.from_tensors(grey, [0, 1]).pixels()
+    assert np.array_equal(pixels, np.repeat(grey.astype(np.float32) / np.float32(255), 3, axis=1))
+    images = np.full((2, 3, 4, 4), 7.5, np.float32)
+    with pytest.raises(OptionError, match=r"ZCA-whitened.*images_zca"):
+        diver.from_tensors(images, [0, 1], values="whitened").pixels()
+
+
+@pytest.mark.parametrize("indices", [[10], [0, -11], [2**63 - 1]], ids=repr)
+def test_pixels_of_a_sample_that_is_not_there(indices: list[int]) -> None:
+    at = len(indices) - 1
+    with pytest.raises(OutOfRangeError, match=rf"indices\[{at}\]: there is no sample {indices[at]} among 10"):
+        diver.open(DIGITS).pixels(indices)
+
+
+@pytest.mark.parametrize("indices", [3, "12", [0.5], [True], {1, 2}, [None]], ids=repr)
+def test_pixels_of_what_is_no_index(indices: Any) -> None:
+    with pytest.raises(OptionTypeError, match=r"^indices"):
+        diver.open(DIGITS).pixels(indices)
+
+
 def test_class_lists_have_names_and_files(tmp_path: Path) -> None:
     source = diver.open(DIGITS, classes="imagefruit-ncfm")
     assert source.class_map == [953, 954, 949, 950, 951, 957, 952, 945, 943, 956]

@@ -19,6 +19,7 @@ __all__ = [
     "join_threads",
     "open",
     "run_command",
+    "source_pixels",
 ]
 
 @final
@@ -148,6 +149,7 @@ def open(
     factor: int | None,
     canvas: int | None,
 ) -> Source: ...
+def source_pixels(source: Source, indices: Sequence[int]) -> Tensor: ...
 def check_refiner(adapter: Adapter, side: int, classes: list[int]) -> None: ...
 def join_threads() -> None: ...
 def run_command(

@@ -94,7 +94,7 @@ def absolute(path: str) -> str:
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
-def integers(name: str, values: Iterable[SupportsIndex]) -> list[int]:
+def integers(name: str, values: Iterable[SupportsIndex], *, least: int = 0) -> list[int]:
     # Sets have no order, and a mapping's values would be lost.
     if isinstance(values, (str, bytes, AbstractSet, Mapping)):
         wrong_type(name, values, "a sequence of integers")
@@ -102,7 +102,7 @@ def integers(name: str, values: Iterable[SupportsIndex]) -> list[int]:
         items = list(values)
     except TypeError:
         wrong_type(name, values, "a sequence of integers")
-    return [integer(f"{name}[{position}]", value) for position, value in enumerate(items)]
+    return [integer(f"{name}[{position}]", value, least=least) for position, value in enumerate(items)]
 
 
 def classes(name: str, value: str | os.PathLike[str] | Iterable[SupportsIndex]) -> list[int] | str:

@@ -137,14 +137,46 @@ class Source:
         """
         import numpy
 
-        given = _options.integer("index", index, least=-_options.COUNT)
-        position = given + len(self) if given < 0 else given
-        if not 0 <= position < len(self):
-            raise OutOfRangeError(f"index: there is no sample {given} among {len(self)}")
+        position = self._position("index", index)
         raw, is_bytes, label, logits, digest = self._engine.sample(position)
         values = numpy.frombuffer(raw, dtype="u1" if is_bytes else "<f4").reshape(self.shape).copy()
         soft = None if logits is None else numpy.array(logits, dtype=numpy.float32)
         return Sample(values, label, soft, digest)
+
+    def pixels(self, indices: Iterable[SupportsIndex] | None = None) -> numpy.ndarray[Any, Any]:
+        """The pixels of some samples, or of all, as a refiner gets them: what :meth:`diver.Refiner.encode` and
+        :meth:`diver.Refiner.refine` take.
+
+        Args:
+            indices: Positions of samples, from the end if they are negative; all unless given.
+
+        Returns:
+            float32 ``[N, 3, H, W]`` in [0, 1]: without the normalisation, clamped, and grey in three channels.
+
+        Raises:
+            OutOfRangeError: there is no such sample.
+            DataError: one cannot be read.
+            OptionError: the set is ZCA-whitened, and has no pixels; or there is no memory for as many.
+
+        >>> source = open("examples/digits/dm_ipc1")
+        >>> pixels = source.pixels([0, 1, -1])
+        >>> pixels.shape, bool(pixels.min() >= 0 and pixels.max() <= 1)
+        ((3, 3, 32, 32), True)
+        """
+        if indices is None:
+            positions = list(range(len(self)))
+        else:
+            given = _options.integers("indices", indices, least=-_options.COUNT)
+            positions = [self._position(f"indices[{at}]", index) for at, index in enumerate(given)]
+        pixels: numpy.ndarray[Any, Any] = _tensors.numpy_array(_engine.source_pixels(self._engine, positions))
+        return pixels
+
+    def _position(self, name: str, index: SupportsIndex) -> int:
+        given = _options.integer(name, index, least=-_options.COUNT)
+        position = given + len(self) if given < 0 else given
+        if not 0 <= position < len(self):
+            raise OutOfRangeError(f"{name}: there is no sample {given} among {len(self)}")
+        return position
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))

@@ -11,6 +11,7 @@ mod command;
 mod conformance;
 mod loader;
 mod mix;
+mod pixels;
 mod refiner;
 mod soft_labels;
 mod source;
@@ -32,6 +33,8 @@ mod _engine {
     use super::loader::Loader;
     #[pymodule_export]
     use super::mix::Mix;
+    #[pymodule_export]
+    use super::pixels::source_pixels;
     #[pymodule_export]
     use super::refiner::{CancelToken, Progress};
     #[pymodule_export]

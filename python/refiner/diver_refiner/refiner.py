@@ -38,6 +38,15 @@ class Refiner:
         refiner = diver.Refiner.from_pretrained(folder)
         loader = diver.DataLoader(path, refiner=refiner, cache="~/.cache/diver")
 
+    By hand, stage by stage, a loader's images come of a source's pixels, classes and digests::
+
+        source = diver.open(path)
+        samples = [source[index] for index in range(8)]
+        classes = [source.class_map[s.label] if source.class_map else s.label for s in samples]
+        z0 = refiner.encode(source.pixels(range(8)))
+        z = refiner.sample_latents(z0, classes, keys=[s.digest for s in samples])
+        images = refiner.decode(z)
+
     Tensors may be torch's (of any device, dtype of floats and layout in memory), numpy's, or those of any
     library with DLPack. Results are torch's, without a graph, on the refiner's device.
 
@@ -172,7 +181,8 @@ class Refiner:
         """The latents of images.
 
         Args:
-            images: Floats ``[B, 3, H, W]`` in [0, 1] of any size; resized to the backbone's.
+            images: Floats ``[B, 3, H, W]`` in [0, 1] of any size, as from :meth:`diver.Source.pixels`; resized to the
+                backbone's.
 
         Returns:
             ``z0``, float32 ``[B, C, h, w]``: the mode of the autoencoder's posterior, scaled as the diffusion
