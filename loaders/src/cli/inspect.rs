@@ -49,7 +49,11 @@ fn describe(info: &SourceInfo) -> String {
         let _ = writeln!(text, "  lr       {rate}, learned with the images");
     }
     if let Some(list) = info.class_map.as_indices() {
-        let _ = writeln!(text, "  refined  as the backbone's classes {}", listed(list));
+        let _ = writeln!(
+            text,
+            "  refined  as the backbone's classes {}",
+            listed(list, info.class_names.as_deref())
+        );
     }
     for note in &info.notes {
         let _ = writeln!(text, "  note     {note}");
@@ -57,10 +61,28 @@ fn describe(info: &SourceInfo) -> String {
     text
 }
 
-/// The beginning of a list.
-fn listed(indices: &[usize]) -> String {
+/// The beginning of a list, with the names of the set's classes where it has them.
+fn listed(indices: &[usize], names: Option<&[String]>) -> String {
     const MOST: usize = 10;
-    let shown: Vec<String> = indices.iter().take(MOST).map(usize::to_string).collect();
+    let entry = |(label, index): (usize, &usize)| match names.and_then(|names| names.get(label)) {
+        Some(name) => format!("{name} -> {index}"),
+        None => index.to_string(),
+    };
+    let shown: Vec<String> = indices.iter().take(MOST).enumerate().map(entry).collect();
     let more = if indices.len() > MOST { ", ..." } else { "" };
     format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_listed_by_their_names() {
+        assert_eq!(
+            listed(&[217, 0], Some(&["springer".into(), "tench".into()])),
+            "springer -> 217, tench -> 0"
+        );
+        assert_eq!(listed(&[3; 11], None), format!("{}3, ...", "3, ".repeat(9)));
+    }
 }

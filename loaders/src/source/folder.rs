@@ -204,6 +204,21 @@ mod tests {
     }
 
     #[test]
+    fn names_of_classes_follow_the_class_list() {
+        let folder = class_folders(&["English springer", "cassette player", "tench"]);
+        // The list in a file, in another order than the names.
+        let file = folder.path().join("classes.txt");
+        std::fs::write(&file, "tench\nEnglish springer\ncassette player\n").unwrap();
+        let options = OpenOptions::new().classes(ClassMap::from_file(&file).unwrap());
+        let source = open(folder.path(), &options).unwrap().unwrap();
+        let info = source.info();
+        assert_eq!(info.class_map.as_indices(), Some(&[0, 217, 482][..]));
+        assert_eq!(info.class_names.as_ref().unwrap(), &["tench", "English springer", "cassette player"]);
+        let StoredPixels::U8(pixels) = source.sample(1).unwrap().pixels else { panic!("bytes are expected") };
+        assert_eq!((pixels[0], source.label(1).unwrap()), (0, Label::Hard(1)), "springers are springers");
+    }
+
+    #[test]
     fn class_names_follow_their_numbers() {
         let folder = class_folders(&["new001", "new003"]);
         let info = |options: OpenOptions| open(folder.path(), &options).map(|s| s.unwrap().info().clone());

@@ -2,6 +2,7 @@
 
 use super::OpenOptions;
 use crate::{ClassMap, Error, Result, imagenet};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// What the names of a set's class folders say.
@@ -10,7 +11,8 @@ use std::path::Path;
 ///   ..., whose order as text is another.)
 /// - WordNet ids are in the order of the class list that the options give, as Minimax, MGD3 and IGD label them;
 ///   without one in their own order.
-/// - Others are in the order of their text.
+/// - Names of ImageNet's classes, too, are in the order of a class list that has these; without one in that of their
+///   text, as are others.
 #[derive(Debug)]
 pub(super) struct Named {
     /// The class of each folder.
@@ -24,7 +26,7 @@ impl Named {
     /// From the names of the folders in `path`, sorted.
     ///
     /// # Errors
-    /// If the class list in the options lacks one, or some are numbers and others are not.
+    /// If the class list in the options has some of them and lacks others, or some are numbers and others are not.
     pub(super) fn new(path: &Path, names: &[&str], options: &OpenOptions) -> Result<Self> {
         let mut named = Self {
             labels: (0..names.len()).collect(),
@@ -49,7 +51,9 @@ impl Named {
                 refuse_among_numbers(path, names)?;
                 let unknown = names.iter().find(|name| imagenet::index(name).is_none());
                 let has_known = names.iter().any(|name| imagenet::index(name).is_some());
-                if let Some(unknown) = unknown.filter(|_| has_known) {
+                let named_classes = by_name(names);
+                let is_whole = named_classes.iter().all(|classes| !classes.is_empty());
+                if let Some(unknown) = unknown.filter(|_| has_known && !is_whole) {
                     let reason = "no class of ImageNet-1K by its name, as others beside it are";
                     if list.is_some() {
                         return Err(Error::format(&path.join(unknown), format!("{reason}: remove it")));
@@ -57,6 +61,17 @@ impl Named {
                     named
                         .notes
                         .push(format!("{unknown} is {reason}: classes are in the order of their names"));
+                } else if let Some(list) = list {
+                    if let Some(places) = named_places(path, names, &named_classes, list)? {
+                        named.labels = places;
+                    }
+                } else if is_whole {
+                    named.notes.push(
+                        "the folders are named as classes of ImageNet-1K are, but are labelled in the order of their \
+                         names, and refined as the classes of these numbers: give `classes`, a list of the names, for \
+                         labels in its order and images refined as what the names say"
+                            .into(),
+                    );
                 }
             }
         }
@@ -129,6 +144,63 @@ fn places(path: &Path, classes: &[usize], list: &[usize]) -> Result<Vec<usize>> 
     classes.iter().map(|class| place(class).ok_or_else(|| missing(class))).collect()
 }
 
+/// ImageNet's classes of each name: of a WordNet id its own; else those of that name, whatever its case and whether its
+/// words are joined by spaces or by underscores.
+fn by_name(names: &[&str]) -> Vec<Vec<usize>> {
+    let plain = |name: &str| name.replace('_', " ").to_ascii_lowercase();
+    let mut table: HashMap<String, Vec<usize>> = HashMap::new();
+    for class in 0..imagenet::CLASSES {
+        table.entry(imagenet::name(class).map(plain).unwrap_or_default()).or_default().push(class);
+    }
+    let classes = |name: &&str| match imagenet::index(name) {
+        Some(class) => vec![class],
+        None => table.get(&plain(name)).cloned().unwrap_or_default(),
+    };
+    names.iter().map(classes).collect()
+}
+
+/// The place of each folder in a list, by the `classes` that it may be of by its name; none if the list has none of
+/// them, as that of a backbone of other classes.
+///
+/// # Errors
+/// If the list has some and lacks others, as no order then fits both; if a name is that of two of its classes.
+fn named_places(
+    path: &Path,
+    names: &[&str],
+    classes: &[Vec<usize>],
+    list: &[usize],
+) -> Result<Option<Vec<usize>>> {
+    let found: Vec<Vec<usize>> = classes
+        .iter()
+        .map(|classes| classes.iter().copied().filter(|class| list.contains(class)).collect())
+        .collect();
+    let Some(listed) = found.iter().position(|classes| !classes.is_empty()) else { return Ok(None) };
+    let mut places = Vec::with_capacity(names.len());
+    for (name, classes) in names.iter().zip(&found) {
+        match classes[..] {
+            [class] => places.extend(list.iter().position(|listed| *listed == class)),
+            [] => {
+                let reason = format!(
+                    "by its name none of the classes in `classes`, as others beside it are ({}): rename it as its \
+                     class is called, or name all folders by their places in the list (0, 1, ...)",
+                    names[listed]
+                );
+                return Err(Error::format(&path.join(name), reason));
+            }
+            [first, second, ..] => {
+                let reason = format!(
+                    "the name of classes {first} and {second}, both of which are in `classes`: name it by its WordNet \
+                     id, {} or {}",
+                    imagenet::wnid(first).unwrap_or_default(),
+                    imagenet::wnid(second).unwrap_or_default()
+                );
+                return Err(Error::format(&path.join(name), reason));
+            }
+        }
+    }
+    Ok(Some(places))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +226,41 @@ mod tests {
             assert!(error.contains(reason), "{error}");
         }
         assert_eq!(named(&["10a", "2a", "cat"]).unwrap().labels, [0, 1, 2]);
+    }
+
+    #[test]
+    fn class_names_follow_a_list_that_has_them() {
+        let named = |names: &[&str], list: &[usize]| {
+            let options = match list {
+                [] => OpenOptions::new(),
+                list => OpenOptions::new().classes(ClassMap::indices(list.to_vec()).unwrap()),
+            };
+            Named::new(Path::new("set"), names, &options)
+        };
+        let folders = ["English springer", "cassette player", "tench"];
+        assert_eq!(named(&folders, &[0, 217, 482]).unwrap().labels, [1, 2, 0]);
+        assert_eq!(named(&["Cassette_Player", "n02102040"], &[0, 217, 482]).unwrap().labels, [2, 1]);
+        // Of the two classes of a name, the one that is listed.
+        assert_eq!(named(&["crane", "tench"], &[0, 517]).unwrap().labels, [1, 0]);
+        for (names, list, reason) in [
+            (
+                &folders[..],
+                &[0, 217, 3][..],
+                "cassette player: by its name none of the classes in `classes`, as",
+            ),
+            (&["springer", "tench"], &[217, 0], "springer: by its name none of the classes in `classes`, as"),
+            (&["crane", "tench"], &[134, 0, 517], "crane: the name of classes 134 and 517, both of which"),
+        ] {
+            let error = named(names, list).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        // A backbone of other classes.
+        let other = named(&["cat", "dog"], &[7, 3]).unwrap();
+        assert_eq!((other.labels, other.notes.len()), (vec![0, 1], 0));
+        let unlisted = named(&folders, &[]).unwrap();
+        assert_eq!((unlisted.labels, unlisted.class_map), (vec![0, 1, 2], ClassMap::identity()));
+        assert!(unlisted.notes[0].contains("give `classes`"), "{:?}", unlisted.notes);
+        assert_eq!(named(&["cat", "tench"], &[]).unwrap().notes, [""; 0]);
     }
 
     #[test]

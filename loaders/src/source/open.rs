@@ -143,9 +143,9 @@ impl OpenOptions {
     }
 
     /// The classes of the set in the order of its labels, as classes of a refiner, as in
-    /// [`ClassMap::named("imagewoof")`](ClassMap::named). Folders that are named by WordNet ids are labelled by their
-    /// place in this list; unless set, in the order of the ids. Unless set, the list is what the files of an
-    /// [`export`](crate::export::export) say.
+    /// [`ClassMap::named("imagewoof")`](ClassMap::named). Folders that are named by WordNet ids, or as classes of
+    /// ImageNet are, are labelled by their place in this list; unless set, in the order of the names. Unless set, the
+    /// list is what the files of an [`export`](crate::export::export) say.
     pub fn classes(mut self, classes: ClassMap) -> Self {
         self.classes = classes;
         self
