@@ -12,8 +12,8 @@ use crate::{
     Cache, CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels,
     ValueSpace,
 };
-use clap::Args;
 use clap::builder::ArgPredicate;
+use clap::{ArgGroup, Args};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,12 +51,12 @@ pub(super) struct ExportArgs {
     refiner: RefinerArgs,
 }
 
-/// The command with a backbone that is needed for refined images alone.
+/// The command with either a backbone, for refined images, or `--raw`.
 pub(super) fn command(command: clap::Command) -> clap::Command {
-    command.mut_arg("backbone", |backbone| {
-        let raw = backbone.required(false).required_unless_present("raw");
-        raw.default_value_if("raw", ArgPredicate::Equals("true".into()), "")
-    })
+    let command = command.mut_arg("backbone", |backbone| {
+        backbone.required(false).default_value_if("raw", ArgPredicate::Equals("true".into()), "")
+    });
+    command.group(ArgGroup::new("images").args(["backbone", "raw"]).required(true))
 }
 
 pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
@@ -129,6 +129,22 @@ mod tests {
 
         fn demo(&self, _args: &DemoArgs, _cancel: &CancelToken) -> Result<DemoReport> {
             Err(Error::NoRefiner("none".into()))
+        }
+    }
+
+    #[test]
+    fn either_a_backbone_or_raw_images_are_asked_for() {
+        let parse = |options: &str| {
+            let command = command(ExportArgs::augment_args(clap::Command::new("export")));
+            let line = format!("export set --to mtt -o out {options}");
+            command.try_get_matches_from(line.split_whitespace()).map_err(|error| error.to_string())
+        };
+        for options in ["--raw", "--backbone x"] {
+            assert!(parse(options).is_ok(), "{options}");
+        }
+        for options in ["", "--raw --backbone x"] {
+            let error = parse(options).unwrap_err();
+            assert!(error.contains("--raw") && error.contains("--backbone"), "{error}");
         }
     }
 
