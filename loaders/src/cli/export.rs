@@ -22,7 +22,8 @@ use std::sync::Arc;
 const CHUNK: usize = 64;
 
 #[derive(Args, Debug)]
-#[command(after_help = "What the cache lacks is refined first. Images leave at the size of the set.
+#[command(after_help = "What the cache lacks is refined first. Images leave at the size of the set, and grey
+where it is.
 
 Example:
   diver export examples/digits/dm_ipc1 --backbone examples/digits/backbone --cache out/cache \\
@@ -66,8 +67,7 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
         let samples = (0..info.samples).map(|index| source.sample(index));
         export(&info, samples, args.to, &args.output, cancel)?
     } else {
-        let [_, height, width] = info.shape;
-        let refined = SourceInfo { shape: [3, height, width], value_space: ValueSpace::Unit, ..info.clone() };
+        let refined = SourceInfo { value_space: ValueSpace::Unit, ..info.clone() };
         // Before anything is refined, which may take hours.
         check(&refined, args.to, &args.output)?;
         let labels = (0..info.samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
@@ -87,11 +87,7 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
                 .map(|image: Result<Arc<RgbImage>>| {
                     let label =
                         labels.next().ok_or_else(|| Error::format(&info.path, "more images than labels"))?;
-                    Ok(Sample {
-                        pixels: StoredPixels::U8(planar(image?.as_bytes())),
-                        shape: refined.shape,
-                        label,
-                    })
+                    Ok(Sample { pixels: pixels(&*image?, refined.shape[0]), shape: refined.shape, label })
                 })
                 .collect();
             joined
@@ -109,11 +105,22 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
     output.result(&text, &json)
 }
 
+/// A refined image for a set of so many channels; for one, the mean of the three, as batches have it: between bytes.
+fn pixels(image: &RgbImage, channels: usize) -> StoredPixels {
+    if channels != 1 {
+        return StoredPixels::U8(planar(image.as_bytes()));
+    }
+    let (pixels, _) = image.as_bytes().as_chunks::<3>();
+    let mean = |pixel: &[u8; 3]| pixel.iter().map(|byte| f32::from(*byte)).sum::<f32>() / (3.0 * 255.0);
+    StoredPixels::F32(pixels.iter().map(mean).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{DemoArgs, DemoReport, run};
     use super::*;
-    use crate::{Identity, Refine};
+    use crate::refine::{Progress, RawBatch};
+    use crate::{Conditioning, Identity, Loader, MemorySource, Refine};
     use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -129,6 +136,87 @@ mod tests {
 
         fn demo(&self, _args: &DemoArgs, _cancel: &CancelToken) -> Result<DemoReport> {
             Err(Error::NoRefiner("none".into()))
+        }
+    }
+
+    /// Colours grey images: its own refiner, as a host.
+    struct Tinter;
+
+    impl Host for Tinter {
+        fn refiner(&self, _args: &RefinerArgs, _cancel: &CancelToken) -> Result<Box<dyn Refine>> {
+            Ok(Box::new(Self))
+        }
+
+        fn demo(&self, _args: &DemoArgs, _cancel: &CancelToken) -> Result<DemoReport> {
+            Err(Error::NoRefiner("none".into()))
+        }
+    }
+
+    impl Refine for Tinter {
+        fn fingerprint(&self) -> Option<serde_json::Value> {
+            Some(serde_json::json!({ "refiner": "tinter" }))
+        }
+
+        fn check_conditioning(&self, _conditioning: &Conditioning) -> Result<()> {
+            Ok(())
+        }
+
+        fn refine(
+            &mut self,
+            batch: &RawBatch<'_>,
+            _cancel: &CancelToken,
+            _progress: &dyn Progress,
+        ) -> Result<Vec<RgbImage>> {
+            let area = batch.height * batch.width;
+            let tinted = |image: &[f32]| {
+                let planes = image.chunks_exact(area).zip([0.0, 0.013, 0.05]);
+                planes
+                    .flat_map(|(plane, tint)| plane.iter().map(move |pixel| pixel + tint))
+                    .collect::<Vec<f32>>()
+            };
+            let images = batch.pixels.chunks_exact(3 * area).map(tinted);
+            images.map(|image| RgbImage::from_planar(batch.width, batch.height, &image)).collect()
+        }
+    }
+
+    #[test]
+    fn refined_images_of_grey_sets_stay_grey() {
+        let folder = tempfile::tempdir().unwrap();
+        let values: Vec<f32> = (0..8).map(|place| place as f32 / 8.0).collect();
+        let grey = MemorySource::unit(2, [1, 2, 2], values, vec![0, 1]).unwrap();
+        let set = folder.path().join("set");
+        let samples = (0..2).map(|index| grey.sample(index));
+        export(grey.info(), samples, ExportFormat::Mtt, &set, &CancelToken::new()).unwrap();
+        let batch = |set: &Path, is_refined: bool| {
+            let builder = Loader::builder(crate::open(set).unwrap()).shuffle(false).batch_size(2);
+            let builder = if is_refined { builder.refiner(Tinter) } else { builder };
+            let batch = builder.build().unwrap().epoch(0).next().unwrap().unwrap();
+            (batch.shape(), batch.images().to_vec())
+        };
+        let (_, expected) = batch(&set, true);
+        for format in ["dc", "mtt", "safetensors", "parquet"] {
+            let [cache, output] = ["cache", format].map(|name| folder.path().join(name));
+            let args = ["diver", "export", "--backbone", "x", "--to", format].map(std::ffi::OsStr::new);
+            let places = ["--cache".as_ref(), cache.as_os_str(), "--output".as_ref(), output.as_os_str()];
+            let args = args.into_iter().chain(places).chain([set.as_os_str()]);
+            assert_eq!(run(args, &Tinter, &CancelToken::new()), 0);
+            if format == "parquet" {
+                assert_eq!(
+                    crate::open(&output).unwrap().info().shape,
+                    [3, 2, 2],
+                    "its images are of colours"
+                );
+                continue;
+            }
+            let file = match format {
+                "dc" => output.join("res_DIVER.pt"),
+                "safetensors" => output.join("data.safetensors"),
+                _ => output,
+            };
+            let (shape, images) = batch(&file, false);
+            assert_eq!(shape, [2, 1, 2, 2], "{format}");
+            let off = images.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-5, "{format} is off by {off} from what is streamed");
         }
     }
 
