@@ -40,12 +40,8 @@ impl Labels {
         options: &OpenOptions,
     ) -> Result<Self> {
         // Before they are read, as each takes more memory than in the file.
-        if let Some(labels) = tensor.shape().first().filter(|labels| **labels != samples) {
-            return Err(Error::field(
-                file.path(),
-                field,
-                format!("{} for {}", counted(*labels, "label"), counted(samples, "image")),
-            ));
+        if let Some(labels) = tensor.shape().first() {
+            check_count(file.path(), field, *labels, samples)?;
         }
         match *tensor.shape() {
             [_] => Self::hard(file, tensor, field, options),
@@ -70,11 +66,25 @@ impl Labels {
         } else {
             integers(file.read::<i64>(tensor, field)?.into_iter().map(Ok::<_, i64>))
         };
-        let labels = labels.map_err(|(index, found)| {
-            let reason = format!("label {found} in `{field}`: integers from 0 are expected");
-            Error::sample(file.path(), index, reason)
-        })?;
+        let labels = labels.map_err(|(index, found)| no_class(file.path(), index, &found, field))?;
         Self::of_classes(file.path(), labels, options)
+    }
+
+    /// Class indices of `samples` images that lie in a file as a list of numbers.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn listed(
+        path: &Path,
+        labels: Vec<i64>,
+        field: &str,
+        samples: usize,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        check_count(path, field, labels.len(), samples)?;
+        let labels = integers(labels.into_iter().map(Ok::<_, i64>));
+        let labels = labels.map_err(|(index, found)| no_class(path, index, &found, field))?;
+        Self::of_classes(path, labels, options)
     }
 
     /// Class indices as labels.
@@ -126,6 +136,18 @@ impl Labels {
         let labels = self.labels.iter().map(|label| Label::Hard(label.class())).collect();
         Ok(Self { labels, kind: LabelKind::Hard, ..self })
     }
+}
+
+fn check_count(path: &Path, field: &str, labels: usize, samples: usize) -> Result<()> {
+    if labels == samples {
+        return Ok(());
+    }
+    let reason = format!("{} for {}", counted(labels, "label"), counted(samples, "image"));
+    Err(Error::field(path, field, reason))
+}
+
+fn no_class(path: &Path, index: usize, found: &str, field: &str) -> Error {
+    Error::sample(path, index, format!("label {found} in `{field}`: integers from 0 are expected"))
 }
 
 fn are_probabilities(row: &[f32]) -> bool {

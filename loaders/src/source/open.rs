@@ -319,8 +319,8 @@ impl OpenOptions {
         if root.as_tensor().is_some() {
             return mtt::open(file, &pickle, self);
         }
-        if let Some(tensors) = plain::in_dict(&pickle) {
-            return plain::open_tensors(file, &tensors, "tensors", self);
+        if let Some(pair) = plain::in_dict(path, root)? {
+            return plain::open_pair(file, pair, "tensors", None, self);
         }
         if root.get("data").is_some() {
             return dc::open(file, &pickle, self);

@@ -5,7 +5,7 @@ use super::labels::Labels;
 use super::npz;
 use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
 use super::tensors::{About, Images};
-use super::torch::{self, Pickle};
+use super::torch::{self, Pickle, Value};
 use super::{OpenOptions, Source, Values, normalization, open};
 use crate::export::VALUES;
 use crate::{Error, Result};
@@ -84,10 +84,37 @@ pub(super) fn open_npz(path: &Path, options: &OpenOptions) -> Result<Box<dyn Sou
     open_tensors(file, &tensors, if is_kip { "kip" } else { "tensors" }, options)
 }
 
-/// The named tensors of a torch file's dict, if there are images among them.
-pub(super) fn in_dict(pickle: &Pickle) -> Option<Tensors> {
-    let tensors = of_dict(pickle, IMAGES.iter().chain(&LABELS));
-    find(&tensors, &IMAGES).is_some().then_some(tensors)
+/// The images and labels of a torch file's dict, if there are images in it by one of their names.
+///
+/// # Errors
+/// If there are no labels, or one or the other are nothing that can be read.
+pub(super) fn in_dict<'a>(path: &Path, root: Value<'a>) -> Result<Option<Pair<'a>>> {
+    // A tensor by a later name is more likely meant than something else by an earlier one.
+    let named = |names: &[&'static str]| {
+        let mut found = names.iter().filter_map(|name| Some((*name, root.get(name)?)));
+        found.clone().find(|(_, value)| value.as_tensor().is_some()).or_else(|| found.next())
+    };
+    let Some((images_field, images)) = named(&IMAGES) else { return Ok(None) };
+    // Experiments of DC.
+    if images_field == "data" && images.as_tensor().is_none() {
+        return Ok(None);
+    }
+    let images = images_of(path, images_field, images)?;
+    let keys = || root.keys().into_iter().flatten().collect();
+    let (labels_field, labels) = named(&LABELS).ok_or_else(|| missing(path, "labels", &LABELS, keys()))?;
+    let labels = Labelled::of(path, labels_field, labels)?;
+    Ok(Some(Pair { images: (images_field, images), labels: (labels_field, labels) }))
+}
+
+/// The tensor of images under this name.
+fn images_of<'a>(path: &Path, field: &str, images: Value<'a>) -> Result<&'a TensorRef> {
+    images.as_tensor().ok_or_else(|| {
+        let are_tensors =
+            images.items().is_some_and(|mut items| items.all(|item| item.as_tensor().is_some()));
+        let how = if are_tensors { ", as torch.stack(images) is" } else { "" };
+        let reason = format!("{}, where a tensor [N, C, H, W] is expected{how}", images.kind());
+        Error::field(path, field, reason)
+    })
 }
 
 fn of_dict<'a>(pickle: &Pickle, names: impl IntoIterator<Item = &'a &'a str>) -> Tensors {
@@ -115,6 +142,45 @@ fn find<'a>(tensors: &'a Tensors, names: &[&'static str]) -> Option<(&'static st
     names.iter().find_map(|name| Some((*name, tensors.get(*name)?)))
 }
 
+/// Labels as a file holds them.
+enum Labelled<'a> {
+    Tensor(&'a TensorRef),
+    /// A list of Python's integers.
+    Listed(Vec<i64>),
+}
+
+impl<'a> Labelled<'a> {
+    fn of(path: &Path, field: &str, labels: Value<'a>) -> Result<Self> {
+        let listed = || labels.items()?.map(Value::as_int).collect::<Option<Vec<i64>>>();
+        let found = labels.as_tensor().map(Self::Tensor).or_else(|| listed().map(Self::Listed));
+        found.ok_or_else(|| {
+            let how = if labels.items().is_some() { ", as torch.tensor(labels) is" } else { "" };
+            let reason = format!("{}, where a tensor or a list of integers is expected{how}", labels.kind());
+            Error::field(path, field, reason)
+        })
+    }
+
+    fn read(self, file: &TensorFile, field: &str, samples: usize, options: &OpenOptions) -> Result<Labels> {
+        match self {
+            Self::Tensor(tensor) => Labels::read(file, tensor, field, samples, options),
+            Self::Listed(labels) => Labels::listed(file.path(), labels, field, samples, options),
+        }
+    }
+}
+
+/// Images and labels, each with its name in the file.
+pub(super) struct Pair<'a> {
+    images: (&'a str, &'a TensorRef),
+    labels: (&'a str, Labelled<'a>),
+}
+
+/// The error for a file that has other names.
+fn missing(path: &Path, what: &str, names: &[&str], have: Vec<&str>) -> Error {
+    let have: Vec<&str> = have.into_iter().take(16).collect();
+    let reason = format!("no {what} by the name of {}; there are {}", names.join(", "), have.join(", "));
+    Error::format(path, reason)
+}
+
 /// Joins the images and labels among `tensors`.
 pub(super) fn open_tensors(
     file: TensorFile,
@@ -122,16 +188,26 @@ pub(super) fn open_tensors(
     format: &'static str,
     options: &OpenOptions,
 ) -> Result<Box<dyn Source>> {
+    let keys = || tensors.keys().map(String::as_str).collect();
+    let no = |what, names: &[&str]| missing(file.path(), what, names, keys());
+    let images = find(tensors, &IMAGES).ok_or_else(|| no("images", &IMAGES))?;
+    let (labels_field, labels) = find(tensors, &LABELS).ok_or_else(|| no("labels", &LABELS))?;
+    let pair = Pair { images, labels: (labels_field, Labelled::Tensor(labels)) };
+    open_pair(file, pair, format, None, options)
+}
+
+/// Joins images and labels; `about` is what was assumed of them.
+pub(super) fn open_pair(
+    file: TensorFile,
+    pair: Pair<'_>,
+    format: &'static str,
+    about: Option<String>,
+    options: &OpenOptions,
+) -> Result<Box<dyn Source>> {
     let path = file.path().to_owned();
-    let missing = |what: &str, names: &[&str]| {
-        let have: Vec<&str> = tensors.keys().map(String::as_str).take(16).collect();
-        let reason = format!("no {what} by the name of {}; there are {}", names.join(", "), have.join(", "));
-        Error::format(&path, reason)
-    };
-    let (images_field, images) = find(tensors, &IMAGES).ok_or_else(|| missing("images", &IMAGES))?;
-    let (labels_field, labels) = find(tensors, &LABELS).ok_or_else(|| missing("labels", &LABELS))?;
+    let ((images_field, images), (labels_field, labels)) = (pair.images, pair.labels);
     let mut images = Images::new(planar(images), file, images_field)?;
-    let mut labels = Labels::read(&images.file, labels, labels_field, images.len(), options)?;
+    let mut labels = labels.read(&images.file, labels_field, images.len(), options)?;
     let told = normalization::told(&path, options)?;
     let (usual, note) = if format == "kip" {
         labels = labels.hardened(&path)?;
@@ -171,13 +247,14 @@ pub(super) fn open_tensors(
         let option = if options.values.is_some() { "values" } else { "zca" };
         return Err(Error::config(option, "bytes are pixels, 0 to 255"));
     }
-    let space = if images.tensor.dtype() == DType::U8 {
+    let mut space = if images.tensor.dtype() == DType::U8 {
         normalization::pixels(&path, format, options)?
     } else {
         let mut space = normalization::space(&path, format, usual, options)?;
         space.notes.extend(note.filter(|_| told.is_none()).map(str::to_owned));
         space
     };
+    space.notes.extend(about);
     let method = (format == "kip").then(|| "KIP, by the file's name".to_owned());
     images.into_source(labels, About { format, method, space, learning_rate: None }, options)
 }

@@ -1,0 +1,106 @@
+//! Torch files that methods do not write, and people do: lists where tensors are expected.
+#![allow(clippy::unwrap_used)]
+
+use diver_loaders::source::{conformance, open};
+use diver_loaders::{Label, Source as _};
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use zip::write::SimpleFileOptions;
+
+// The parts of a pickle of protocol 2.
+
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+fn integers(values: &[u8]) -> Vec<u8> {
+    values.iter().flat_map(|value| [b'K', *value]).collect()
+}
+
+fn list(items: &[Vec<u8>]) -> Vec<u8> {
+    [b"](", &items.concat()[..], b"e"].concat()
+}
+
+fn tuple(items: &[Vec<u8>]) -> Vec<u8> {
+    [b"(", &items.concat()[..], b"t"].concat()
+}
+
+fn dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let entries: Vec<u8> =
+        entries.iter().flat_map(|(key, value)| [text(key), value.clone()].concat()).collect();
+    [b"}(", &entries[..], b"u"].concat()
+}
+
+/// Of the storage `key`, which has as many elements.
+fn tensor(key: &str, kind: &str, shape: &[u8]) -> Vec<u8> {
+    let stride = (1..=shape.len()).map(|from| shape[from..].iter().product()).collect::<Vec<u8>>();
+    let numel = shape.iter().product();
+    let class = format!("ctorch\n{kind}Storage\n").into_bytes();
+    let location = [text(key), text("cpu"), integers(&[numel])].concat();
+    let storage = [&b"("[..], &text("storage"), &class, &location, b"tQ"].concat();
+    let sizes = [integers(&[0]), tuple(&[integers(shape)]), tuple(&[integers(&stride)])].concat();
+    let hooks = b"\x89ccollections\nOrderedDict\n)RtR";
+    [&b"ctorch._utils\n_rebuild_tensor_v2\n("[..], &storage, &sizes, hooks].concat()
+}
+
+/// A torch file that holds `root`, with the storages `0`, of floats, and `1`, of integers.
+fn torch_file(path: &Path, root: &[u8], floats: &[f32], integers: &[i64]) {
+    let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, content) in [
+        ("data.pkl", [b"\x80\x02", root, b"."].concat()),
+        ("data/0", floats.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ("data/1", integers.iter().flat_map(|value| value.to_le_bytes()).collect()),
+    ] {
+        zip.start_file(format!("archive/{name}"), options).unwrap();
+        zip.write_all(&content).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[test]
+fn lists_in_torch_files_are_labels_or_say_what_is_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.pt");
+    let images = || tensor("0", "Float", &[2, 3, 2, 2]);
+    let write = |root: Vec<u8>| torch_file(&path, &root, &[0.25; 24], &[3, 0]);
+    for root in [
+        dict(&[("images", images()), ("labels", list(&[integers(&[3, 0])]))]),
+        dict(&[("x", images()), ("y", tuple(&[integers(&[3, 0])]))]),
+        // By a later name, but a tensor.
+        dict(&[
+            ("images", images()),
+            ("labels", list(&[text("cat")])),
+            ("targets", tensor("1", "Long", &[2])),
+        ]),
+    ] {
+        write(root);
+        let source = open(&path).unwrap();
+        conformance::check(&source);
+        assert_eq!((source.info().samples, source.info().classes), (2, 4));
+        assert_eq!(source.label(0).unwrap(), Label::Hard(3));
+    }
+    let one = || tensor("0", "Float", &[3, 2, 4]);
+    for (root, reason) in [
+        (
+            dict(&[("images", images()), ("labels", list(&[integers(&[1])]))]),
+            "`labels`: 1 label for 2 images",
+        ),
+        (
+            dict(&[("images", images()), ("labels", list(&[text("cat"), text("dog")]))]),
+            "`labels`: a list, where a tensor or a list of integers is expected, as torch.tensor(labels) is",
+        ),
+        (dict(&[("images", images()), ("labels", dict(&[]))]), "`labels`: a dict, where a tensor"),
+        (dict(&[("images", images())]), "no labels by the name of labels"),
+        (
+            dict(&[("images", list(&[one(), one()])), ("labels", tensor("1", "Long", &[2]))]),
+            "`images`: a list, where a tensor [N, C, H, W] is expected, as torch.stack(images) is",
+        ),
+        (dict(&[("images", integers(&[1]))]), "`images`: an int, where a tensor [N, C, H, W] is expected"),
+    ] {
+        write(root);
+        let error = open(&path).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
