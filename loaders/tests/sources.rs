@@ -277,6 +277,8 @@ fn multi_formation_is_decoded() {
     assert!(ncfm.info().path.ends_with("data_2000.pt"));
     let error = OpenOptions::new().factor(2).open(fixture("small.pt")).unwrap_err().to_string();
     assert!(error.starts_with("factor: "), "{error}");
+    let error = OpenOptions::new().factor(2).open(fixture("hostile/not_square.pt")).unwrap_err().to_string();
+    assert!(error.contains("only square images hold several"), "{error}");
 }
 
 #[test]
@@ -463,7 +465,6 @@ fn hostile_files_are_refused_with_a_reason() {
         ("no_experiments.pt", "`data`: a list with one [images, labels] pair"),
         ("not_a_pair.pt", "`data[0]`: a list with one [images, labels] pair"),
         ("bare_list.pt", "the torch file holds a list"),
-        ("not_square.pt", "only square images hold several"),
         ("no_labels.pt", "no labels by the name of labels"),
         ("header_too_long.safetensors", "a header of 1099511627776 bytes"),
         ("too_short.safetensors", "`images`: F32 [2, 3, 1, 99] at bytes 0 to 2376 of 48"),

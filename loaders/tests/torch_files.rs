@@ -1,8 +1,8 @@
-//! Torch files that methods do not write, and people do: lists where tensors are expected.
+//! Torch files that methods do not write, and people do: pairs, and lists where tensors are expected.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::source::{conformance, open};
-use diver_loaders::{Label, Source as _};
+use diver_loaders::source::{OpenOptions, conformance, open};
+use diver_loaders::{Label, Source as _, StoredPixels};
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -60,6 +60,39 @@ fn torch_file(path: &Path, root: &[u8], floats: &[f32], integers: &[i64]) {
 }
 
 #[test]
+fn pairs_that_idc_did_not_write_are_taken_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let values: Vec<f32> = (0..24).map(|place| place as f32 / 24.0).collect();
+    let pair = [tensor("0", "Float", &[2, 3, 2, 2]), tensor("1", "Long", &[2])];
+    for (name, root, note) in [
+        ("pair.pt", tuple(&pair), Some("lie in a tuple, where IDC and NCFM save a list")),
+        ("data.pt", tuple(&pair), Some("lie in a tuple, where IDC and NCFM save a list")),
+        ("pair.pt", list(&pair), Some("in a file of another name than IDC's")),
+        ("data_best.pt", list(&pair), Some("in a file of another name than IDC's")),
+        ("data.pt", list(&pair), None),
+        ("data_2000.pt", list(&pair), None),
+        ("data_init.pt", list(&pair), None),
+    ] {
+        let path = folder.path().join(name);
+        torch_file(&path, &root, &values, &[1, 0]);
+        let opened = |options: OpenOptions| options.open(&path).unwrap();
+        let source = opened(OpenOptions::new());
+        conformance::check(&source);
+        let (samples, format) = if note.is_some() { (2, "tensors") } else { (8, "idc") };
+        assert_eq!((source.info().samples, source.info().format.as_str()), (samples, format), "{name}");
+        if let Some(expected) = note {
+            let notes = &source.info().notes;
+            let has = notes.iter().any(|note| note.contains(expected) && note.contains("give `factor` (2)"));
+            assert!(has, "{name}: {notes:?}");
+            assert_eq!(source.sample(1).unwrap().pixels, StoredPixels::F32(values[12..].to_vec()));
+            assert_eq!(source.label(0).unwrap(), Label::Hard(1));
+        }
+        assert_eq!(opened(OpenOptions::new().factor(2)).info().samples, 8, "{name}");
+        assert_eq!(opened(OpenOptions::new().factor(1)).info().samples, 2, "{name}");
+    }
+}
+
+#[test]
 fn lists_in_torch_files_are_labels_or_say_what_is_expected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("set.pt");
@@ -74,6 +107,7 @@ fn lists_in_torch_files_are_labels_or_say_what_is_expected() {
             ("labels", list(&[text("cat")])),
             ("targets", tensor("1", "Long", &[2])),
         ]),
+        tuple(&[images(), list(&[integers(&[3, 0])])]),
     ] {
         write(root);
         let source = open(&path).unwrap();
@@ -96,6 +130,10 @@ fn lists_in_torch_files_are_labels_or_say_what_is_expected() {
         (
             dict(&[("images", list(&[one(), one()])), ("labels", tensor("1", "Long", &[2]))]),
             "`images`: a list, where a tensor [N, C, H, W] is expected, as torch.stack(images) is",
+        ),
+        (
+            tuple(&[list(&[one(), one()]), list(&[integers(&[0, 1])])]),
+            "`[0]`: a list, where a tensor [N, C, H, W]",
         ),
         (dict(&[("images", integers(&[1]))]), "`images`: an int, where a tensor [N, C, H, W] is expected"),
     ] {

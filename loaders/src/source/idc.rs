@@ -4,6 +4,7 @@ use super::formations::Formations;
 use super::labels::Labels;
 use super::tensor::{TensorFile, TensorRef};
 use super::tensors::{About, Images};
+use super::torch::Value;
 use super::{OpenOptions, Source, ValueSpace, Values, normalization};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -50,6 +51,26 @@ pub(super) fn phases(folder: &Path) -> Result<Vec<PathBuf>> {
         ));
     }
     Ok(phases.into_values().collect())
+}
+
+/// Why a pair of tensors is not what IDC or NCFM wrote, if so: they save lists, by names of their own.
+pub(super) fn other_writer(path: &Path, root: Value<'_>) -> Option<String> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let iteration = name.strip_prefix("data_").and_then(|rest| rest.strip_suffix(".pt"));
+    let is_theirs = name == "data.pt"
+        || iteration
+            .is_some_and(|it| it == "init" || (!it.is_empty() && it.bytes().all(|b| b.is_ascii_digit())));
+    let difference = match (root.kind(), is_theirs) {
+        ("a list", true) => return None,
+        ("a list", false) => {
+            "in a file of another name than IDC's and NCFM's, data.pt and data_<iteration>.pt"
+        }
+        _ => "in a tuple, where IDC and NCFM save a list",
+    };
+    Some(format!(
+        "images and labels lie {difference}: each stored image is taken for one; give `factor` (2) if each holds 2 x 2, \
+         as theirs do"
+    ))
 }
 
 /// Opens `[images, labels]`.

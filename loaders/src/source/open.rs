@@ -2,6 +2,7 @@
 
 use super::joined::Joined;
 use super::sidecar::Sidecar;
+use super::torch::Value;
 use super::zca::Unwhitened;
 use super::{Source, arrow_ipc, dc, folder, idc, mtt, nearest, parquet, plain, shards, torch, webdataset};
 use crate::{ClassMap, Error, Normalize, Result};
@@ -206,7 +207,8 @@ impl OpenOptions {
     /// - `idc`: the run folder of IDC or NCFM, or its `data.pt` or `data_<iteration>.pt`, decoded; or the folder with
     ///   all phases of an ImageNet-100 run of IDC;
     /// - `kip`: the npz files of KIP that DC-BENCH has;
-    /// - `tensors`: `images` and `labels` by name, in a torch, npz or safetensors file;
+    /// - `tensors`: `images` and `labels` by name, in a torch, npz or safetensors file; or one after the other, as a
+    ///   tuple in a torch file, or as a list in one that is not called as IDC's and NCFM's are;
     /// - `image-folder`: a folder of class folders with PNG or JPEG images;
     /// - `parquet`: a Parquet file, or a folder of them, as Hugging Face `datasets` writes images;
     /// - `arrow`: an Arrow or Feather file, or a folder of them, as `datasets` caches images or saves them to disk;
@@ -325,10 +327,17 @@ impl OpenOptions {
         if root.get("data").is_some() {
             return dc::open(file, &pickle, self);
         }
-        if let Some([images, labels]) = root.pair()
-            && let (Some(images), Some(labels)) = (images.as_tensor(), labels.as_tensor())
-        {
-            return idc::open(file, [images, labels], self);
+        if let Some(pair) = root.pair() {
+            // Whoever gives a factor means theirs.
+            let other = idc::other_writer(path, root).filter(|_| self.factor.is_none());
+            let is_data = |value: &Value<'_>| value.as_tensor().is_some() || value.items().is_some();
+            match (other, pair.map(Value::as_tensor)) {
+                (None, [Some(images), Some(labels)]) => return idc::open(file, [images, labels], self),
+                (Some(note), _) if pair.iter().all(is_data) => {
+                    return plain::open_pair(file, plain::in_list(path, pair)?, "tensors", Some(note), self);
+                }
+                _ => {}
+            }
         }
         Err(nearest::of_torch(path, root))
     }

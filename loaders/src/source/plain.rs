@@ -106,6 +106,15 @@ pub(super) fn in_dict<'a>(path: &Path, root: Value<'a>) -> Result<Option<Pair<'a
     Ok(Some(Pair { images: (images_field, images), labels: (labels_field, labels) }))
 }
 
+/// The images and labels of a list or a tuple of two.
+///
+/// # Errors
+/// If one or the other are nothing that can be read.
+pub(super) fn in_list<'a>(path: &Path, [images, labels]: [Value<'a>; 2]) -> Result<Pair<'a>> {
+    let images = images_of(path, "[0]", images)?;
+    Ok(Pair { images: ("[0]", images), labels: ("[1]", Labelled::of(path, "[1]", labels)?) })
+}
+
 /// The tensor of images under this name.
 fn images_of<'a>(path: &Path, field: &str, images: Value<'a>) -> Result<&'a TensorRef> {
     images.as_tensor().ok_or_else(|| {
