@@ -27,16 +27,28 @@ impl Normalize {
     /// ImageNet's constants, as torchvision gives them.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
+    /// What constants of pixels in [0, 1] stay below by far.
+    const LARGEST: f32 = 2.0;
+
     /// Constants of three channels (R, G, B).
     ///
     /// # Errors
-    /// If a mean is not finite, or a standard deviation not finite and above 0.
+    /// If a mean is not finite, or a standard deviation not finite and above 0; if they are those of pixels from 0 to
+    /// 255.
     pub fn new(mean: [f32; 3], std: [f32; 3]) -> Result<Self> {
         if mean.iter().any(|m| !m.is_finite()) || std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
             return Err(Error::config(
                 "normalization",
                 format!("mean {mean:?} must be finite and std {std:?} finite and above 0"),
             ));
+        }
+        // Of values in [0, 1], neither can be above 1; of bytes, hardly any is below 10.
+        if mean.iter().chain(&std).any(|constant| constant.abs() > Self::LARGEST) {
+            let reason = format!(
+                "mean {mean:?} and std {std:?} are not in units of pixels in [0, 1]: divide both by 255 if they are those \
+                 of pixels from 0 to 255"
+            );
+            return Err(Error::config("normalization", reason));
         }
         Ok(Self { mean, std })
     }

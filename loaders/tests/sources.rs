@@ -277,7 +277,8 @@ fn multi_formation_is_decoded() {
     assert!(ncfm.info().path.ends_with("data_2000.pt"));
     let error = OpenOptions::new().factor(2).open(fixture("small.pt")).unwrap_err().to_string();
     assert!(error.starts_with("factor: "), "{error}");
-    let error = OpenOptions::new().factor(2).open(fixture("hostile/not_square.pt")).unwrap_err().to_string();
+    let normalized = OpenOptions::new().factor(2).values(Values::Normalized);
+    let error = normalized.open(fixture("hostile/not_square.pt")).unwrap_err().to_string();
     assert!(error.contains("only square images hold several"), "{error}");
 }
 
@@ -346,26 +347,66 @@ fn tensors_by_name() {
         assert_eq!(noted, floats, "{name}: {:?}", source.info().notes);
     }
     let unit = OpenOptions::new().values(Values::Unit).dataset("imagenet");
-    let told = unit.open(fixture("named/normalised.safetensors")).unwrap();
-    assert_eq!((told.info().value_space, told.info().notes.len()), (ValueSpace::Unit, 0));
+    let told = unit.open(fixture("named/probabilities.safetensors")).unwrap();
+    assert_eq!(told.info().value_space, ValueSpace::Unit);
+    assert!(!told.info().notes.iter().any(|note| note.contains("the images are taken")));
     let error = OpenOptions::new().values(Values::Whitened).open(fixture("named/bytes.pt")).unwrap_err();
     assert!(error.to_string().starts_with("values: bytes are pixels"), "{error}");
+}
+
+/// Images of one pixel, all of class 0.
+fn safetensors_file(path: &Path, values: &[f32]) {
+    let (samples, images) = (values.len() / 3, values.len() * 4);
+    let end = images + 8 * samples;
+    let header = serde_json::json!({
+        "images": {"dtype": "F32", "shape": [samples, 3, 1, 1], "data_offsets": [0, images]},
+        "labels": {"dtype": "I64", "shape": [samples], "data_offsets": [images, end]},
+    })
+    .to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    fs::write(path, [&length[..], header.as_bytes(), &data, &vec![0; end - images]].concat()).unwrap();
+}
+
+#[test]
+fn what_is_far_from_pixels_is_not_taken_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.safetensors");
+    let unit = || OpenOptions::new().values(Values::Unit).open(&path);
+    for (values, reason) in [
+        (
+            [0.0, 255.0, 3.0],
+            "`images`: floats from 0 to 255, where pixels in [0, 1] are expected: divide them by",
+        ),
+        (
+            [-2.5, 1.0, 2.5],
+            "`images`: floats from -2.5 to 2.5, where pixels in [0, 1] are expected: say that",
+        ),
+    ] {
+        safetensors_file(&path, &values);
+        let error = unit().unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    // As methods leave them that do not clamp.
+    safetensors_file(&path, &[-0.5, 1.5, 0.0]);
+    assert!(unit().is_ok());
+    // As a file beside them says.
+    safetensors_file(&path, &[0.0, 0.0, 9.0]);
+    fs::write(folder.path().join("norm.json"), r#"{"mean": 0, "std": 1, "values": "unit"}"#).unwrap();
+    assert!(message(&path).contains("floats from 0 to 9, where pixels"), "{}", message(&path));
+    fs::remove_file(folder.path().join("norm.json")).unwrap();
+    // The last of many images, of which not all are looked at.
+    let mut values = vec![0.5; 3 * 1000];
+    values[2999] = 255.0;
+    safetensors_file(&path, &values);
+    assert!(message(&path).contains("floats from 0.5 to 255, as pixels from 0 to 255"), "{}", message(&path));
 }
 
 #[test]
 fn floats_of_bytes_are_not_taken_for_normalised() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("set.safetensors");
-    let file = |values: [f32; 3]| {
-        let header = serde_json::json!({
-            "images": {"dtype": "F32", "shape": [1, 3, 1, 1], "data_offsets": [0, 12]},
-            "labels": {"dtype": "I64", "shape": [1], "data_offsets": [12, 20]},
-        })
-        .to_string();
-        let length = (header.len() as u64).to_le_bytes();
-        let data = values.map(f32::to_le_bytes).concat();
-        fs::write(&path, [&length[..], header.as_bytes(), &data, &[0; 8]].concat()).unwrap();
-    };
+    let file = |values: [f32; 3]| safetensors_file(&path, &values);
     file([0.0, 255.0, 3.0]);
     let error = message(&path);
     let expected =

@@ -265,13 +265,16 @@ mod tests {
     fn bad_sidecars_and_options_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let options = OpenOptions::new();
+        const BYTES: &str = r#"{"mean": [123, 116, 103], "std": 57}"#;
         for text in
-            [r#"{"mean": 0.5}"#, r#"{"mean": 0.5, "std": 0}"#, "[]", r#"{"mean": 0.5, "std": [1, 2]}"#]
+            [r#"{"mean": 0.5}"#, r#"{"mean": 0.5, "std": 0}"#, "[]", r#"{"mean": 0.5, "std": [1, 2]}"#, BYTES]
         {
             std::fs::write(folder.path().join(SIDECAR), text).unwrap();
             let error = stored(folder.path(), "dc", &options).unwrap_err().to_string();
             assert!(error.contains(SIDECAR), "{error}");
         }
+        let error = Normalize::new([123.0, 116.0, 103.0], [58.0, 57.0, 57.0]).unwrap_err().to_string();
+        assert!(error.contains("[123.0, 116.0, 103.0]") && error.contains("divide both by 255"), "{error}");
         let error =
             stored(Path::new("x.pt"), "dc", &OpenOptions::new().dataset("cifar")).unwrap_err().to_string();
         assert!(error.starts_with("dataset: `cifar` is unknown; known are cifar10"), "{error}");

@@ -4,7 +4,7 @@ use super::class_list::ClassList;
 use super::labels::Labels;
 use super::npz;
 use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
-use super::tensors::{About, Images};
+use super::tensors::{About, Images, OF_NORMALIZED};
 use super::torch::{self, Pickle, Value};
 use super::{OpenOptions, Source, Values, normalization, open};
 use crate::export::VALUES;
@@ -18,13 +18,8 @@ use std::path::Path;
 const IMAGES: [&str; 5] = ["images", "image", "x", "data", "X"];
 const LABELS: [&str; 6] = ["labels", "label", "y", "targets", "target", "Y"];
 
-/// Images that are looked at to tell pixels from normalised values.
-const LOOKED_AT: usize = 64;
 /// How far pixels may leave [0, 1].
 const SLACK: f32 = 0.05;
-/// What is beyond this, where nothing is below 0, is not normalised: at a mean of 0.5, black is as far below 0 as white
-/// is above.
-const OF_NORMALIZED: f32 = 16.0;
 
 /// The longest header of a safetensors file that is read, in bytes: sets have a handful of tensors, and at most a list of
 /// classes, quoted.
@@ -228,7 +223,7 @@ pub(super) fn open_pair(
         match images.tensor.dtype() {
             DType::U8 => (Values::Unit, None),
             dtype if dtype.is_float() => {
-                let (least, largest) = images.range(LOOKED_AT)?;
+                let (least, largest) = images.range()?;
                 if least >= -SLACK && largest <= 1.0 + SLACK {
                     (Values::Unit, Some("the images are taken for pixels, as their values lie in [0, 1]"))
                 } else if told.is_none() && least >= 0.0 && largest > OF_NORMALIZED {

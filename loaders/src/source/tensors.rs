@@ -2,14 +2,22 @@
 
 use super::labels::Labels;
 use super::memory::{self, MemorySource};
-use super::normalization::Space;
+use super::normalization::{self, Space};
 use super::tensor::{DType, TensorFile, TensorRef};
-use super::{Label, OpenOptions, Sample, Source, SourceInfo, StoredPixels};
+use super::{Label, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace, Values};
 use crate::{Error, Result};
 
 /// Sets of at most this many bytes in memory are read when they are opened, so that their checksums are verified; of
 /// larger ones each image is read when it is asked for.
 pub(super) const MOST_IN_MEMORY: usize = 1 << 28;
+
+/// Images that are looked at to tell what their values are.
+const LOOKED_AT: usize = 64;
+/// What is beyond this, where nothing is below 0, is not normalised: at a mean of 0.5, black is as far below 0 as white
+/// is above.
+pub(super) const OF_NORMALIZED: f32 = 16.0;
+/// What pixels stay within, even where a method does not clamp them.
+const FAR: f32 = 2.0;
 
 /// What is known of a set beside its images and labels.
 #[derive(Debug)]
@@ -54,13 +62,22 @@ impl Images {
     /// Joins images and labels to a set.
     ///
     /// # Errors
-    /// If their numbers differ, or images have neither one channel nor three.
+    /// If their numbers differ, images have neither one channel nor three, or what is said to be pixels is not.
     pub(super) fn into_source(
         self,
         labels: Labels,
         about: About,
         options: &OpenOptions,
     ) -> Result<Box<dyn Source>> {
+        // Those of MTT's images_zca_*.pt are pixels by their name alone, and may have left the range by far.
+        let is_told = normalization::told(self.file.path(), options)? == Some(Values::Unit);
+        // A transform for them contradicts it, which is said of the whole set.
+        if about.space.values == ValueSpace::Unit
+            && (is_told || about.format == "idc")
+            && options.zca.is_none()
+        {
+            self.check_unit()?;
+        }
         let shape = [1, 2, 3].map(|dimension| self.tensor.shape()[dimension]);
         let space = about.space;
         let mut notes = space.notes;
@@ -110,13 +127,36 @@ impl Images {
         })
     }
 
-    /// The smallest and the largest value of the first few images.
+    /// # Errors
+    /// If floats lie far outside [0, 1], where a refiner would be given images that are white or black.
+    fn check_unit(&self) -> Result<()> {
+        if self.is_bytes() {
+            return Ok(());
+        }
+        let (least, largest) = self.range()?;
+        if least >= -FAR && largest <= FAR {
+            return Ok(());
+        }
+        let how = if least >= 0.0 && largest > OF_NORMALIZED {
+            "divide them by 255 if they are pixels from 0 to 255"
+        } else {
+            "say that `values` are `normalized` if they are, with their mean and std"
+        };
+        Err(self
+            .refused(format!("floats from {least} to {largest}, where pixels in [0, 1] are expected: {how}")))
+    }
+
+    /// The smallest and the largest value of some images, spread over all.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub(super) fn range(&self, most: usize) -> Result<(f32, f32)> {
+    pub(super) fn range(&self) -> Result<(f32, f32)> {
         let (mut least, mut largest) = (f32::INFINITY, f32::NEG_INFINITY);
-        for row in 0..self.tensor.shape()[0].min(most) {
+        let images = self.len();
+        let looked_at = images.min(LOOKED_AT);
+        for place in 0..looked_at {
+            // From the first to the last.
+            let row = (place as u128 * (images - 1) as u128 / (looked_at - 1).max(1) as u128) as usize;
             for value in self.file.read_row::<f32>(&self.tensor, row, &self.field)? {
                 (least, largest) = (least.min(value), largest.max(value));
             }
@@ -165,7 +205,7 @@ mod tests {
     use super::super::normalization::Space;
     use super::super::tensor::{Place, StorageRef};
     use super::*;
-    use crate::{Normalize, ValueSpace};
+    use crate::Normalize;
     use std::io::Write;
 
     #[test]
@@ -195,7 +235,7 @@ mod tests {
         for index in 0..5 {
             assert_eq!(on_demand.sample(index).unwrap(), in_memory.sample(index).unwrap());
         }
-        assert_eq!(images().unwrap().range(1).unwrap(), (0.0, 11.0 / 60.0));
+        assert_eq!(images().unwrap().range().unwrap(), (0.0, 59.0 / 60.0));
 
         file.as_file().set_len(150).unwrap();
         let error = on_demand.sample(4).unwrap_err().to_string();
