@@ -17,6 +17,7 @@ mod formations;
 mod idc;
 mod joined;
 mod labels;
+mod lone;
 mod memory;
 mod mtt;
 mod nearest;

@@ -41,6 +41,17 @@ pub(super) fn open(path: &Path, names: &[&str]) -> Result<(TensorFile, BTreeMap<
     Ok((TensorFile::new(path, file, places), arrays))
 }
 
+/// The names of a file's arrays.
+///
+/// # Errors
+/// If it is no zip file.
+pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+    let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    let archive = ZipArchive::new(BufReader::new(file));
+    let archive = archive.map_err(|e| Error::format(path, format!("damaged zip file: {e}")))?;
+    Ok(archive.file_names().filter_map(|name| Some(name.ok()?.strip_suffix(".npy")?.to_owned())).collect())
+}
+
 /// One array of a file of `length` bytes. What is unpacked counts toward the `budget`.
 fn array(
     name: &str,

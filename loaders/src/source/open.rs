@@ -4,7 +4,9 @@ use super::joined::Joined;
 use super::sidecar::Sidecar;
 use super::torch::Value;
 use super::zca::Unwhitened;
-use super::{Source, arrow_ipc, dc, folder, idc, mtt, nearest, parquet, plain, shards, torch, webdataset};
+use super::{
+    Source, arrow_ipc, dc, folder, idc, lone, mtt, nearest, parquet, plain, shards, torch, webdataset,
+};
 use crate::{ClassMap, Error, Normalize, Result};
 use std::fs::File;
 use std::io::Read;
@@ -215,6 +217,9 @@ impl OpenOptions {
     /// - `webdataset`: a tar file, or a folder of them, with `<key>.png` or `.jpg` and `<key>.cls`, or `.json` with
     ///   `label`.
     ///
+    /// Of `dc` and `tensors`, a folder with one such file, and no other set, opens as the file: `res_*.pt`,
+    /// `data.safetensors`, or an npz.
+    ///
     /// # Errors
     /// If nothing known is there, if it is damaged, or if it does not fit an option.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
@@ -373,6 +378,9 @@ impl OpenOptions {
         }
         if let Some(source) = folder::open(path, self)? {
             return Ok(source);
+        }
+        if let Some(file) = lone::find(path)? {
+            return self.open_file(&file);
         }
         Err(nearest::of_folder(path)?)
     }

@@ -37,6 +37,13 @@ pub(super) fn is_npz(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
 }
 
+/// Whether an npz file has images and labels by their names.
+pub(super) fn is_pair(path: &Path) -> bool {
+    let Ok(arrays) = npz::names(path) else { return false };
+    let has = |names: &[&str]| names.iter().any(|name| arrays.iter().any(|array| array == name));
+    has(&IMAGES) && has(&LABELS)
+}
+
 /// Opens a safetensors file.
 pub(super) fn open_safetensors(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
     listed(path, read_safetensors(path)?, options)
