@@ -672,14 +672,33 @@ fn an_image_that_claims_to_be_huge_is_refused() {
 }
 
 #[test]
+fn a_folder_of_datasets_is_none_and_names_them() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let error = message(&examples);
+    assert!(error.contains("examples: not a known dataset, but several lie in it: open "), "{error}");
+    assert!(error.ends_with("examples/digits/dc_ipc1, or digits/dm_ipc1, or digits/dm_ipc10"), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let png = image(image::ImageFormat::Png, 2, 2, 5);
+    for path in ["train/cat", "train/dog", "val/cat", "val/dog"] {
+        write(folder.path().join(path).join("0.png"), &png);
+    }
+    let error = message(folder.path());
+    assert!(error.ends_with("train, or val"), "{error}");
+    assert!(open(folder.path().join("train")).is_ok());
+}
+
+#[test]
 fn unknown_things_say_what_was_looked_for() {
     let folder = tempfile::tempdir().unwrap();
+    assert!(message(folder.path()).ends_with("not a known dataset: it is empty"));
+    let file = folder.path().join("data.bin");
+    fs::write(&file, b"hello").unwrap();
     let error = message(folder.path());
     for format in ["images_best.pt", "Parquet", "class folders"] {
         assert!(error.contains(format), "{error}");
     }
-    let file = folder.path().join("data.bin");
-    fs::write(&file, b"hello").unwrap();
+    assert!(!error.contains("FKD"), "{error}");
     let error = message(&file);
     assert!(error.contains("torch.save") && error.contains("Parquet"), "{error}");
     let error = message(&folder.path().join("absent"));
@@ -763,10 +782,8 @@ fn parquet_files_and_folders() {
 #[test]
 fn arrow_files_as_datasets_saves_them() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/arrow");
-    assert!(
-        message(&folder)
-            .contains("its folder train has data-00000-of-00001.arrow, as datasets have: open that folder")
-    );
+    assert!(message(&folder).contains("not a known dataset, but one lies in it: open "));
+    assert!(message(&folder).ends_with("arrow/train"), "{}", message(&folder));
     let source = open(folder.join("train")).unwrap();
     conformance::check(&source);
     let info = source.info();

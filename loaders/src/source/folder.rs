@@ -5,7 +5,7 @@ use super::folder_names::Named;
 use super::labels::MAX_CLASSES;
 use super::normalization;
 use super::sidecar::Sidecar;
-use super::{Label, LabelKind, OpenOptions, Source, SourceInfo};
+use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, inner};
 use crate::imagenet::is_wnid;
 use crate::{Error, Normalize, Result};
 use std::collections::BTreeMap;
@@ -32,8 +32,11 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
         return Ok(None);
     }
     if let Some((_, empty)) = folders.iter().find(|(images, _)| images.is_empty()) {
-        let reason = "a class folder without PNG or JPEG images: remove it, or fill it";
-        return Err(Error::format(&path.join(empty), reason));
+        // Images may lie in other folders than those of classes, as beside datasets.
+        return Err(inner::error(path).unwrap_or_else(|| {
+            let reason = "a class folder without PNG or JPEG images: remove it, or fill it";
+            Error::format(&path.join(empty), reason)
+        }));
     }
 
     let folder_names: Vec<&str> = folders.iter().map(|(_, name)| name.as_str()).collect();

@@ -15,6 +15,7 @@ mod folder;
 mod folder_names;
 mod formations;
 mod idc;
+mod inner;
 mod joined;
 mod labels;
 mod lone;

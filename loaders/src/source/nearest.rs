@@ -1,6 +1,7 @@
 //! What an unknown file or folder comes nearest to, and why it is not that.
 
 use super::folder::{self, names};
+use super::inner;
 use super::torch::Value;
 use crate::{Error, Result};
 use std::path::Path;
@@ -105,17 +106,17 @@ pub(super) fn of_torch(path: &Path, root: Value<'_>) -> Error {
     let is_dict = root.keys().is_some();
     let is_batch_of_fkd = root.items().is_some_and(|items| (6..=7).contains(&items.len()));
     let miss = |likeness, format, reason: &str| Miss { likeness, format, reason: reason.to_owned() };
-    let misses = vec![
-        miss(
-            u8::from(is_batch_of_fkd) * 2,
-            "FKD",
-            "a batch of soft labels: open the folder of images that they are of, and give it and their tree to SoftLabels",
-        ),
+    let mut misses = vec![
         miss(u8::from(is_dict), "DC, DSA or DM", "it would be a dict with `data`"),
         miss(u8::from(is_dict), "named tensors", "it would be a dict with `images` and `labels`"),
         miss(u8::from(!is_dict), "IDC or NCFM", "it would be a list of two tensors, images and labels"),
         miss(0, "MTT, GLaD, EDF or DATM", "it would be a tensor, in images_<iteration>.pt"),
     ];
+    if is_batch_of_fkd {
+        let how = "a batch of soft labels: open the folder of images that they are of, and give it and their tree to \
+                   SoftLabels";
+        misses.push(miss(2, "FKD", how));
+    }
     error(path, &what, misses)
 }
 
@@ -130,28 +131,18 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
     let folders: Vec<&String> = folders.collect();
     let images = folder::images(path)?.len();
     let is_fkd = names.iter().any(|name| name == "epoch_0");
-    // FKD's files are called .tar, and are none.
-    let mut inner = folders.iter().filter(|_| !is_fkd);
-    let nested = inner.find_map(|name| Some((name, set_in(&path.join(name))?)));
-
-    let what = match (names.as_slice(), nested) {
-        ([], _) => "it is empty".to_owned(),
-        (_, Some((name, file))) => {
-            format!("its folder {name} has {file}, as datasets have: open that folder")
-        }
-        _ => format!("it has {}", listed(&names)),
-    };
+    if names.is_empty() {
+        return Ok(Error::format(path, "not a known dataset: it is empty"));
+    }
+    if let Some(error) = inner::error(path) {
+        return Ok(error);
+    }
+    let what = format!("it has {}", listed(&names));
     let has_torch = u8::from(!torch.is_empty());
     let experiments = torch.iter().find(|name| name.starts_with("res_"));
     let several_of_bench = ending("_images.pt").len() > 1;
     let mtt = "no images_best.pt or images_<iteration>.pt";
-    let misses = vec![
-        Miss {
-            likeness: 5 * u8::from(is_fkd),
-            format: "FKD's soft labels",
-            reason: "they are of a folder of images: open that, and give it and this one to SoftLabels"
-                .to_owned(),
-        },
+    let mut misses = vec![
         Miss {
             likeness: 3 * u8::from(experiments.is_some()),
             format: "DC, DSA or DM",
@@ -189,17 +180,15 @@ pub(super) fn of_folder(path: &Path) -> Result<Error> {
         Miss { likeness: 0, format: "Arrow", reason: "no *.arrow or *.feather".to_owned() },
         Miss { likeness: 0, format: "WebDataset", reason: "no *.tar".to_owned() },
     ];
+    if is_fkd {
+        misses.push(Miss {
+            likeness: 5,
+            format: "FKD's soft labels",
+            reason: "they are of a folder of images: open that, and give it and this one to SoftLabels"
+                .to_owned(),
+        });
+    }
     Ok(error(path, &what, misses))
-}
-
-/// A file in `folder` by which it may be a set of its own.
-fn set_in(folder: &Path) -> Option<String> {
-    let is_telling = |name: &String| {
-        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("parquet" | "arrow" | "feather" | "tar"))
-            || matches!(name.as_str(), "images_best.pt" | "data.pt" | "Normal")
-    };
-    names(folder).ok()?.into_iter().find(is_telling)
 }
 
 /// The first few of some names, and how many more there are.
@@ -243,17 +232,16 @@ mod tests {
     fn folders_are_told_by_what_lies_in_them() {
         let folder = tempfile::tempdir().unwrap();
         let message = || of_folder(folder.path()).unwrap().to_string();
-        assert!(message().contains("it is empty. Nearest are"), "{}", message());
+        assert!(message().ends_with("not a known dataset: it is empty"), "{}", message());
         fs::create_dir(folder.path().join("train")).unwrap();
         assert!(
             message().contains("it has train. Nearest are class folders (no PNG or JPEG images in train)")
         );
-        fs::write(folder.path().join("train/data-00000-of-00001.arrow"), "").unwrap();
-        assert!(
-            message().contains(
-                "its folder train has data-00000-of-00001.arrow, as datasets have: open that folder"
-            )
-        );
+        assert!(!message().contains("FKD"), "{}", message());
+        let shard = folder.path().join("train/data-00000-of-00001.arrow");
+        fs::write(&shard, "").unwrap();
+        assert!(message().ends_with("/train"), "{}", message());
+        fs::remove_file(&shard).unwrap();
         fs::write(folder.path().join("res_DM_CIFAR10_ConvNet_10ipc.pt"), "").unwrap();
         assert!(message().contains("Nearest are DC, DSA or DM (each is a single file: open res_DM_CIFAR10_"));
         fs::write(folder.path().join("0.png"), "").unwrap();

@@ -51,10 +51,10 @@ pub struct OpenOptions {
 }
 
 /// What opens a set from files of its own.
-type OpenFiles = fn(&Path, &[PathBuf], &OpenOptions) -> Result<Box<dyn Source>>;
+pub(super) type OpenFiles = fn(&Path, &[PathBuf], &OpenOptions) -> Result<Box<dyn Source>>;
 
 /// Formats whose sets may lie in several files of one folder, by the files' extension.
-const SHARDED: [(&str, OpenFiles); 4] = [
+pub(super) const SHARDED: [(&str, OpenFiles); 4] = [
     ("parquet", parquet::open),
     ("arrow", arrow_ipc::open),
     ("feather", arrow_ipc::open),
