@@ -245,7 +245,7 @@ def test_exported_files_are_what_the_methods_save(tmp_path: Path) -> None:
     assert torch.equal(tensors["images"], values) and torch.equal(tensors["labels"], labels)
     with tarfile.open(tmp_path / "webdataset" / "data-000000.tar") as tar:
         assert tar.getnames()[:3] == ["00000000.png", "00000000.cls", "00000001.png"]
-    for opened in ("mtt", "dc/res_DIVER.pt", "safetensors/data.safetensors", "webdataset", "parquet"):
+    for opened in ("mtt", "dc", "safetensors", "webdataset", "parquet"):
         again = diver.open(tmp_path / opened)
         assert [sample.label for sample in again] == labels.tolist() and again.mean == source.mean
 
@@ -277,4 +277,6 @@ def test_refined_images_are_exported_at_the_sets_size(tmp_path: Path) -> None:
     code, _, err = command(*arguments, "-o", tmp_path / "images")
     assert code == 1 and "is not empty" in err
     code, _, err = command("export", DIGITS, "--to", "mtt", "-o", tmp_path / "mtt")
-    assert code == 2 and "--backbone" in err
+    assert code == 2 and "--backbone" in err and "--raw" in err
+    code, _, err = command("export", DIGITS, "--raw", *refining, "--to", "mtt", "-o", tmp_path / "mtt")
+    assert code == 2 and "--backbone" in err and "--raw" in err
