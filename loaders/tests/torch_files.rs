@@ -1,7 +1,7 @@
 //! Torch files that methods do not write, and people do: pairs, and lists where tensors are expected.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::source::{OpenOptions, conformance, open};
+use diver_loaders::source::{OpenOptions, Values, conformance, open};
 use diver_loaders::{Label, Source as _, StoredPixels};
 use std::fs;
 use std::io::Write as _;
@@ -90,6 +90,20 @@ fn pairs_that_idc_did_not_write_are_taken_as_they_are() {
         assert_eq!(opened(OpenOptions::new().factor(2)).info().samples, 8, "{name}");
         assert_eq!(opened(OpenOptions::new().factor(1)).info().samples, 2, "{name}");
     }
+}
+
+#[test]
+fn what_is_far_from_pixels_is_not_cut_into_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.pt");
+    let pair = [tensor("0", "Float", &[2, 3, 2, 2]), tensor("1", "Long", &[2])];
+    let mut values = [0.5; 24];
+    values[23] = -3.0;
+    torch_file(&path, &list(&pair), &values, &[1, 0]);
+    let error = open(&path).unwrap_err().to_string();
+    assert!(error.contains("`[0]`: floats from -3 to 0.5, where pixels in [0, 1] are expected"), "{error}");
+    assert!(error.contains("`values` are `normalized`"), "{error}");
+    assert!(OpenOptions::new().values(Values::Normalized).open(&path).is_ok());
 }
 
 #[test]
