@@ -214,6 +214,9 @@ fn preview_writes_a_sheet() {
 fn usage_errors_end_with_code_2() {
     assert_eq!(diver(&["refine"]).status.code(), Some(2));
     assert_eq!(diver(&["no-such-command"]).status.code(), Some(2));
+    let none = diver(&["refine", SET, "--backbone", BACKBONE, "--refine-batch", "0"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("'--refine-batch <N>': 0 is not in 1..=65536"));
     assert_eq!(diver(&["--help"]).status.code(), Some(0));
 }
 
@@ -232,7 +235,6 @@ fn settings_that_cannot_be_are_refused_by_name() {
         ("--device", "tpu", "device"),
         ("--dtype", "int4", "dtype"),
         ("--preset", "nobody", "preset"),
-        ("--refine-batch", "0", "batch_size"),
         ("--classes", "0,1", "classes"),
         ("--classes", "0,1,2,3,4,5,6,7,8,10", "class 10"),
     ] {

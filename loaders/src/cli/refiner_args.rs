@@ -135,7 +135,7 @@ pub struct RefinerArgs {
 }
 
 fn from_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
+    RangedU64ValueParser::new().range(1..=65_536)
 }
 
 impl RefinerArgs {

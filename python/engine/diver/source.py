@@ -213,8 +213,8 @@ def open(
     Args:
         path: The torch file of DC, DSA or DM; the run folder of MTT, GLaD, EDF or DATM, or one ``images_<n>.pt`` of it;
             the run folder of IDC or NCFM, or its ``data.pt`` or ``data_<n>.pt``; images and labels by name in an npz,
-            safetensors or torch file; a folder of class folders with PNG or JPEG images; a file of Parquet, Arrow or
-            WebDataset (tar), or a folder of them.
+            safetensors or torch file, or the two as a pair; a folder of class folders with PNG or JPEG images; a file
+            of Parquet, Arrow or WebDataset (tar), or a folder of them; a folder with one such file.
         dataset: The dataset that was distilled, as in ``"cifar10"``, for its normalisation constants.
         mean: The mean that stored values were normalised with, or that images are to be normalised with: one number,
             or one for each channel, in units of pixels in [0, 1]. Goes together with ``std``.
@@ -223,8 +223,8 @@ def open(
         num_classes: The number of classes, where the set may lack some of the last ones and its files do not say.
         classes: The classes of the set in the order of its labels, as classes of a refiner: the name of a subset of
             ImageNet (``"imagenette"``, ``"imagefruit"``, ``"imagefruit-ncfm"``, ``"imagenet-idc-100"``, ...), a file
-            with a class on each line (an index, a WordNet id or a name), or indices. Folders that are named by WordNet
-            ids are labelled by their place in it. By default it is what an exported set says.
+            with a class on each line (an index, a WordNet id or a name), or indices. Folders with WordNet ids or names
+            of ImageNet's classes are labelled by their place in it. By default it is what an exported set says.
         values: What stored floats are, where that is another than what is usual for the format, or than what a
             ``norm.json`` beside the set says: ``"normalized"``, ``"unit"`` (pixels in [0, 1]) or ``"whitened"`` (by
             ZCA).
