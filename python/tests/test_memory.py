@@ -133,14 +133,15 @@ def growth(work: Callable[[], Any], rounds: int) -> float:
         work()
         sizes.append(resident())
     half = rounds // 2
-    return (min(sizes[half:]) - max(sizes[half // 2 : half])) / half
+    return (min(sizes[half:]) - min(sizes[half // 4 : half])) / half
 
 
 @pytest.mark.parametrize("format", ["torch", "numpy"])
 def test_memory_does_not_grow_with_epochs(format: str) -> None:
     with diver.DataLoader(DIGITS, batch_size=4, shuffle=True, format=format) as loader:
-        # 2000 epochs of 3 batches of 49 KB, 300 MB in all.
-        assert growth(lambda: [list(loader) for _ in range(50)], rounds=40) < 50 * 40
+        # 6000 epochs of 3 batches of 49 KB, 900 MB in all. Threads and their arenas come and go by some 2 MB; of 150
+        # batches a round, one that stayed would be 3 MB.
+        assert growth(lambda: [list(loader) for _ in range(50)], rounds=120) < 49_000
     gc.collect()
 
 
