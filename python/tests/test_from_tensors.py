@@ -90,6 +90,8 @@ def test_nothing_beside_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (torch.rand(6, 4, 4, 4), LABELS, DataError, "4 channels: 1 or 3 are expected"),
         (IMAGES.to(torch.complex64), LABELS, OptionError, "images: dtype complex64 is none of bool, uint8"),
         ("images.pt", LABELS, OptionError, "images: a tensor or an array is expected, not str"),
+        (IMAGES.to_sparse(), LABELS, OptionError, "images: a tensor or an array is expected, not Tensor: "),
+        (IMAGES.to("meta"), LABELS, OptionError, "images: a tensor or an array is expected, not Tensor: "),
         (IMAGES, None, OptionError, "labels: a tensor or an array is expected, not NoneType"),
         (
             [IMAGES[0], IMAGES[1, :1]],

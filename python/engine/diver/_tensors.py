@@ -93,18 +93,20 @@ def as_safetensors(tensors: dict[str, Any]) -> bytes:
 def _as_numpy(name: str, given: Any) -> Any:
     import numpy
 
-    if hasattr(given, "detach"):
-        # A tensor of torch, which need not be imported to be used. numpy has no bfloat16.
-        given = given.detach().cpu()
-        if str(given.dtype) == "torch.bfloat16":
-            given = given.float()
-        given = given.resolve_conj().resolve_neg()
+    refused = f"{name}: a tensor or an array is expected, not {type(given).__name__}"
     try:
+        if hasattr(given, "detach"):
+            # A tensor of torch, which need not be imported to be used. numpy has no bfloat16.
+            given = given.detach().cpu()
+            if str(given.dtype) == "torch.bfloat16":
+                given = given.float()
+            given = given.resolve_conj().resolve_neg()
         values = numpy.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise OptionError(f"{name}: a tensor or an array is expected, not {type(given).__name__}") from error
+        # Sparse ones, and those without values, are tensors and none that can be read: torch says which.
+        raise OptionError(f"{refused}: {str(error).splitlines()[0]}") from error
     if values.dtype == object or values.ndim == 0:
-        raise OptionError(f"{name}: a tensor or an array is expected, not {type(given).__name__}")
+        raise OptionError(refused)
     return values
 
 
