@@ -54,19 +54,15 @@ impl Progress for Bar {
     fn images(&self, done: usize, total: usize) {
         self.bar.set_length(total as u64);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bar.set_position(done as u64);
         match state.first {
             None => {
                 state.first = Some(done);
                 // What was there before took no time.
-                self.bar.set_position(done as u64);
                 self.bar.reset_eta();
             }
-            Some(first) => {
-                if done > first {
-                    self.style(LATER);
-                }
-                self.bar.set_position(done as u64);
-            }
+            Some(first) if done > first => self.style(LATER),
+            Some(_) => {}
         }
         if state.told.is_some_and(|told| told.elapsed() >= PAUSE) {
             state.told = Some(Instant::now());
