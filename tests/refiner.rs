@@ -115,6 +115,10 @@ fn refined_tensors_are_the_bytes_before_rounding() {
         error.to_string(),
         "images: 3 images, 2 classes and 3 keys was given, one or more, a class and a key for each is expected"
     );
+    // Parts are of two images each, at most.
+    let _ = images.get(2).get(0).get(3).get(3).fill_(f64::NAN);
+    let error = refiner.refine_images(&images, &[1, 2, 3], &keys, &CancelToken::new(), &Silent).unwrap_err();
+    assert!(error.to_string().starts_with("images: a value of image 2 that is not finite"), "{error}");
 }
 
 #[test]

@@ -16,6 +16,11 @@ pub(super) fn check_finite(decoded: &Tensor, first: usize) -> Result<()> {
 
 /// Refuses images `[B, ...]` to encode that are none: the networks would make a whole image of NaN of a single one.
 pub(super) fn check_values(images: &Tensor) -> Result<()> {
+    if !images.is_floating_point() {
+        // Bytes would be taken for values far above 1, and be white.
+        let found = format!("{:?}", images.kind());
+        return Err(Error::tensor("images", "a floating-point dtype with values in [0, 1]", found));
+    }
     if images.dim() < 2 {
         return Err(Error::tensor("images", "[B, 3, H, W]", format!("{:?}", images.size())));
     }

@@ -191,12 +191,12 @@ impl Refiner {
     /// If shape or dtype are others, a value is not finite, or libtorch fails.
     pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
-        if !images.is_floating_point() {
-            // Bytes would be taken for values far above 1, and be white.
-            let found = format!("{:?}", images.kind());
-            return Err(Error::tensor("images", "a floating-point dtype with values in [0, 1]", found));
-        }
         check_values(images)?;
+        self.encoded(images)
+    }
+
+    /// [`encode`](Self::encode) for images that were checked.
+    fn encoded(&self, images: &Tensor) -> Result<Tensor> {
         let backbone = self.backbone()?;
         let images = images.f_to_device(self.device)?.f_to_kind(Kind::Float)?;
         let images = to_network(&images, backbone.resolution(), Interpolation::Bicubic)?;
@@ -292,6 +292,8 @@ impl Refiner {
             let found = format!("{rows} images, {count} classes and {} keys", keys.len());
             return Err(Error::tensor("images", "one or more, a class and a key for each", found));
         }
+        // As a whole: an image is named by its place in the batch, not in a part of it.
+        check_values(images)?;
         let refined = self.in_parts(
             conditions.as_slice(),
             keys,
@@ -323,7 +325,7 @@ impl Refiner {
             let check = || cancel.check().map_err(|_| Error::Cancelled);
             let part = Part { images: images.clone(), of: conditions.len(), progress, furthest: &furthest };
             check()?;
-            let z0 = self.encode(&pixels(images.clone())?)?;
+            let z0 = self.encoded(&pixels(images.clone())?)?;
             check()?;
             let (conditions, keys) = (&conditions[images.clone()], &keys[images.clone()]);
             let z = self.sample_latents(&z0, conditions, keys, cancel, &part)?;
