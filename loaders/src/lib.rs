@@ -4,6 +4,7 @@
 //! The crate knows neither torch nor Python. The parts, in the order in which data flows:
 //!
 //! - [`source`]: a distilled dataset on disk becomes [`Sample`]s, with the values that its method stored;
+//! - [`labels`]: soft labels that lie apart from the images;
 //! - [`refine`]: the [`Refine`] trait, a batch of raw pixels in, refined images out;
 //! - [`cache`]: refined images as Parquet parts, shared by every later epoch, run and process;
 //! - [`stream`]: the seeded plan of an epoch, mixing, prefetch, batches and resume.
@@ -33,6 +34,7 @@ mod digest;
 mod error;
 pub mod export;
 mod image_table;
+pub mod labels;
 mod parquet_file;
 mod parquet_header;
 mod pixels;

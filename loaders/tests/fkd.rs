@@ -1,7 +1,7 @@
 //! Soft-label trees against what torch and PIL make of them (`tests/fixtures/make_fkd_fixtures.py`).
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::source::fkd::{SoftLabels, Views};
+use diver_loaders::labels::fkd::{SoftLabels, Views};
 use diver_loaders::{CancelToken, Error, Normalize, Source, open};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};

@@ -12,8 +12,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders whose files and folders are all opened, as far as they are datasets.
-const ROOTS: [&str; 5] =
-    ["tests/fixtures/torch", "tests/fixtures/arrow", "tests/fixtures/feather", "tests/fixtures/fkd/images", "examples"];
+const ROOTS: [&str; 5] = [
+    "tests/fixtures/torch",
+    "tests/fixtures/arrow",
+    "tests/fixtures/feather",
+    "tests/fixtures/fkd/images",
+    "examples",
+];
 
 /// Sets that are opened with options, too.
 fn with_options() -> Vec<(&'static str, &'static str, OpenOptions)> {
@@ -23,7 +28,11 @@ fn with_options() -> Vec<(&'static str, &'static str, OpenOptions)> {
         ("tests/fixtures/torch/small.pt", "num_classes=10", new().num_classes(10)),
         ("tests/fixtures/torch/latest", "values=normalized", new().values(Values::Normalized)),
         ("tests/fixtures/torch/idc/data.pt", "factor=1", new().factor(1)),
-        ("tests/fixtures/torch/idc/data.pt", "factor=3 dataset=imagenet", new().factor(3).dataset("imagenet")),
+        (
+            "tests/fixtures/torch/idc/data.pt",
+            "factor=3 dataset=imagenet",
+            new().factor(3).dataset("imagenet"),
+        ),
         ("tests/fixtures/torch/texture", "canvas=2", new().canvas(2)),
         ("tests/fixtures/torch/named/bytes.pt", "dataset=cifar10", new().dataset("cifar10")),
         (
@@ -42,7 +51,8 @@ fn repository() -> PathBuf {
 fn below(path: &Path, found: &mut Vec<PathBuf>) {
     found.push(path.to_owned());
     if path.is_dir() {
-        let mut inner: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut inner: Vec<PathBuf> =
+            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         inner.sort();
         inner.iter().for_each(|path| below(path, found));
     }
@@ -119,7 +129,9 @@ fn every_set_opens_as_it_did() {
             None => diver_loaders::open(&path),
         };
         let found = match &opened {
-            Ok(source) => line(name, options, source).unwrap_or_else(|| format!("{name}: a sample cannot be read")),
+            Ok(source) => {
+                line(name, options, source).unwrap_or_else(|| format!("{name}: a sample cannot be read"))
+            }
             Err(error) => error.to_string(),
         };
         if found != expected {

@@ -3,7 +3,7 @@
 //! kept.
 
 use diver_loaders::cache::RowKey;
-use diver_loaders::source::fkd::SoftLabels;
+use diver_loaders::labels::fkd::SoftLabels;
 use diver_loaders::source::{OpenOptions, SourceInfo};
 use diver_loaders::{Cache, CancelToken, ClassMap, Digest, Source, open};
 use std::fs;

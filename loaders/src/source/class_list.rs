@@ -1,8 +1,8 @@
 //! What diver's own files say of their classes, beside the labels: how many there are, their names, and the refiner's
 //! class for each. It lies in `norm.json`, in the metadata of safetensors and in that of Parquet.
 
-use super::labels::MAX_CLASSES;
 use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo};
+use crate::labels::MAX_CLASSES;
 use crate::wording::counted;
 use crate::{ClassMap, Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,10 @@
 //! DC, DSA and DM: one torch file with the images and labels of several experiments.
 
-use super::labels::Labels;
-use super::tensor::{TensorFile, TensorRef};
+use super::containers::tensor::{TensorFile, TensorRef};
+use super::containers::torch::{Pickle, Value};
 use super::tensors::{About, Images};
-use super::torch::{Pickle, Value};
 use super::{OpenOptions, Source, Values, normalization};
+use crate::labels::Labels;
 use crate::{Error, Result};
 use std::path::Path;
 

@@ -1,12 +1,12 @@
 //! Image folders: a folder for each class, a PNG or JPEG file for each sample.
 
-use super::encoded::{Encoded, EncodedSet};
+use super::adapters::{Encoded, EncodedSet};
 use super::folder_names::Named;
-use super::labels::MAX_CLASSES;
 use super::normalization;
 use super::sidecar::Sidecar;
 use super::{Label, LabelKind, OpenOptions, Source, SourceInfo, inner};
 use crate::imagenet::is_wnid;
+use crate::labels::MAX_CLASSES;
 use crate::{Error, Normalize, Result};
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,11 +1,11 @@
 //! IDC and NCFM: `[images, labels]` in one torch file, pixels, several images in each.
 
-use super::formations::Formations;
-use super::labels::Labels;
-use super::tensor::{TensorFile, TensorRef};
+use super::adapters::Formations;
+use super::containers::tensor::{TensorFile, TensorRef};
+use super::containers::torch::Value;
 use super::tensors::{About, Images};
-use super::torch::Value;
 use super::{OpenOptions, Source, ValueSpace, Values, normalization};
+use crate::labels::Labels;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

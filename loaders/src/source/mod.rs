@@ -4,44 +4,34 @@
 //! for they are what raw training uses. What a refiner gets is derived from them ([`Sample::to_pixels`]):
 //! un-normalised and clamped to [0, 1].
 
+mod adapters;
 mod arrow_ipc;
-mod canvases;
 mod class_list;
 pub mod conformance;
+pub(crate) mod containers;
 mod dc;
-mod encoded;
-pub mod fkd;
 mod folder;
 mod folder_names;
-mod formations;
 mod idc;
 mod inner;
-mod joined;
-mod labels;
 mod lone;
-mod memory;
 mod mtt;
 mod nearest;
 mod normalization;
-mod npz;
 mod open;
 mod parquet;
 mod plain;
 mod shards;
 mod sidecar;
-mod state_dict;
 mod table;
-mod tensor;
 mod tensors;
-mod torch;
 mod webdataset;
-mod zca;
 
+pub use adapters::MemorySource;
 pub(crate) use class_list::ClassList;
-pub use memory::MemorySource;
+pub use containers::torch::StateDict;
 pub use open::{OpenOptions, Values, open};
 pub(crate) use sidecar::{NAME as SIDECAR, Sidecar};
-pub use state_dict::StateDict;
 
 use crate::{ClassMap, Digest, Error, Normalize, Result};
 use serde::Serialize;

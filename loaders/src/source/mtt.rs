@@ -1,12 +1,12 @@
 //! MTT, GLaD, EDF, DATM and DC-BENCH: images and labels as a bare tensor each, in files that go by pairs of names.
 
-use super::canvases::{self, Canvases};
-use super::labels::Labels;
+use super::adapters::{self, Canvases};
+use super::containers::tensor::{TensorFile, TensorRef};
+use super::containers::torch::{self, Pickle};
 use super::normalization::{self, Space};
-use super::tensor::{TensorFile, TensorRef};
 use super::tensors::{About, Images};
-use super::torch::{self, Pickle};
 use super::{LabelKind, OpenOptions, Source, ValueSpace, Values};
+use crate::labels::Labels;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,7 @@ pub(super) fn open(file: TensorFile, pickle: &Pickle, options: &OpenOptions) -> 
     }
     let shape = images.tensor.shape();
     let native = normalization::native_side(&path, "mtt", options);
-    let found = native.and_then(|(side, of)| Some((canvases::along([shape[2], shape[3]], side)?, side, of)));
+    let found = native.and_then(|(side, of)| Some((adapters::along([shape[2], shape[3]], side)?, side, of)));
     let canvas = match (options.canvas, found) {
         (Some(along), _) => along,
         (None, Some((along, side, _))) if options.dataset.is_some() => {

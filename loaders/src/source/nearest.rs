@@ -1,8 +1,8 @@
 //! What an unknown file or folder comes nearest to, and why it is not that.
 
+use super::containers::torch::Value;
 use super::folder::{self, names};
 use super::inner;
-use super::torch::Value;
 use crate::{Error, Result};
 use std::path::Path;
 

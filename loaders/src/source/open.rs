@@ -1,12 +1,10 @@
 //! Recognises a dataset on disk.
 
-use super::joined::Joined;
+use super::adapters::{Joined, Unwhitened};
+use super::containers::torch;
+use super::containers::torch::Value;
 use super::sidecar::Sidecar;
-use super::torch::Value;
-use super::zca::Unwhitened;
-use super::{
-    Source, arrow_ipc, dc, folder, idc, lone, mtt, nearest, parquet, plain, shards, torch, webdataset,
-};
+use super::{Source, arrow_ipc, dc, folder, idc, lone, mtt, nearest, parquet, plain, shards, webdataset};
 use crate::{ClassMap, Error, Normalize, Result};
 use std::fs::File;
 use std::io::Read;
@@ -186,7 +184,7 @@ impl OpenOptions {
     }
 
     /// The option that [`class_count`](Self::class_count) comes from.
-    pub(super) fn class_count_option(&self) -> &'static str {
+    pub(crate) fn class_count_option(&self) -> &'static str {
         if self.num_classes.is_some() { "num_classes" } else { "classes" }
     }
 
@@ -196,7 +194,7 @@ impl OpenOptions {
     }
 
     /// How many classes the caller says there are.
-    pub(super) fn class_count(&self) -> Option<usize> {
+    pub(crate) fn class_count(&self) -> Option<usize> {
         self.num_classes.or_else(|| self.classes.as_indices().map(<[usize]>::len))
     }
 

@@ -1,13 +1,13 @@
 //! Tensors of one's own by name, `images` and `labels`, in safetensors, npz or torch files; and KIP's npz.
 
 use super::class_list::ClassList;
-use super::labels::Labels;
-use super::npz;
-use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
+use super::containers::npz;
+use super::containers::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
+use super::containers::torch::{self, Pickle, Value};
 use super::tensors::{About, Images, OF_NORMALIZED};
-use super::torch::{self, Pickle, Value};
 use super::{OpenOptions, Source, Values, normalization, open};
 use crate::export::VALUES;
+use crate::labels::Labels;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

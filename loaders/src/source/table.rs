@@ -1,11 +1,11 @@
 //! Image datasets in Hugging Face's layout of columns: encoded images in `image`, class indices in `label`; and, as
 //! diver writes them, logits in `soft_label`. Parquet and Arrow files hold such tables.
 
+use super::adapters::{Encoded, EncodedSet};
 use super::class_list::ClassList;
-use super::encoded::{Encoded, EncodedSet};
-use super::labels::{class_count, integers};
 use super::normalization;
 use super::{Label, LabelKind, OpenOptions, Source, SourceInfo};
+use crate::labels::{class_count, integers};
 use crate::wording::counted;
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};

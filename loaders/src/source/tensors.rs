@@ -1,10 +1,10 @@
 //! Images held as a tensor in a file, with their labels: what the formats of DC, MTT, IDC and their kin have in common.
 
-use super::labels::Labels;
-use super::memory::{self, MemorySource};
+use super::adapters::{self, MemorySource};
+use super::containers::tensor::{DType, TensorFile, TensorRef};
 use super::normalization::{self, Space};
-use super::tensor::{DType, TensorFile, TensorRef};
 use super::{Label, OpenOptions, Sample, Source, SourceInfo, StoredPixels, ValueSpace, Values};
+use crate::labels::Labels;
 use crate::{Error, Result};
 
 /// Sets of at most this many bytes in memory are read when they are opened, so that their checksums are verified; of
@@ -111,7 +111,7 @@ impl Images {
             };
             return Ok(Box::new(MemorySource::of_pixels(info, values, labels)?));
         }
-        memory::check(&info, &labels)?;
+        adapters::check(&info, &labels)?;
         Ok(Box::new(OnDemand { info, images: self, labels }))
     }
 
@@ -194,7 +194,7 @@ impl Source for OnDemand {
     fn sample(&self, index: usize) -> Result<Sample> {
         let label = self.label(index)?;
         let pixels = self.images.row(index)?;
-        memory::check_finite(&self.info, index, &pixels)?;
+        adapters::check_finite(&self.info, index, &pixels)?;
         Ok(Sample { pixels, shape: self.info.shape, label })
     }
 }
@@ -202,8 +202,8 @@ impl Source for OnDemand {
 #[cfg(test)]
 mod tests {
     use super::super::conformance;
+    use super::super::containers::tensor::{Place, StorageRef};
     use super::super::normalization::Space;
-    use super::super::tensor::{Place, StorageRef};
     use super::*;
     use crate::Normalize;
     use std::io::Write;

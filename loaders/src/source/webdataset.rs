@@ -1,10 +1,10 @@
 //! WebDataset: tar files in which the entries of a sample follow each other, `<key>.jpg` and `<key>.cls`.
 
-use super::encoded::{Encoded, EncodedSet};
-use super::labels::{Labels, integers};
+use super::adapters::{Encoded, EncodedSet};
+use super::containers::tensor::read_exactly_at;
 use super::normalization;
-use super::tensor::read_exactly_at;
 use super::{OpenOptions, Source, SourceInfo};
+use crate::labels::{Labels, integers};
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};

@@ -1,7 +1,7 @@
 //! FKD's soft labels.
 
 use crate::source::Source;
-use diver_loaders::source::fkd::{self, Views};
+use diver_loaders::labels::fkd::{self, Views};
 use diver_loaders::{CancelToken, Error};
 use diver_python::errors::{Class, to_python};
 use diver_python::tensor::Tensor;

@@ -3,7 +3,7 @@
 //! Decoded as their evaluation does (`single` in IDC's `test.py`): each stored image is cut into factor x factor
 //! parts, which are enlarged to the size of the whole.
 
-use super::{Label, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use super::super::{Label, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use crate::{Error, Result};
 
 /// Larger ones leave parts of a few pixels.
@@ -14,7 +14,7 @@ const PADDING: f32 = 0.5;
 
 /// The parts of another source's images.
 #[derive(Debug)]
-pub(super) struct Formations {
+pub(crate) struct Formations {
     whole: Box<dyn Source>,
     info: SourceInfo,
     factor: usize,
@@ -27,7 +27,7 @@ impl Formations {
     ///
     /// # Errors
     /// If the factor is not from 1 to 16, or images are not square floats in [0, 1].
-    pub(super) fn new(whole: Box<dyn Source>, factor: usize) -> Result<Self> {
+    pub(crate) fn new(whole: Box<dyn Source>, factor: usize) -> Result<Self> {
         let info = whole.info();
         let [_, height, width] = info.shape;
         if height != width {
@@ -110,7 +110,7 @@ fn enlarged(plane: &[f32], side: usize, factor: usize, [row, column]: [usize; 2]
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MemorySource, conformance};
+    use super::super::super::{MemorySource, conformance};
     use super::*;
 
     /// Three images of classes 1, 0 and 1; every value is told by its place.

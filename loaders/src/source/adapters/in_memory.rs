@@ -1,6 +1,6 @@
 //! A dataset held in memory.
 
-use super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use super::super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use crate::wording::counted;
 use crate::{ClassMap, Error, Normalize, Result};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl MemorySource {
         Self::of_pixels(info, StoredPixels::F32(values), labels)
     }
 
-    pub(super) fn of_pixels(info: SourceInfo, values: StoredPixels, labels: Vec<Label>) -> Result<Self> {
+    pub(crate) fn of_pixels(info: SourceInfo, values: StoredPixels, labels: Vec<Label>) -> Result<Self> {
         check(&info, &labels)?;
         let [channels, height, width] = info.shape;
         let expected = [info.samples, channels, height, width]
@@ -75,7 +75,7 @@ impl MemorySource {
 }
 
 /// Checks that there are images, and labels that agree with what `info` says.
-pub(super) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
+pub(crate) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
     let path: &Path = &info.path;
     let [channels, height, width] = info.shape;
     if info.samples == 0 || height == 0 || width == 0 {
@@ -109,7 +109,7 @@ pub(super) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
 }
 
 /// Checks that the values of sample `index` are finite.
-pub(super) fn check_finite(info: &SourceInfo, index: usize, pixels: &StoredPixels) -> Result<()> {
+pub(crate) fn check_finite(info: &SourceInfo, index: usize, pixels: &StoredPixels) -> Result<()> {
     let StoredPixels::F32(pixels) = pixels else { return Ok(()) };
     // One pass without branches, as every epoch comes by; where the culprit lies matters only if there is one.
     let finite = pixels.iter().fold(true, |finite, v| finite & v.is_finite());

@@ -6,9 +6,11 @@ mod globals;
 mod legacy;
 mod object;
 mod pickle;
+mod state_dict;
 mod zip;
 
-pub(super) use object::{Pickle, Value};
+pub(crate) use object::{Pickle, Value};
+pub use state_dict::StateDict;
 
 use super::tensor::TensorFile;
 use crate::{Error, Result};
@@ -20,7 +22,7 @@ const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46";
 
 /// Whether a file that begins with `head` may be one of `torch.save`.
-pub(super) fn is_torch(head: &[u8]) -> bool {
+pub(crate) fn is_torch(head: &[u8]) -> bool {
     head.starts_with(ZIP_MAGIC) || head.starts_with(LEGACY_MAGIC)
 }
 
@@ -29,7 +31,7 @@ pub(super) fn is_torch(head: &[u8]) -> bool {
 /// # Errors
 /// If it is no file of `torch.save`, is damaged, or holds more than tensors in lists, tuples and dicts, numbers and
 /// strings.
-pub(super) fn open(path: &Path) -> Result<(TensorFile, Pickle)> {
+pub(crate) fn open(path: &Path) -> Result<(TensorFile, Pickle)> {
     let io = |e| Error::io(path, "cannot read")(e);
     let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
     let mut reader = BufReader::new(file.try_clone().map_err(io)?);

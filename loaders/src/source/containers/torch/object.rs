@@ -31,13 +31,13 @@ pub(super) enum Object {
 /// The objects of one pickle. Sharing and cycles are kept as they are, so walking it must not recurse without
 /// a bound.
 #[derive(Debug)]
-pub(in super::super) struct Pickle {
+pub(crate) struct Pickle {
     pub(super) objects: Vec<Object>,
     pub(super) root: Id,
 }
 
 impl Pickle {
-    pub(in super::super) fn root(&self) -> Value<'_> {
+    pub(crate) fn root(&self) -> Value<'_> {
         Value { objects: &self.objects, id: self.root }
     }
 

@@ -9,9 +9,9 @@ mod views;
 
 pub use views::{Mixed, Views};
 
-use super::tensor::TensorFile;
-use super::torch::{self, Pickle, Value};
-use super::{Source, SourceInfo};
+use crate::source::containers::tensor::TensorFile;
+use crate::source::containers::torch::{self, Pickle, Value};
+use crate::source::{Source, SourceInfo};
 use crate::wording::counted;
 use crate::{Error, Result};
 use order::{Draws, Order, Permutations};
@@ -33,7 +33,7 @@ const ABOVE_CHANCE: f64 = 4.0;
 ///
 /// ```no_run
 /// use diver_loaders::CancelToken;
-/// use diver_loaders::source::fkd::SoftLabels;
+/// use diver_loaders::labels::fkd::SoftLabels;
 ///
 /// let images = diver_loaders::open("syn_data")?;
 /// let labels = SoftLabels::open("FKD_cutmix_fp16", &images)?;

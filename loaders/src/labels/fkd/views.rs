@@ -1,6 +1,6 @@
 //! A batch of views: images cropped, flipped and mixed as when a teacher saw them, with what it said.
 
-use super::super::{Label, Source};
+use crate::source::{Label, Source};
 use crate::{CancelToken, Error, Normalize, Result, RgbImage};
 use std::num::NonZero;
 use std::path::PathBuf;

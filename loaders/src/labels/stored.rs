@@ -1,14 +1,14 @@
 //! Labels: class indices, logits or probabilities, and how many classes they make.
 
-use super::tensor::{TensorFile, TensorRef};
-use super::{Label, LabelKind, OpenOptions};
+use crate::source::containers::tensor::{TensorFile, TensorRef};
+use crate::source::{Label, LabelKind, OpenOptions};
 use crate::wording::counted;
 use crate::{Error, Result};
 use std::path::Path;
 
 /// The most classes that labels alone can ask for: ImageNet-21K has 21,841. Every batch of soft labels is as
 /// wide as there are classes, so one damaged label must not decide that.
-pub(super) const MAX_CLASSES: usize = 1 << 16;
+pub(crate) const MAX_CLASSES: usize = 1 << 16;
 
 /// How far the probabilities of a sample may be from a sum of 1: half precision, over many classes.
 const SUM_TOLERANCE: f32 = 1e-2;
@@ -18,12 +18,12 @@ const LEAST_LOGIT: f32 = -1e4;
 
 /// The labels of a set.
 #[derive(Debug)]
-pub(super) struct Labels {
-    pub(super) labels: Vec<Label>,
-    pub(super) classes: usize,
-    pub(super) kind: LabelKind,
+pub(crate) struct Labels {
+    pub(crate) labels: Vec<Label>,
+    pub(crate) classes: usize,
+    pub(crate) kind: LabelKind,
     /// What was assumed of them.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Labels {
@@ -32,7 +32,7 @@ impl Labels {
     ///
     /// # Errors
     /// If the shape is another, or a label is not an integer from 0 below the class count.
-    pub(super) fn read(
+    pub(crate) fn read(
         file: &TensorFile,
         tensor: &TensorRef,
         field: &str,
@@ -74,7 +74,7 @@ impl Labels {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub(super) fn listed(
+    pub(crate) fn listed(
         path: &Path,
         labels: Vec<i64>,
         field: &str,
@@ -88,7 +88,7 @@ impl Labels {
     }
 
     /// Class indices as labels.
-    pub(super) fn of_classes(path: &Path, labels: Vec<usize>, options: &OpenOptions) -> Result<Self> {
+    pub(crate) fn of_classes(path: &Path, labels: Vec<usize>, options: &OpenOptions) -> Result<Self> {
         let classes = class_count(path, &labels, options.class_count())?;
         let labels = labels.into_iter().map(Label::Hard).collect();
         Ok(Self { labels, classes, kind: LabelKind::Hard, notes: Vec::new() })
@@ -125,7 +125,7 @@ impl Labels {
     ///
     /// # Errors
     /// If a logit is not finite.
-    pub(super) fn hardened(self, path: &Path) -> Result<Self> {
+    pub(crate) fn hardened(self, path: &Path) -> Result<Self> {
         let is_finite = |label: &Label| match label {
             Label::Logits(logits) => logits.iter().all(|logit| logit.is_finite()),
             Label::Hard(_) => true,
@@ -156,7 +156,7 @@ fn are_probabilities(row: &[f32]) -> bool {
 }
 
 /// Class indices, or the first sample whose label is none.
-pub(super) fn integers<F: ToString>(
+pub(crate) fn integers<F: ToString>(
     values: impl Iterator<Item = Result<i64, F>>,
 ) -> Result<Vec<usize>, (usize, String)> {
     let integer = |(index, value): (usize, Result<i64, F>)| match value {
@@ -170,7 +170,7 @@ pub(super) fn integers<F: ToString>(
 ///
 /// # Errors
 /// If a label is beyond it.
-pub(super) fn class_count(path: &Path, labels: &[usize], wanted: Option<usize>) -> Result<usize> {
+pub(crate) fn class_count(path: &Path, labels: &[usize], wanted: Option<usize>) -> Result<usize> {
     let limit = wanted.unwrap_or(MAX_CLASSES);
     if let Some(index) = labels.iter().position(|label| *label >= limit) {
         let reason = match wanted {

@@ -2,7 +2,7 @@
 
 mod view;
 
-pub(super) use view::{DType, Element, StorageRef, TensorRef};
+pub(crate) use view::{DType, Element, StorageRef, TensorRef};
 
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Where the bytes of a storage are.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// In the file, from `start`; with their checksum, where the container has one.
     InFile { start: u64, bytes: u64, crc32: Option<u32> },
     /// Unpacked.
@@ -37,7 +37,7 @@ impl Place {
 /// Not mapped into memory: a mapped file that is shortened meanwhile ends the process with a signal, where reading
 /// it is an error like any other; and both touch nothing that is not asked for.
 #[derive(Debug)]
-pub(super) struct TensorFile {
+pub(crate) struct TensorFile {
     path: PathBuf,
     /// None where every place is in memory.
     file: Option<File>,
@@ -45,16 +45,16 @@ pub(super) struct TensorFile {
 }
 
 impl TensorFile {
-    pub(super) fn new(path: &Path, file: File, places: HashMap<String, Place>) -> Self {
+    pub(crate) fn new(path: &Path, file: File, places: HashMap<String, Place>) -> Self {
         Self { path: path.to_owned(), file: Some(file), places }
     }
 
     /// Tensors in memory; `path` stands for them in errors.
-    pub(super) fn in_memory(path: &Path, places: HashMap<String, Place>) -> Self {
+    pub(crate) fn in_memory(path: &Path, places: HashMap<String, Place>) -> Self {
         Self { path: path.to_owned(), file: None, places }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -63,7 +63,7 @@ impl TensorFile {
     ///
     /// # Errors
     /// If its storage is missing, damaged or of another size.
-    pub(super) fn read<T: Element>(&self, tensor: &TensorRef, field: &str) -> Result<Vec<T>> {
+    pub(crate) fn read<T: Element>(&self, tensor: &TensorRef, field: &str) -> Result<Vec<T>> {
         let (window, crc32) = self.window(tensor, field)?;
         let mut storage = Summing { window, summed: crc32.map(|_| crc32fast::Hasher::new()) };
         let values = tensor.read(&mut storage).map_err(|e| self.damaged(field, &e))?;
@@ -79,7 +79,7 @@ impl TensorFile {
     ///
     /// # Panics
     /// If there is no such entry.
-    pub(super) fn read_row<T: Element>(&self, tensor: &TensorRef, row: usize, field: &str) -> Result<Vec<T>> {
+    pub(crate) fn read_row<T: Element>(&self, tensor: &TensorRef, row: usize, field: &str) -> Result<Vec<T>> {
         let (mut window, _) = self.window(tensor, field)?;
         let row = tensor.row(row);
         window.skip(row.first_byte());
@@ -154,7 +154,7 @@ impl Read for Window<'_> {
 }
 
 /// Fills `buffer` with the bytes of `file` from `at` on.
-pub(super) fn read_exactly_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
+pub(crate) fn read_exactly_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
     while !buffer.is_empty() {
         match read_at(file, buffer, at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

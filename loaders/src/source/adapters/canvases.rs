@@ -4,21 +4,21 @@
 //! Each use of a canvas is a window of it, at a place that MTT draws anew (`utils.py`: a random roll, then a crop).
 //! Refined images are kept, and so windows must stay where they are: they are those that show each pixel once.
 
-use super::{Label, Sample, Source, SourceInfo, StoredPixels};
+use super::super::{Label, Sample, Source, SourceInfo, StoredPixels};
 use crate::{Error, Result};
 
 /// MTT's default is 2.
 const LARGEST: usize = 16;
 
 /// How many images of `side` pixels lie along a canvas of `height` x `width`; none if it is no larger than an image.
-pub(super) fn along([height, width]: [usize; 2], side: usize) -> Option<usize> {
+pub(crate) fn along([height, width]: [usize; 2], side: usize) -> Option<usize> {
     let along = height / side;
     ((2..=LARGEST).contains(&along) && height == width && height == along * side).then_some(along)
 }
 
 /// The windows of another source's images.
 #[derive(Debug)]
-pub(super) struct Canvases {
+pub(crate) struct Canvases {
     whole: Box<dyn Source>,
     info: SourceInfo,
     /// How many windows lie along each side.
@@ -30,7 +30,7 @@ impl Canvases {
     ///
     /// # Errors
     /// If `along` is not from 1 to 16, or does not divide both sides of the canvases.
-    pub(super) fn new(whole: Box<dyn Source>, along: usize) -> Result<Self> {
+    pub(crate) fn new(whole: Box<dyn Source>, along: usize) -> Result<Self> {
         let info = whole.info();
         let [channels, height, width] = info.shape;
         if !(1..=LARGEST).contains(&along) {
@@ -88,7 +88,7 @@ fn cut<T: Copy>(planes: &[T], whole: [usize; 2], window: [usize; 2], [row, colum
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MemorySource, conformance};
+    use super::super::super::{MemorySource, conformance};
     use super::*;
 
     fn canvases() -> Box<dyn Source> {

@@ -1,8 +1,8 @@
 //! The way back from ZCA-whitened values to pixels, where the user has the transform.
 
-use super::plain::{self, Tensors};
-use super::tensor::TensorFile;
-use super::{Label, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use super::super::containers::tensor::TensorFile;
+use super::super::plain::{self, Tensors};
+use super::super::{Label, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -69,7 +69,7 @@ const KEPT: usize = 1 << 30;
 
 /// A whitened source as pixels.
 #[derive(Debug)]
-pub(super) struct Unwhitened {
+pub(crate) struct Unwhitened {
     whole: Box<dyn Source>,
     info: SourceInfo,
     inverse: Inverse,
@@ -82,7 +82,7 @@ impl Unwhitened {
     ///
     /// # Errors
     /// If `whole` is not whitened, or whitened as KIP does, or the transform is not one of its images.
-    pub(super) fn new(whole: Box<dyn Source>, zca: &Path) -> Result<Self> {
+    pub(crate) fn new(whole: Box<dyn Source>, zca: &Path) -> Result<Self> {
         let info = whole.info();
         if info.format == "kip" {
             let reason =

@@ -1,12 +1,12 @@
 //! Several sources as one, one after another.
 
-use super::{Label, LabelKind, Sample, Source, SourceInfo};
+use super::super::{Label, LabelKind, Sample, Source, SourceInfo};
 use crate::{Error, Result};
 use std::path::Path;
 
 /// Sources of the same kind, whose labels are of the same classes.
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(crate) struct Joined {
     info: SourceInfo,
     parts: Vec<Box<dyn Source>>,
     /// Where each part ends.
@@ -18,7 +18,7 @@ impl Joined {
     ///
     /// # Errors
     /// If one has images or labels of another kind than the first.
-    pub(super) fn new(path: &Path, parts: Vec<Box<dyn Source>>) -> Result<Self> {
+    pub(crate) fn new(path: &Path, parts: Vec<Box<dyn Source>>) -> Result<Self> {
         let Some(first) = parts.first() else { return Err(Error::format(path, "no parts of a set")) };
         let mut info = SourceInfo { path: path.to_owned(), samples: 0, ..first.info().clone() };
         let mut ends = Vec::with_capacity(parts.len());
@@ -76,7 +76,7 @@ impl Source for Joined {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MemorySource, conformance};
+    use super::super::super::{MemorySource, conformance};
     use super::*;
 
     fn part(value: f32, labels: &[usize]) -> Box<dyn Source> {

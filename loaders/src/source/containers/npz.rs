@@ -3,8 +3,8 @@
 //! The array header is parsed here, as the crate for it (npyz 0.9) multiplies sizes without a check and recurses as
 //! deep as a header nests.
 
+use super::super::tensors::MOST_IN_MEMORY;
 use super::tensor::{DType, Place, StorageRef, TensorFile, TensorRef};
-use super::tensors::MOST_IN_MEMORY;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -22,7 +22,7 @@ const MOST_UNPACKED: u64 = 1 << 30;
 ///
 /// # Errors
 /// If it is no zip file, or one of the arrays is damaged or of a kind that is not read.
-pub(super) fn open(path: &Path, names: &[&str]) -> Result<(TensorFile, BTreeMap<String, TensorRef>)> {
+pub(crate) fn open(path: &Path, names: &[&str]) -> Result<(TensorFile, BTreeMap<String, TensorRef>)> {
     let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
     let length = file.metadata().map_err(Error::io(path, "cannot read"))?.len();
     let reader = BufReader::new(file.try_clone().map_err(Error::io(path, "cannot read"))?);
@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path, names: &[&str]) -> Result<(TensorFile, BTreeMap<
 ///
 /// # Errors
 /// If it is no zip file.
-pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
     let archive = ZipArchive::new(BufReader::new(file));
     let archive = archive.map_err(|e| Error::format(path, format!("damaged zip file: {e}")))?;

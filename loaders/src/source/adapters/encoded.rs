@@ -1,6 +1,6 @@
 //! PNG and JPEG images of one size, decoded on demand.
 
-use super::{Label, Sample, Source, SourceInfo, StoredPixels};
+use super::super::{Label, Sample, Source, SourceInfo, StoredPixels};
 use crate::{Error, Result, pixels};
 use image::{DynamicImage, ImageDecoder, ImageReader};
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ const CHECKED_AT_OPEN: usize = 1000;
 const MOST_PIXELS: u64 = 1 << 24;
 
 /// Where the encoded images of a set are.
-pub(super) trait Encoded: Debug + Send + Sync {
+pub(crate) trait Encoded: Debug + Send + Sync {
     /// The bytes of image `index`, which exists.
     fn reader(&self, index: usize) -> Result<impl BufRead + Seek>;
 
@@ -25,7 +25,7 @@ pub(super) trait Encoded: Debug + Send + Sync {
 
 /// Encoded images with their labels, decoded when they are read.
 #[derive(Debug)]
-pub(super) struct EncodedSet<E> {
+pub(crate) struct EncodedSet<E> {
     info: SourceInfo,
     labels: Vec<Label>,
     images: E,
@@ -36,7 +36,7 @@ impl<E: Encoded> EncodedSet<E> {
     ///
     /// # Errors
     /// If an image that is looked at cannot be read, or has another size.
-    pub(super) fn new(info: SourceInfo, labels: Vec<Label>, images: E) -> Result<Self> {
+    pub(crate) fn new(info: SourceInfo, labels: Vec<Label>, images: E) -> Result<Self> {
         let size = |index| size(images.reader(index)?).map_err(|reason| images.refused(index, reason));
         let [height, width] = size(0)?;
         if labels.len() <= CHECKED_AT_OPEN {

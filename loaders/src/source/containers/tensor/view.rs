@@ -9,7 +9,7 @@ const BLOCK: usize = 1 << 16;
 
 /// The element type of a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum DType {
+pub(crate) enum DType {
     F64,
     F32,
     F16,
@@ -24,7 +24,7 @@ pub(in super::super) enum DType {
 
 impl DType {
     /// From the class that torch pickles, as in `FloatStorage`.
-    pub(in super::super) fn from_storage_class(class: &str) -> Option<Self> {
+    pub(crate) fn from_storage_class(class: &str) -> Option<Self> {
         Some(match class {
             "DoubleStorage" => Self::F64,
             "FloatStorage" => Self::F32,
@@ -41,7 +41,7 @@ impl DType {
     }
 
     /// Bytes of one element.
-    pub(in super::super) fn size(self) -> u64 {
+    pub(crate) fn size(self) -> u64 {
         match self {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
@@ -50,29 +50,29 @@ impl DType {
         }
     }
 
-    pub(in super::super) fn is_float(self) -> bool {
+    pub(crate) fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
 }
 
 /// A storage, as a tensor names it: `numel` elements under `key` in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct StorageRef {
-    pub(in super::super) key: String,
-    pub(in super::super) dtype: DType,
-    pub(in super::super) numel: u64,
+pub(crate) struct StorageRef {
+    pub(crate) key: String,
+    pub(crate) dtype: DType,
+    pub(crate) numel: u64,
 }
 
 impl StorageRef {
     /// Its size in bytes, if that is a number.
-    pub(in super::super) fn bytes(&self) -> Option<u64> {
+    pub(crate) fn bytes(&self) -> Option<u64> {
         self.numel.checked_mul(self.dtype.size())
     }
 }
 
 /// A tensor that has not been read: a strided view into a storage, checked to lie inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct TensorRef {
+pub(crate) struct TensorRef {
     storage: StorageRef,
     shape: Vec<usize>,
     /// In elements; 0 where the dimension has fewer than two entries, which makes it irrelevant.
@@ -85,7 +85,7 @@ pub(in super::super) struct TensorRef {
 
 impl TensorRef {
     /// A view of `shape` and `stride` that begins `offset` elements into `storage`.
-    pub(in super::super) fn new(
+    pub(crate) fn new(
         storage: StorageRef,
         offset: u64,
         shape: &[u64],
@@ -131,15 +131,15 @@ impl TensorRef {
     }
 
     /// The storage that it views.
-    pub(super) fn storage(&self) -> &StorageRef {
+    pub(crate) fn storage(&self) -> &StorageRef {
         &self.storage
     }
 
-    pub(in super::super) fn shape(&self) -> &[usize] {
+    pub(crate) fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    pub(in super::super) fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.storage.dtype
     }
 
@@ -156,7 +156,7 @@ impl TensorRef {
     }
 
     /// A tensor that fills its storage from the start, in row-major order; `None` if it does not fit.
-    pub(in super::super) fn contiguous(storage: StorageRef, shape: &[u64]) -> Option<Self> {
+    pub(crate) fn contiguous(storage: StorageRef, shape: &[u64]) -> Option<Self> {
         let mut stride = vec![1_u64; shape.len()];
         for dimension in (1..shape.len()).rev() {
             stride[dimension - 1] = stride[dimension].checked_mul(shape[dimension].max(1))?;
@@ -165,7 +165,7 @@ impl TensorRef {
     }
 
     /// The same elements with their dimensions in reverse.
-    pub(in super::super) fn transposed(mut self) -> Self {
+    pub(crate) fn transposed(mut self) -> Self {
         self.shape.reverse();
         self.stride.reverse();
         self
@@ -175,7 +175,7 @@ impl TensorRef {
     ///
     /// # Panics
     /// If there is no such entry.
-    pub(super) fn row(&self, row: usize) -> Self {
+    pub(crate) fn row(&self, row: usize) -> Self {
         assert!(row < self.shape[0], "row {row} of {}", self.shape[0]);
         let (shape, stride) = (self.shape[1..].to_vec(), self.stride[1..].to_vec());
         let elements = self.elements / self.shape[0];
@@ -187,20 +187,20 @@ impl TensorRef {
     }
 
     /// The same elements with their dimensions in another order: dimension `i` is the former `order[i]`.
-    pub(in super::super) fn permuted<const N: usize>(&self, order: [usize; N]) -> Self {
+    pub(crate) fn permuted<const N: usize>(&self, order: [usize; N]) -> Self {
         let shape = order.map(|from| self.shape[from]).to_vec();
         let stride = order.map(|from| self.stride[from]).to_vec();
         Self { shape, stride, ..self.clone() }
     }
 
     /// Where its first element begins in the storage.
-    pub(super) fn first_byte(&self) -> u64 {
+    pub(crate) fn first_byte(&self) -> u64 {
         self.offset * self.dtype().size()
     }
 
     /// Reads the elements in row-major order. `storage` yields the storage's bytes from its start; it is read
     /// to its end.
-    pub(super) fn read<T: Element>(&self, mut storage: impl Read) -> io::Result<Vec<T>> {
+    pub(crate) fn read<T: Element>(&self, mut storage: impl Read) -> io::Result<Vec<T>> {
         skip(&mut storage, self.first_byte())?;
         let values = self.read_span(&mut storage)?;
         io::copy(&mut storage, &mut io::sink())?;
@@ -209,7 +209,7 @@ impl TensorRef {
 
     /// As [`read`](Self::read), where `storage` yields bytes from the first element on, and no more are read than
     /// lie between it and the last.
-    pub(super) fn read_span<T: Element>(&self, mut storage: impl Read) -> io::Result<Vec<T>> {
+    pub(crate) fn read_span<T: Element>(&self, mut storage: impl Read) -> io::Result<Vec<T>> {
         let size = self.dtype().size();
         let mut values = Vec::with_capacity(self.span);
         let mut block = vec![0; BLOCK];
@@ -249,7 +249,7 @@ fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<()> {
 }
 
 /// A type that tensors can be read as.
-pub(in super::super) trait Element: Copy {
+pub(crate) trait Element: Copy {
     /// Appends the little-endian elements of `bytes`.
     fn decode(dtype: DType, bytes: &[u8], out: &mut Vec<Self>);
 }

@@ -1,7 +1,7 @@
 //! The weights of a network in a torch file, read without executing it.
 
-use super::tensor::{TensorFile, TensorRef};
-use super::torch;
+use super as torch;
+use super::super::tensor::{TensorFile, TensorRef};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,0 +1,6 @@
+//! Labels of images: those that lie beside them in a set, and soft labels that lie apart.
+
+pub mod fkd;
+mod stored;
+
+pub(crate) use stored::{Labels, MAX_CLASSES, class_count, integers};
