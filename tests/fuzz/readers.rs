@@ -14,8 +14,9 @@ use std::sync::LazyLock;
 pub(crate) type Reader = fn(&Path, &[u8]) -> bool;
 
 /// The readers by the names of their targets. Each gets an empty folder, or the one that it had before.
-pub(crate) const READERS: [(&str, Reader); 15] = [
+pub(crate) const READERS: [(&str, Reader); 17] = [
     ("torch", torch),
+    ("pickle", pickle),
     ("mtt_images", mtt_images),
     ("mtt_labels", mtt_labels),
     ("npz", npz),
@@ -23,6 +24,7 @@ pub(crate) const READERS: [(&str, Reader); 15] = [
     ("parquet", parquet),
     ("arrow", arrow),
     ("webdataset", webdataset),
+    ("zip", zip),
     ("image", image),
     ("fkd", fkd),
     ("classes", classes),
@@ -40,6 +42,10 @@ const READ: usize = 4;
 
 fn torch(folder: &Path, bytes: &[u8]) -> bool {
     set(folder, "set.pt", bytes)
+}
+
+fn pickle(folder: &Path, bytes: &[u8]) -> bool {
+    set(folder, "set.pkl", bytes)
 }
 
 fn mtt_images(folder: &Path, bytes: &[u8]) -> bool {
@@ -81,6 +87,11 @@ fn arrow(folder: &Path, bytes: &[u8]) -> bool {
 
 fn webdataset(folder: &Path, bytes: &[u8]) -> bool {
     set(folder, "set.tar", bytes)
+}
+
+/// Class folders in a zip file.
+fn zip(folder: &Path, bytes: &[u8]) -> bool {
+    set(folder, "set.zip", bytes)
 }
 
 fn image(folder: &Path, bytes: &[u8]) -> bool {
@@ -165,7 +176,7 @@ fn read_with(options: &OpenOptions, path: &Path) -> Option<SourceInfo> {
     let source = options.open(path).ok()?;
     let info = source.info();
     let mut is_read = true;
-    for index in (0..info.samples.min(READ)).chain([info.samples - 1]) {
+    for index in (0..info.num_samples.min(READ)).chain([info.num_samples - 1]) {
         let sample = source.sample(index);
         is_read &= source.label(index).is_ok() && sample.is_ok();
         if let Ok(sample) = sample {

@@ -1,14 +1,19 @@
 //! Tensors in files, read where they lie: torch's, numpy's and safetensors' containers differ in how they are found.
 
+mod dtype;
 mod view;
 
-pub(crate) use view::{DType, Element, StorageRef, TensorRef};
+pub(crate) use dtype::{DType, Element};
+pub(crate) use view::{StorageRef, TensorRef};
 
 use crate::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+/// Tensors by their names in a file.
+pub(crate) type Tensors = BTreeMap<String, TensorRef>;
 
 /// Where the bytes of a storage are.
 #[derive(Clone, Debug)]
@@ -62,11 +67,11 @@ impl TensorFile {
     /// a checksum over it is verified.
     ///
     /// # Errors
-    /// If its storage is missing, damaged or of another size.
+    /// If its storage is missing, damaged or of another size, or `T` is an integer type that cannot hold an element.
     pub(crate) fn read<T: Element>(&self, tensor: &TensorRef, field: &str) -> Result<Vec<T>> {
         let (window, crc32) = self.window(tensor, field)?;
         let mut storage = Summing { window, summed: crc32.map(|_| crc32fast::Hasher::new()) };
-        let values = tensor.read(&mut storage).map_err(|e| self.damaged(field, &e))?;
+        let values = tensor.read(&mut storage).map_err(|e| self.unread(field, &e))?;
         let sum = storage.summed.map(crc32fast::Hasher::finalize);
         if sum == crc32 { Ok(values) } else { Err(self.damaged(field, &"invalid checksum")) }
     }
@@ -83,11 +88,18 @@ impl TensorFile {
         let (mut window, _) = self.window(tensor, field)?;
         let row = tensor.row(row);
         window.skip(row.first_byte());
-        row.read_span(&mut window).map_err(|e| self.damaged(field, &e))
+        row.read_span(&mut window).map_err(|e| self.unread(field, &e))
     }
 
     fn damaged(&self, field: &str, reason: &dyn std::fmt::Display) -> Error {
         Error::field(&self.path, field, format!("damaged: {reason}"))
+    }
+
+    fn unread(&self, field: &str, error: &io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Error::field(&self.path, field, error.to_string()),
+            _ => self.damaged(field, error),
+        }
     }
 
     /// The bytes of a tensor's storage.
@@ -169,13 +181,15 @@ pub(crate) fn read_exactly_at(file: &File, mut buffer: &mut [u8], mut at: u64) -
     Ok(())
 }
 
+/// Reads some of the bytes of `file` from `at` on.
 #[cfg(unix)]
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, at)
 }
 
+/// Reads some of the bytes of `file` from `at` on.
 #[cfg(windows)]
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, at)
 }
 

@@ -1,59 +1,16 @@
 //! Where a tensor lies in its storage, and how its elements are read.
 
+use super::dtype::{DType, Element};
 use std::io::{self, Read};
 
 /// torch allows no more dimensions either.
 const MAX_DIMS: usize = 64;
 /// Bytes decoded at a time; a multiple of every element's size.
 const BLOCK: usize = 1 << 16;
-
-/// The element type of a storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DType {
-    F64,
-    F32,
-    F16,
-    BF16,
-    I64,
-    I32,
-    I16,
-    I8,
-    U8,
-    Bool,
-}
-
-impl DType {
-    /// From the class that torch pickles, as in `FloatStorage`.
-    pub(crate) fn from_storage_class(class: &str) -> Option<Self> {
-        Some(match class {
-            "DoubleStorage" => Self::F64,
-            "FloatStorage" => Self::F32,
-            "HalfStorage" => Self::F16,
-            "BFloat16Storage" => Self::BF16,
-            "LongStorage" => Self::I64,
-            "IntStorage" => Self::I32,
-            "ShortStorage" => Self::I16,
-            "CharStorage" => Self::I8,
-            "ByteStorage" => Self::U8,
-            "BoolStorage" => Self::Bool,
-            _ => return None,
-        })
-    }
-
-    /// Bytes of one element.
-    pub(crate) fn size(self) -> u64 {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::BF16 | Self::I16 => 2,
-            Self::I8 | Self::U8 | Self::Bool => 1,
-        }
-    }
-
-    pub(crate) fn is_float(self) -> bool {
-        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
-    }
-}
+/// Most elements of a view for each of its storage's, and as many as any view may have: an expanded view has more
+/// elements than are stored, and what reading it allocates must stay bounded by the size of the file.
+const MOST_REPEATED: u64 = 16;
+const MOST_EXPANDED: u64 = 1 << 24;
 
 /// A storage, as a tensor names it: `numel` elements under `key` in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +38,15 @@ pub(crate) struct TensorRef {
     /// From the first element to the last, both included.
     span: usize,
     elements: usize,
+    /// Whether the storage's elements begin with their most significant byte.
+    is_big_endian: bool,
 }
 
 impl TensorRef {
     /// A view of `shape` and `stride` that begins `offset` elements into `storage`.
+    ///
+    /// # Errors
+    /// If it does not lie inside, or has far more elements than are stored; with what it is, as in "a tensor that ...".
     pub(crate) fn new(
         storage: StorageRef,
         offset: u64,
@@ -96,7 +58,7 @@ impl TensorRef {
         }
         let outside = || {
             format!(
-                "a tensor of shape {shape:?}, stride {stride:?} and offset {offset} does not fit its storage \
+                "a tensor of shape {shape:?}, stride {stride:?} and offset {offset} that does not fit its storage \
                  of {} elements",
                 storage.numel
             )
@@ -109,11 +71,15 @@ impl TensorRef {
                 span = span.checked_add(reach).ok_or_else(outside)?;
             }
         }
-        // An expanded tensor has more elements than its storage: nothing that methods save, and with it the
-        // size of the file would no longer bound what reading it allocates.
         let end = offset.checked_add(span).ok_or_else(outside)?;
-        if end > storage.numel || elements > storage.numel {
+        if end > storage.numel {
             return Err(outside());
+        }
+        if elements > MOST_EXPANDED.max(storage.numel.saturating_mul(MOST_REPEATED)) {
+            return Err(format!(
+                "an expanded tensor of shape {shape:?}, of which {} elements are stored (save `tensor.clone()` instead)",
+                storage.numel
+            ));
         }
         let to_usize = |n: u64| usize::try_from(n).map_err(|_| outside());
         Ok(Self {
@@ -127,7 +93,13 @@ impl TensorRef {
             span: to_usize(span)?,
             elements: to_usize(elements)?,
             storage,
+            is_big_endian: false,
         })
+    }
+
+    /// The same view of a storage whose elements begin with their most significant byte.
+    pub(crate) fn big_endian(self) -> Self {
+        Self { is_big_endian: true, ..self }
     }
 
     /// The storage that it views.
@@ -183,7 +155,8 @@ impl TensorRef {
         let reach: usize = shape.iter().zip(&stride).map(|(size, step)| size.saturating_sub(1) * step).sum();
         let offset = self.offset + (row * self.stride[0]) as u64;
         let span = if elements > 0 { reach + 1 } else { 0 };
-        Self { storage: self.storage.clone(), shape, stride, offset, span, elements }
+        let (storage, is_big_endian) = (self.storage.clone(), self.is_big_endian);
+        Self { storage, shape, stride, offset, span, elements, is_big_endian }
     }
 
     /// The same elements with their dimensions in another order: dimension `i` is the former `order[i]`.
@@ -191,6 +164,14 @@ impl TensorRef {
         let shape = order.map(|from| self.shape[from]).to_vec();
         let stride = order.map(|from| self.stride[from]).to_vec();
         Self { shape, stride, ..self.clone() }
+    }
+
+    /// The same elements with one more dimension, of size 1, at `place`.
+    pub(crate) fn with_dimension(&self, place: usize) -> Self {
+        let mut view = self.clone();
+        view.shape.insert(place, 1);
+        view.stride.insert(place, 0);
+        view
     }
 
     /// Where its first element begins in the storage.
@@ -217,7 +198,10 @@ impl TensorRef {
         while left > 0 {
             let bytes = &mut block[..left.min(BLOCK)];
             storage.read_exact(bytes)?;
-            T::decode(self.dtype(), bytes, &mut values);
+            if self.is_big_endian {
+                bytes.chunks_exact_mut(size as usize).for_each(<[u8]>::reverse);
+            }
+            T::decode(self.dtype(), bytes, &mut values)?;
             left -= bytes.len();
         }
         Ok(if self.is_contiguous() { values } else { self.gather(&values) })
@@ -248,64 +232,6 @@ fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<()> {
     if skipped == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// A type that tensors can be read as.
-pub(crate) trait Element: Copy {
-    /// Appends the little-endian elements of `bytes`.
-    fn decode(dtype: DType, bytes: &[u8], out: &mut Vec<Self>);
-}
-
-fn extend<const N: usize, T>(out: &mut Vec<T>, bytes: &[u8], from: impl Fn([u8; N]) -> T) {
-    out.extend(bytes.as_chunks().0.iter().map(|element| from(*element)));
-}
-
-impl Element for f32 {
-    fn decode(dtype: DType, bytes: &[u8], out: &mut Vec<Self>) {
-        match dtype {
-            DType::F64 => extend(out, bytes, |b| f64::from_le_bytes(b) as f32),
-            DType::F32 => extend(out, bytes, f32::from_le_bytes),
-            DType::F16 => extend(out, bytes, |b| half::f16::from_le_bytes(b).to_f32()),
-            DType::BF16 => extend(out, bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
-            DType::I64 => extend(out, bytes, |b| i64::from_le_bytes(b) as f32),
-            DType::I32 => extend(out, bytes, |b| i32::from_le_bytes(b) as f32),
-            DType::I16 => extend(out, bytes, |b| i16::from_le_bytes(b).into()),
-            DType::I8 => extend(out, bytes, |b| i8::from_le_bytes(b).into()),
-            DType::U8 => extend(out, bytes, |[b]: [u8; 1]| b.into()),
-            DType::Bool => extend(out, bytes, |[b]: [u8; 1]| f32::from(b != 0)),
-        }
-    }
-}
-
-/// For byte tensors: other elements are truncated to 0 to 255.
-impl Element for u8 {
-    fn decode(dtype: DType, bytes: &[u8], out: &mut Vec<Self>) {
-        if dtype == DType::U8 {
-            out.extend_from_slice(bytes);
-        } else {
-            let mut values: Vec<f32> = Vec::new();
-            f32::decode(dtype, bytes, &mut values);
-            out.extend(values.into_iter().map(|value| value as u8));
-        }
-    }
-}
-
-/// Floats are truncated toward zero.
-impl Element for i64 {
-    fn decode(dtype: DType, bytes: &[u8], out: &mut Vec<Self>) {
-        match dtype {
-            DType::F64 => extend(out, bytes, |b| f64::from_le_bytes(b) as i64),
-            DType::F32 => extend(out, bytes, |b| f32::from_le_bytes(b) as i64),
-            DType::F16 => extend(out, bytes, |b| half::f16::from_le_bytes(b).to_f32() as i64),
-            DType::BF16 => extend(out, bytes, |b| half::bf16::from_le_bytes(b).to_f32() as i64),
-            DType::I64 => extend(out, bytes, i64::from_le_bytes),
-            DType::I32 => extend(out, bytes, |b| i32::from_le_bytes(b).into()),
-            DType::I16 => extend(out, bytes, |b| i16::from_le_bytes(b).into()),
-            DType::I8 => extend(out, bytes, |b| i8::from_le_bytes(b).into()),
-            DType::U8 => extend(out, bytes, |[b]: [u8; 1]| b.into()),
-            DType::Bool => extend(out, bytes, |[b]: [u8; 1]| i64::from(b != 0)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,6 +252,21 @@ mod tests {
         assert_eq!(read(5, &[2, 1], &[6, u64::MAX]), [5, 11]);
         assert_eq!(read(11, &[], &[]), [11]);
         assert_eq!(read(12, &[0, 4], &[4, 1]), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn expanded_views_and_both_byte_orders_are_read() {
+        let bytes = [1, 2, 3, 4];
+        let expanded = TensorRef::new(storage(4), 1, &[2, 3, 2], &[0, 1, 0]).unwrap();
+        let values = [2, 2, 3, 3, 4, 4, 2, 2, 3, 3, 4, 4];
+        assert_eq!(expanded.read::<i64>(&bytes[..]).unwrap(), values);
+
+        let shorts = StorageRef { key: "0".into(), dtype: DType::U16, numel: 2 };
+        let view = TensorRef::new(shorts, 0, &[2], &[1]).unwrap();
+        assert_eq!(view.read::<i64>(&bytes[..]).unwrap(), [0x0201, 0x0403]);
+        let view = view.big_endian();
+        assert_eq!(view.read::<i64>(&bytes[..]).unwrap(), [0x0102, 0x0304]);
+        assert_eq!(view.row(1).read_span::<i64>(&bytes[2..]).unwrap(), [0x0304]);
     }
 
     #[test]
@@ -358,6 +299,7 @@ mod tests {
             (0, &[13][..], &[1][..]),
             (1, &[12], &[1]),
             (0, &[2, 2], &[11, 1]),
+            (0, &[1 << 25], &[0]),
             (0, &[1 << 40], &[0]),
             (u64::MAX, &[1], &[1]),
             (0, &[u64::MAX, u64::MAX], &[1, 1]),

@@ -1,48 +1,54 @@
-//! A pickle machine for what `torch.save` writes, and nothing else.
+//! A pickle machine for every protocol of Python's, 0 to 5.
 //!
-//! Own code, for want of a crate that reads every container and root: candle-core's `pickle` reads zip files
-//! only and brings a tensor library along, burn's `pytorch-reader` takes dicts at the root only.
+//! Own code, for want of a crate that reads every container and root: candle-core's `pickle` reads zip files only and
+//! brings a tensor library along, burn's `pytorch-reader` takes dicts at the root only, and `serde-pickle` refuses objects
+//! of classes.
 //!
-//! Nothing is imported or executed ([`super::globals`] lists all that a file may name). Objects lie in a flat
-//! arena and are never copied, so neither depth nor sharing costs anything, and memory is bounded by what was
-//! read: a length is checked against what is left of the input before anything is allocated.
+//! Nothing is imported or executed ([`super::names`] lists all that means anything): an object of an unknown class keeps its
+//! class's name, its arguments and its state, and is of no use but to tell so. Objects lie in a flat arena and are never
+//! copied, so neither depth nor sharing costs anything, and memory is bounded by what was read.
 
-use super::globals::{self, Global, Outcome};
-use super::object::{Id, Object, Pickle};
+use super::input::{Chunk, Input};
+use super::object::{Arena, Blob, Id, MAX_OBJECTS, Object, Pickle};
+use super::{calls, rebuild, text};
 use std::collections::HashMap;
 use std::io::Read;
 
-/// Real files hold some hundred objects; each costs far more memory than its byte or two in a hostile file.
-const MAX_OBJECTS: usize = 1 << 20;
 /// Longest module or function name.
 const MAX_NAME: usize = 256;
 
-/// Reads one pickle from `input`, of which `left` bytes are left; `left` is lowered by what was read.
+/// How a pickle lies in its file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// Its first byte.
+    pub(super) start: u64,
+    /// Bytes from there that it may have.
+    pub(super) left: u64,
+}
+
+/// Reads one pickle from `input`, which is at `span.start` of the file, and lowers `span` by what was read.
+/// `is_big_endian` is of torch's storages.
 ///
 /// # Errors
 /// With the reason and the position, as half a sentence that a path can precede.
-pub(super) fn read(input: impl Read, left: &mut u64) -> Result<Pickle, String> {
+pub(super) fn read(input: impl Read, span: &mut Span, is_big_endian: bool) -> Result<Pickle, String> {
     let mut machine = Machine {
-        input,
-        length: *left,
-        left: *left,
-        objects: Vec::new(),
+        input: Input::new(input, span.start, span.left),
+        arena: Arena::new(is_big_endian),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
     };
-    let root = machine
-        .run()
-        .map_err(|reason| format!("pickle, byte {}: {reason}", machine.length - machine.left))?;
-    *left = machine.left;
-    Ok(Pickle { objects: machine.objects, root })
+    let root = machine.run();
+    let read = machine.input.read();
+    let root = root.map_err(|reason| format!("pickle, byte {read}: {reason}"))?;
+    *span = Span { start: span.start + read, left: machine.input.left() };
+    Ok(machine.arena.finish(root))
 }
 
 struct Machine<R> {
-    input: R,
-    length: u64,
-    left: u64,
-    objects: Vec<Object>,
+    input: Input<R>,
+    arena: Arena,
     stack: Vec<Id>,
     /// Heights of the stack at each open mark.
     marks: Vec<usize>,
@@ -52,46 +58,29 @@ struct Machine<R> {
 impl<R: Read> Machine<R> {
     fn run(&mut self) -> Result<Id, String> {
         loop {
-            let [opcode] = self.array()?;
+            let [opcode] = self.input.array()?;
+            self.arena.read = self.input.read();
+            if self.stack.len().max(self.marks.len()) > MAX_OBJECTS {
+                return Err(format!("more than {MAX_OBJECTS} objects at a time"));
+            }
             match opcode {
                 // PROTO, FRAME: they announce, and bind nothing.
-                0x80 => _ = self.array::<1>()?,
-                0x95 => _ = self.array::<8>()?,
+                0x80 => _ = self.input.array::<1>()?,
+                0x95 => _ = self.input.array::<8>()?,
                 b'.' => return self.pop(),
                 b'(' => self.marks.push(self.stack.len()),
-                b'N' => self.push(Object::None)?,
-                0x88 => self.push(Object::Bool(true))?,
-                0x89 => self.push(Object::Bool(false))?,
-                b'K' => {
-                    let [value] = self.array()?;
-                    self.push(Object::Int(value.into()))?;
+                b'0' | b'1' | b'2' => self.drop_or_repeat(opcode)?,
+                b'N' | 0x88 | 0x89 | b'I' | b'K' | b'M' | b'J' | b'L' | 0x8a | 0x8b | b'F' | b'G' => {
+                    let number = self.number(opcode)?;
+                    self.push(number)?;
                 }
-                b'M' => {
-                    let value = u16::from_le_bytes(self.array()?);
-                    self.push(Object::Int(value.into()))?;
-                }
-                b'J' => {
-                    let value = i32::from_le_bytes(self.array()?);
-                    self.push(Object::Int(value.into()))?;
-                }
-                0x8a => self.long()?,
-                b'G' => {
-                    let value = f64::from_be_bytes(self.array()?);
-                    self.push(Object::Float(value))?;
-                }
-                b'X' => self.string(4)?,
-                0x8c => self.string(1)?,
-                0x8d => self.string(8)?,
-                b'B' => self.bytes(4)?,
-                b'C' => self.bytes(1)?,
-                0x8e => self.bytes(8)?,
+                b'S' | b'T' | b'U' | b'B' | b'C' | 0x8e | 0x96 => self.bytes(opcode)?,
+                b'V' | b'X' | 0x8c | 0x8d => self.string(opcode)?,
                 b']' => self.push(Object::List(Vec::new()))?,
                 b'}' => self.push(Object::Dict(Vec::new()))?,
                 b')' => self.push(Object::Tuple(Vec::new()))?,
-                b't' => {
-                    let items = self.pop_to_mark()?;
-                    self.push(Object::Tuple(items))?;
-                }
+                0x8f => self.push(Object::Set(Vec::new()))?,
+                b't' | b'l' | b'd' | 0x91 => self.collect(opcode)?,
                 0x85..=0x87 => {
                     let items = self.pop_many(usize::from(opcode - 0x84))?;
                     self.push(Object::Tuple(items))?;
@@ -100,7 +89,7 @@ impl<R: Read> Machine<R> {
                     let items = self.pop_many(1)?;
                     self.append(items)?;
                 }
-                b'e' => {
+                b'e' | 0x90 => {
                     let items = self.pop_to_mark()?;
                     self.append(items)?;
                 }
@@ -112,113 +101,116 @@ impl<R: Read> Machine<R> {
                     let items = self.pop_to_mark()?;
                     self.set_items(&items)?;
                 }
-                b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    self.push(Object::Global(Global::find(&module, &name)?))?;
-                }
-                0x93 => self.stack_global()?,
-                // A call of a function, and one of a class: the same for what is allowed.
-                b'R' | 0x81 => self.reduce()?,
+                b'c' | 0x93 | 0x82..=0x84 => self.global(opcode)?,
+                b'R' | 0x81 | 0x92 | b'i' | b'o' => self.call(opcode)?,
                 b'b' => {
-                    self.pop()?;
+                    let state = self.pop()?;
                     let target = self.top()?;
-                    globals::build(&self.objects[target.0 as usize])?;
+                    calls::build(&mut self.arena, target, state)?;
+                }
+                b'P' => {
+                    self.input.line()?;
+                    let id = self.arena.opaque("an object that is not in this file")?;
+                    self.stack.push(id);
                 }
                 b'Q' => {
                     let id = self.pop()?;
-                    let storage = globals::storage(&self.objects, id)?;
-                    self.push(storage)?;
+                    let id = rebuild::persistent(&mut self.arena, id)?;
+                    self.stack.push(id);
                 }
-                b'q' => {
-                    let [index] = self.array()?;
-                    self.memo.insert(index.into(), self.top()?);
+                0x97 => {
+                    let id = self.arena.opaque("a buffer that is not in this file")?;
+                    self.stack.push(id);
                 }
-                b'r' => {
-                    let index = u32::from_le_bytes(self.array()?);
-                    self.memo.insert(index, self.top()?);
-                }
-                // MEMOIZE; the memo cannot outgrow u32, for objects cannot.
-                0x94 => _ = self.memo.insert(self.memo.len() as u32, self.top()?),
-                b'h' => {
-                    let [index] = self.array()?;
-                    self.recall(index.into())?;
-                }
-                b'j' => {
-                    let index = u32::from_le_bytes(self.array()?);
-                    self.recall(index)?;
-                }
-                _ => {
-                    return Err(format!(
-                        "refuses opcode {opcode:#04x}: not something that torch.save writes for tensors"
-                    ));
-                }
+                // READONLY_BUFFER: says nothing of the values.
+                0x98 => {}
+                b'p' | b'q' | b'r' | 0x94 => self.memoize(opcode)?,
+                b'g' | b'h' | b'j' => self.recall(opcode)?,
+                _ => return Err(format!("{opcode:#04x}, which is not an instruction of any pickle")),
             }
         }
     }
 
-    fn take(&mut self, buffer: &mut [u8]) -> Result<(), String> {
-        self.left = self.left.checked_sub(buffer.len() as u64).ok_or("the file ends too early")?;
-        self.input.read_exact(buffer).map_err(|e| format!("cannot read: {e}"))
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let mut bytes = [0; N];
-        self.take(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// Bytes preceded by their number, itself of `width` bytes.
-    fn counted(&mut self, width: usize) -> Result<Vec<u8>, String> {
-        let mut length = [0; 8];
-        self.take(&mut length[..width])?;
-        let length = u64::from_le_bytes(length);
-        if length > self.left {
-            return Err(format!("a string of {length} bytes where {} are left", self.left));
+    /// POP, POP_MARK and DUP.
+    fn drop_or_repeat(&mut self, opcode: u8) -> Result<(), String> {
+        match opcode {
+            b'2' => self.stack.push(self.top()?),
+            b'0' if self.stack.len() > self.floor() => _ = self.stack.pop(),
+            b'0' => _ = self.marks.pop().ok_or("an instruction without operands")?,
+            _ => _ = self.pop_to_mark()?,
         }
-        let mut bytes = vec![0; length as usize];
-        self.take(&mut bytes)?;
-        Ok(bytes)
+        Ok(())
     }
 
-    fn string(&mut self, width: usize) -> Result<(), String> {
-        let text = String::from_utf8(self.counted(width)?).map_err(|_| "a string that is not UTF-8")?;
-        self.push(Object::Str(text))
+    /// Anything that holds no other object: None, booleans, integers and floats.
+    fn number(&mut self, opcode: u8) -> Result<Object, String> {
+        Ok(match opcode {
+            b'N' => Object::None,
+            0x88 | 0x89 => Object::Bool(opcode == 0x88),
+            b'I' => text::int(&self.input.line()?)?,
+            b'L' => text::long(&self.input.line()?)?,
+            b'F' => text::float(&self.input.line()?)?,
+            b'K' => Object::Int(i64::from(u8::from_le_bytes(self.input.array()?))),
+            b'M' => Object::Int(i64::from(u16::from_le_bytes(self.input.array()?))),
+            b'J' => Object::Int(i64::from(i32::from_le_bytes(self.input.array()?))),
+            b'G' => Object::Float(f64::from_be_bytes(self.input.array()?)),
+            // LONG1, LONG4: a little-endian two's complement number.
+            _ => match self.input.chunk(if opcode == 0x8a { 1 } else { 4 })? {
+                Chunk::Read(bytes) if bytes.len() <= 8 => {
+                    let is_negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+                    let mut value = [if is_negative { 0xff } else { 0 }; 8];
+                    value[..bytes.len()].copy_from_slice(&bytes);
+                    Object::Int(i64::from_le_bytes(value))
+                }
+                _ => Object::Opaque(text::LONG.into()),
+            },
+        })
     }
 
-    fn bytes(&mut self, width: usize) -> Result<(), String> {
-        let bytes = self.counted(width)?;
-        self.push(Object::Bytes(bytes))
+    fn bytes(&mut self, opcode: u8) -> Result<(), String> {
+        let chunk = match opcode {
+            b'S' => Chunk::Read(text::quoted(&self.input.line()?)?),
+            b'C' | b'U' => self.input.chunk(1)?,
+            b'B' | b'T' => self.input.chunk(4)?,
+            _ => self.input.chunk(8)?,
+        };
+        self.push(match chunk {
+            Chunk::Read(bytes) => Object::Bytes(bytes),
+            Chunk::Passed { start, length, head } => Object::Blob(Box::new(Blob { start, length, head })),
+        })
     }
 
-    /// LONG1: a little-endian two's complement number.
-    fn long(&mut self) -> Result<(), String> {
-        let bytes = self.counted(1)?;
-        if bytes.len() > 8 {
-            return Err(format!("an integer of {} bytes", bytes.len()));
-        }
-        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
-        let mut value = [if negative { 0xff } else { 0 }; 8];
-        value[..bytes.len()].copy_from_slice(&bytes);
-        self.push(Object::Int(i64::from_le_bytes(value)))
+    fn string(&mut self, opcode: u8) -> Result<(), String> {
+        let text = match opcode {
+            b'V' => text::unicode(&self.input.line()?)?,
+            0x8c => String::from_utf8(self.input.bytes(1)?).ok(),
+            b'X' => String::from_utf8(self.input.bytes(4)?).ok(),
+            _ => String::from_utf8(self.input.bytes(8)?).ok(),
+        };
+        self.push(match text {
+            Some(text) => Object::Str(text),
+            // Python writes lone surrogates, as in paths that are not UTF-8.
+            None => Object::Opaque("a string that is not Unicode".into()),
+        })
     }
 
-    fn line(&mut self) -> Result<String, String> {
-        let mut line = Vec::new();
-        loop {
-            match self.array()? {
-                [b'\n'] => return String::from_utf8(line).map_err(|_| "a name that is not UTF-8".into()),
-                _ if line.len() == MAX_NAME => return Err("a name without end".into()),
-                [byte] => line.push(byte),
+    /// A tuple, list, dict or frozenset of what lies above the mark.
+    fn collect(&mut self, opcode: u8) -> Result<(), String> {
+        let items = self.pop_to_mark()?;
+        match opcode {
+            b't' => self.push(Object::Tuple(items)),
+            b'l' => self.push(Object::List(items)),
+            0x91 => self.push(Object::Set(items)),
+            _ => {
+                self.push(Object::Dict(Vec::new()))?;
+                self.set_items(&items)
             }
         }
     }
 
     fn push(&mut self, object: Object) -> Result<(), String> {
-        if self.objects.len() == MAX_OBJECTS {
-            return Err(format!("more than {MAX_OBJECTS} objects: not a dataset of tensors"));
-        }
-        self.stack.push(Id(self.objects.len() as u32));
-        self.objects.push(object);
+        let id = self.arena.push(object)?;
+        self.stack.push(id);
         Ok(())
     }
 
@@ -252,53 +244,116 @@ impl<R: Read> Machine<R> {
     }
 
     fn append(&mut self, items: Vec<Id>) -> Result<(), String> {
-        let list = self.top()?;
-        let Object::List(list) = &mut self.objects[list.0 as usize] else {
-            return Err("an append to something that is no list".into());
-        };
-        list.extend(items);
-        Ok(())
-    }
-
-    fn set_items(&mut self, items: &[Id]) -> Result<(), String> {
-        let dict = self.top()?;
-        let (pairs, []) = items.as_chunks() else {
-            return Err("a dict with a key that has no value".into());
-        };
-        let Object::Dict(dict) = &mut self.objects[dict.0 as usize] else {
-            return Err("an entry for something that is no dict".into());
-        };
-        dict.extend(pairs.iter().map(|[key, value]| (*key, *value)));
-        Ok(())
-    }
-
-    fn stack_global(&mut self) -> Result<(), String> {
-        let names = self.pop_many(2)?;
-        let text = |id: Id| match &self.objects[id.0 as usize] {
-            Object::Str(text) if text.len() <= MAX_NAME => Some(text),
-            _ => None,
-        };
-        let (Some(module), Some(name)) = (text(names[0]), text(names[1])) else {
-            return Err("a function without a name".into());
-        };
-        let global = Global::find(module, name)?;
-        self.push(Object::Global(global))
-    }
-
-    fn reduce(&mut self) -> Result<(), String> {
-        let operands = self.pop_many(2)?;
-        let [function, args] = [operands[0], operands[1]].map(|id| &self.objects[id.0 as usize]);
-        let (Object::Global(function), Object::Tuple(args)) = (function, args) else {
-            return Err("a call of something that is no function".into());
-        };
-        match globals::call(&self.objects, *function, args)? {
-            Outcome::New(object) => self.push(object)?,
-            Outcome::Same(id) => self.stack.push(id),
+        let target = self.top()?;
+        match self.arena.get_mut(target) {
+            Object::List(list) | Object::Set(list) => list.extend(items),
+            Object::Instance(instance) => instance.items.extend(items),
+            Object::Opaque(_) | Object::Tensor(_) | Object::NumpyArray => {}
+            _ => return Err("an append to something that is not a list".into()),
         }
         Ok(())
     }
 
-    fn recall(&mut self, index: u32) -> Result<(), String> {
+    fn set_items(&mut self, items: &[Id]) -> Result<(), String> {
+        let target = self.top()?;
+        let (pairs, []) = items.as_chunks() else {
+            return Err("a dict with a key that has no value".into());
+        };
+        let pairs = pairs.iter().map(|[key, value]| (*key, *value));
+        match self.arena.get_mut(target) {
+            Object::Dict(dict) => dict.extend(pairs),
+            Object::Instance(instance) => instance.entries.extend(pairs),
+            Object::Opaque(_) => {}
+            _ => return Err("an entry for something that is not a dict".into()),
+        }
+        Ok(())
+    }
+
+    /// GLOBAL, STACK_GLOBAL, and EXT1, EXT2 and EXT4, whose codes mean something to the writer alone.
+    fn global(&mut self, opcode: u8) -> Result<(), String> {
+        let id = match opcode {
+            b'c' => self.named()?,
+            0x93 => {
+                let names = self.pop_many(2)?;
+                let text = |id: Id| match self.arena.get(id) {
+                    Object::Str(text) if text.len() <= MAX_NAME => Some(text.clone()),
+                    _ => None,
+                };
+                let (Some(module), Some(name)) = (text(names[0]), text(names[1])) else {
+                    return Err("a function without a name".into());
+                };
+                self.arena.global(&module, &name)?
+            }
+            _ => {
+                let code = self.input.number(1 << (opcode - 0x82))?;
+                self.arena.global("copyreg", &format!("extension {code}"))?
+            }
+        };
+        self.stack.push(id);
+        Ok(())
+    }
+
+    /// A function by the two lines that name it.
+    fn named(&mut self) -> Result<Id, String> {
+        let mut name = || {
+            let line = Some(self.input.line()?).filter(|line| line.len() <= MAX_NAME);
+            let name = line.and_then(|line| String::from_utf8(line).ok());
+            name.ok_or_else(|| "a function without a name".to_owned())
+        };
+        let (module, name) = (name()?, name()?);
+        self.arena.global(&module, &name)
+    }
+
+    /// REDUCE, NEWOBJ, NEWOBJ_EX, INST and OBJ.
+    fn call(&mut self, opcode: u8) -> Result<(), String> {
+        let (function, args) = match opcode {
+            b'i' => {
+                let class = self.named()?;
+                let items = self.pop_to_mark()?;
+                (class, self.arena.push(Object::Tuple(items))?)
+            }
+            b'o' => {
+                let mut items = self.pop_to_mark()?;
+                if items.is_empty() {
+                    return Err("an object without a class".into());
+                }
+                (items.remove(0), self.arena.push(Object::Tuple(items))?)
+            }
+            // Keyword arguments say no more of what cannot be made.
+            0x92 => {
+                let operands = self.pop_many(3)?;
+                (operands[0], operands[1])
+            }
+            _ => {
+                let operands = self.pop_many(2)?;
+                (operands[0], operands[1])
+            }
+        };
+        let made = calls::call(&mut self.arena, function, args, opcode != b'R')?;
+        self.stack.push(made);
+        Ok(())
+    }
+
+    fn index(&mut self, opcode: u8) -> Result<u32, String> {
+        Ok(match opcode {
+            b'p' | b'g' => {
+                let line = String::from_utf8(self.input.line()?).unwrap_or_default();
+                line.parse().map_err(|_| "a memo without a number")?
+            }
+            b'q' | b'h' => self.input.number(1)? as u32,
+            _ => self.input.number(4)? as u32,
+        })
+    }
+
+    fn memoize(&mut self, opcode: u8) -> Result<(), String> {
+        // MEMOIZE counts by itself; the memo cannot outgrow u32, for objects cannot.
+        let index = if opcode == 0x94 { self.memo.len() as u32 } else { self.index(opcode)? };
+        self.memo.insert(index, self.top()?);
+        Ok(())
+    }
+
+    fn recall(&mut self, opcode: u8) -> Result<(), String> {
+        let index = self.index(opcode)?;
         let id = self.memo.get(&index).ok_or_else(|| format!("memo {index}, which was never set"))?;
         self.stack.push(*id);
         Ok(())
@@ -306,82 +361,4 @@ impl<R: Read> Machine<R> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unpickle(bytes: &[u8]) -> Result<Pickle, String> {
-        read(bytes, &mut (bytes.len() as u64))
-    }
-
-    #[test]
-    fn lists_are_shared_through_the_memo() {
-        // inner = []; [inner, inner], where the second mention appends to what both are.
-        let pickle = unpickle(b"\x80\x02](]q\x01h\x01K\x05ae.").unwrap();
-        let lengths: Vec<usize> =
-            pickle.root().items().unwrap().map(|item| item.items().unwrap().len()).collect();
-        assert_eq!(lengths, [1, 1]);
-    }
-
-    #[test]
-    fn a_list_may_contain_itself() {
-        let pickle = unpickle(b"\x80\x02]q\x00h\x00a.").unwrap();
-        let root = pickle.root();
-        assert_eq!(root.items().unwrap().next().unwrap().items().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn depth_and_sharing_cost_nothing() {
-        let mut deep = vec![b']'; 200_000];
-        deep.extend(vec![b'a'; 199_999]);
-        deep.push(b'.');
-        assert_eq!(unpickle(&deep).unwrap().objects.len(), 200_000);
-
-        // Each list holds the one before it twice: 2^60 leaves, if they were copied.
-        let mut laughs = b"]q\x00".to_vec();
-        for i in 0..60 {
-            laughs.extend([b']', b'q', i + 1, b'h', i, b'a', b'h', i, b'a']);
-        }
-        laughs.push(b'.');
-        assert_eq!(unpickle(&laughs).unwrap().objects.len(), 61);
-    }
-
-    #[test]
-    fn hostile_lengths_are_refused_before_allocation() {
-        let refused = unpickle(b"\x80\x02X\xff\xff\xff\xff").unwrap_err();
-        assert_eq!(refused, "pickle, byte 7: a string of 4294967295 bytes where 0 are left");
-        assert!(unpickle(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff").is_err());
-        assert!(unpickle(&vec![b'N'; MAX_OBJECTS + 1]).unwrap_err().contains("objects"));
-    }
-
-    #[test]
-    fn refusals_name_what_was_refused() {
-        let refused = |bytes| unpickle(bytes).unwrap_err();
-        assert!(refused(b"cos\nsystem\n").contains("refuses `os.system`"));
-        assert!(refused(b"\x80\x04\x8c\x02os\x8c\x06system\x93").contains("refuses `os.system`"));
-        assert!(refused(b"\x80\x02N0.").contains("refuses opcode 0x30"));
-        assert_eq!(refused(b"h\x01"), "pickle, byte 2: memo 1, which was never set");
-    }
-
-    #[test]
-    fn marks_guard_the_stack() {
-        for pickle in [&b"N(R."[..], b"N(\x85.", b"e.", b"t.", b".", b"(.", b"]K\x01(a.", b"}(K\x01u."] {
-            assert!(unpickle(pickle).is_err(), "{pickle:?}");
-        }
-    }
-
-    #[test]
-    fn integers_of_every_width() {
-        for (bytes, expected) in [
-            (&b"K\xff."[..], 255),
-            (b"M\xff\xff.", 65_535),
-            (b"J\xff\xff\xff\xff.", -1),
-            (b"\x8a\x00.", 0),
-            (b"\x8a\x01\xff.", -1),
-            (b"\x8a\x02\xff\x00.", 255),
-        ] {
-            let pickle = unpickle(bytes).unwrap();
-            assert!(matches!(pickle.objects[0], Object::Int(n) if n == expected), "{:?}", pickle.objects);
-        }
-        assert!(unpickle(b"\x8a\x09\0\0\0\0\0\0\0\0\0.").is_err());
-    }
-}
+mod tests;

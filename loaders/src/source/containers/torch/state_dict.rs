@@ -1,7 +1,7 @@
 //! The weights of a network in a torch file, read without executing it.
 
-use super as torch;
 use super::super::tensor::{TensorFile, TensorRef};
+use super::{file, words};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,20 +27,20 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// Whether a file that begins with `head` may be one of `torch.save`; 8 bytes tell.
+    /// Whether a file that begins with `head` may be one of `torch.save` or a pickle; 8 bytes tell.
     #[must_use]
     pub fn is_torch(head: &[u8]) -> bool {
-        torch::is_torch(head)
+        file::is_torch(head) || file::is_pickle(head)
     }
 
-    /// Opens a file of `torch.save`. Numbers, texts, lists, dicts and an `argparse.Namespace` of these beside the tensors
-    /// are passed over; other objects are refused, as all files that name them.
+    /// Opens a file of `torch.save`, or a pickle of numpy arrays. Whatever lies beside the tensors is passed over:
+    /// settings, optimizers, objects of any class. No code is run.
     ///
     /// # Errors
-    /// If it is no such file, is damaged, names functions that tensors do not need, or holds no dict with tensors.
+    /// If it is no such file, is damaged, or holds no dict with tensors.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (file, pickle) = torch::open(path)?;
+        let (file, pickle) = file::open(path)?;
         let root = pickle.root();
         let nested = NESTED.into_iter().filter_map(|name| root.get(name));
         let mut found = nested.chain([root]).map(|dict| {
@@ -51,10 +51,7 @@ impl StateDict {
         });
         match found.find(|tensors| !tensors.is_empty()) {
             Some(tensors) => Ok(Self { file, tensors }),
-            None => {
-                let reason = format!("no weights of a network: {}, without a dict of tensors", root.kind());
-                Err(Error::format(path, reason))
-            }
+            None => Err(words::unexpected(path, "", root, "the weights of a network, a dict of tensors")),
         }
     }
 

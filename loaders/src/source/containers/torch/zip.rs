@@ -1,8 +1,8 @@
 //! The zip container of `torch.save` (torch 1.6 and later).
 
-use super::super::tensor::{Place, StorageRef};
-use super::object::Pickle;
-use super::pickle;
+use super::super::tensor::Place;
+use super::object::{Pickle, Stored};
+use super::pickle::{self, Span};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,9 +16,15 @@ const UNKNOWN: u32 = 0;
 /// Where each storage lies, and the object.
 pub(super) fn open(path: &Path, file: BufReader<File>) -> Result<(HashMap<String, Place>, Pickle)> {
     let (mut zip, pickle) = Zip::open(path, file)?;
-    let place = |storage: &StorageRef| (storage.key.clone(), zip.place(path, storage));
+    let place = |storage: &Stored| (storage.key.clone(), zip.place(path, storage));
     let places = pickle.storages().map(place).collect();
     Ok((places, pickle))
+}
+
+/// The folder in the archive that has `data.pkl`; of the archive's own folders, not of others inside.
+fn root(archive: &ZipArchive<BufReader<File>>) -> Option<String> {
+    let of = |name: &[u8]| std::str::from_utf8(name).ok()?.strip_suffix("/data.pkl").map(str::to_owned);
+    archive.file_names_raw().filter_map(of).find(|root| !root.contains('/'))
 }
 
 /// The entries of a torch file; unknown ones are ignored.
@@ -35,30 +41,26 @@ impl Zip {
         let length = file.get_ref().metadata().map_err(Error::io(path, "cannot read"))?.len();
         let archive =
             ZipArchive::new(file).map_err(|e| Error::format(path, format!("damaged zip file: {e}")))?;
-        let root = archive
-            .file_names_raw()
-            .find_map(|name| std::str::from_utf8(name).ok()?.strip_suffix("/data.pkl").map(str::to_owned));
-        let Some(root) = root else {
+        let Some(root) = root(&archive) else {
             return Err(Error::format(path, "a zip file without `data.pkl`: not written by torch.save"));
         };
         let mut zip = Self { archive, length, root };
-        if let Some(mut entry) = zip.entry(path, "byteorder")? {
-            let mut order = [0; 3];
-            // Any other content (`little`, or nothing) is the default.
-            let length = entry.read(&mut order).unwrap_or(0);
-            if order[..length] == *b"big" {
-                return Err(Error::format(
-                    path,
-                    "big-endian tensors: save the file again on a little-endian machine",
-                ));
-            }
+        let mut order = Vec::new();
+        if let Some(entry) = zip.entry(path, "byteorder")? {
+            // Any other content than `big` is the default, `little`.
+            entry
+                .take(4)
+                .read_to_end(&mut order)
+                .map_err(|e| Error::field(path, "byteorder", e.to_string()))?;
         }
         let Some(mut entry) = zip.entry(path, "data.pkl")? else {
             return Err(Error::format(path, "`data.pkl` cannot be found again"));
         };
-        let mut left = entry.size();
-        let pickle =
-            pickle::read(&mut entry, &mut left).map_err(|reason| Error::field(path, "data.pkl", reason))?;
+        let start =
+            entry.data_start().ok_or_else(|| Error::format(path, "`data.pkl` cannot be found again"))?;
+        let mut span = Span { start, left: entry.size() };
+        let pickle = pickle::read(BufReader::new(&mut entry), &mut span, order == b"big")
+            .map_err(|reason| Error::field(path, "data.pkl", reason))?;
         // To the end, where the checksum is compared.
         std::io::copy(&mut entry, &mut std::io::sink())
             .map_err(|e| Error::field(path, "data.pkl", format!("damaged: {e}")))?;
@@ -67,7 +69,7 @@ impl Zip {
     }
 
     /// Where a storage lies. Damage matters to whoever reads that storage.
-    fn place(&mut self, path: &Path, storage: &StorageRef) -> Place {
+    fn place(&mut self, path: &Path, storage: &Stored) -> Place {
         let name = format!("data/{}", storage.key);
         match self.entry(path, &name) {
             Ok(Some(entry)) => match entry.data_start() {
