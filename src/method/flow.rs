@@ -2,10 +2,10 @@
 //! its repository's time: 0 is noise, 1 is data), in f64.
 
 use super::Knobs;
-use super::flow_switches::{FlowStart, Grid, Mapping};
 use super::schedule::Chain;
-use super::switches::{Sigma, Start};
 use crate::{Error, Result};
+use diver_loaders::method::{FlowStart, Grid, Mapping};
+use diver_loaders::method::{Sigma, Start};
 
 /// Where the SiT repository's SDE sampler takes its last step from.
 const LAST_SDE_TIME: f64 = 0.96;

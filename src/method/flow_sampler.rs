@@ -1,11 +1,11 @@
 //! The loop for flow models (SiT): DIVER's inheritance, guidance and fusion on the way from noise to data.
 
 use super::flow::Flow;
-use super::flow_switches::Solver;
 use super::sampler::check_latents;
 use super::semantic::{GuidedStep, StepSigma, guide, inherited_start, is_guided};
 use crate::{Error, Result};
 use diver_loaders::CancelToken;
+use diver_loaders::method::Solver;
 use diver_loaders::refine::Progress;
 use tch::Tensor;
 

@@ -16,32 +16,26 @@
 //! [`Chain`], the choices from [`Knobs`], the network from whatever implements [`Denoiser`].
 
 mod ddim;
-mod family;
 mod flow;
 mod flow_sampler;
-mod flow_switches;
 mod guidance;
 mod images;
-mod knob_enum;
-mod knobs;
 mod noise;
-mod presets;
 mod sampler;
 mod schedule;
 mod semantic;
-mod switches;
 
 pub use ddim::learned_sigma;
-pub use family::Family;
+pub use diver_loaders::method::{
+    ChainKind, Family, FlowStart, Gradient, Grid, Knobs, KnobsBuilder, Mapping, Mode, Preset, Sigma, Solver,
+    Start, WindowEnds,
+};
 pub use flow::Flow;
 pub use flow_sampler::{FlowSampler, StepNoise, Velocity, sample_flow};
-pub use flow_switches::{FlowStart, Grid, Mapping, Solver};
 pub use guidance::classifier_free;
 pub use images::{Interpolation, from_network, to_network};
-pub use knobs::{Knobs, KnobsBuilder};
 pub(crate) use noise::step_noise;
 pub use noise::{CONTEXT, latent_noise, normals};
 pub use sampler::{Denoiser, Prediction, Sampler, sample_latents};
 pub use schedule::{Chain, NoiseSchedule};
 pub(crate) use semantic::no_variance_head;
-pub use switches::{ChainKind, Gradient, Mode, Sigma, Start, WindowEnds};

@@ -4,8 +4,8 @@
 //! write `alpha_t` for it). A chain of `N` steps counts them down: step `k = N..1` takes `z_k` to `z_{k-1}`, and
 //! the network is asked about timestep `tau(k)`.
 
-use super::switches::{ChainKind, Sigma};
 use crate::{Error, Result};
+use diver_loaders::method::{ChainKind, Sigma};
 
 /// The noise levels that a diffusion model was trained on.
 ///

@@ -2,8 +2,8 @@
 //! (SI), semantic guidance (SG) and semantic fusion (SF). `z0` is the distilled latent throughout.
 
 use super::Knobs;
-use super::switches::{Gradient, Mode};
 use crate::{Error, Result};
+use diver_loaders::method::{Gradient, Mode};
 use tch::Tensor;
 
 /// SI: the latent from which the chain starts, `signal z0 + noise eps` with `weights` `(signal, noise)` at the noise

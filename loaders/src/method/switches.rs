@@ -1,19 +1,20 @@
 //! The named choices among the [`Knobs`](super::Knobs): the rows of the paper's ablation table, and what its text
 //! leaves open.
 
-use super::knob_enum::knob_enum;
+use crate::options::named_enum;
 
-knob_enum! {
+named_enum! {
     /// Which parts of the method run: the rows of the ablation table of DIVER (arXiv 2605.12649), and two more.
     ///
     /// ```
-    /// use diver::Mode;
+    /// use diver_loaders::method::Mode;
     ///
     /// let mode: Mode = "si_sg".parse()?;
     /// assert!(mode.inherits() && mode.guides() && !mode.fuses());
     /// assert!("sisg".parse::<Mode>().is_err());
-    /// # Ok::<(), diver::Error>(())
+    /// # Ok::<(), diver_loaders::Error>(())
     /// ```
+    #[derive(Default)]
     Mode, "mode" {
         /// The bare diffusion model: starts from noise, ignores the image.
         Raw = "raw",
@@ -53,12 +54,13 @@ impl Mode {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// What the paper's `sigma_t`, the strength of a guided step, stands for.
     ///
     /// ```
-    /// assert_eq!(diver::Sigma::default().to_string(), "posterior");
+    /// assert_eq!(diver_loaders::method::Sigma::default().to_string(), "posterior");
     /// ```
+    #[derive(Default)]
     Sigma, "sigma" {
         /// `sqrt(beta~_t)`, the standard deviation of `q(z_{t-1} | z_t, z_0)` on the respaced chain: DDIM's own
         /// `sigma_t` at `eta = 1`.
@@ -76,13 +78,14 @@ knob_enum! {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// Which of the training timesteps the sampler visits. `N` is the number of steps, `T` that of training.
     ///
     /// ```
-    /// assert_eq!("trailing".parse::<diver::ChainKind>()?, diver::ChainKind::Trailing);
-    /// # Ok::<(), diver::Error>(())
+    /// assert_eq!("trailing".parse::<diver_loaders::method::ChainKind>()?, diver_loaders::method::ChainKind::Trailing);
+    /// # Ok::<(), diver_loaders::Error>(())
     /// ```
+    #[derive(Default)]
     ChainKind, "chain" {
         /// Evenly from 0 to `T - 1`, both kept, rounded: `create_diffusion("N")` of the DiT repository.
         #[default]
@@ -104,12 +107,13 @@ knob_enum! {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// Where the chain starts.
     ///
     /// ```
-    /// assert_eq!(diver::Start::default().as_str(), "t_r");
+    /// assert_eq!(diver_loaders::method::Start::default().as_str(), "t_r");
     /// ```
+    #[derive(Default)]
     Start, "start" {
         /// At its noisy end: all steps run, and the latent noised to step `t_f` is taken for the start.
         #[default]
@@ -119,15 +123,16 @@ knob_enum! {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// Which ends of the guidance window `(high, low)` belong to it; `k` counts steps down to 1.
     ///
     /// ```
-    /// use diver::WindowEnds;
+    /// use diver_loaders::method::WindowEnds;
     ///
     /// assert!(WindowEnds::Closed.contains((40, 25), 25));
     /// assert!(!WindowEnds::High.contains((40, 25), 25));
     /// ```
+    #[derive(Default)]
     WindowEnds, "window_ends" {
         /// Both: `low <= k <= high`.
         #[default]
@@ -151,12 +156,13 @@ impl WindowEnds {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// The vector along which guidance pulls, as a difference from the distilled latent `z0`.
     ///
     /// ```
-    /// assert_eq!(diver::Gradient::default().to_string(), "latent");
+    /// assert_eq!(diver_loaders::method::Gradient::default().to_string(), "latent");
     /// ```
+    #[derive(Default)]
     Gradient, "gradient" {
         /// `z_k - z0`, with the latent before the step: the printed formula.
         #[default]

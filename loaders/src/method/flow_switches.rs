@@ -1,13 +1,14 @@
 //! The named choices that only flow models know: SiT (Ma et al. 2024) moves from noise to data along straight lines.
 
-use super::knob_enum::knob_enum;
+use crate::options::named_enum;
 
-knob_enum! {
+named_enum! {
     /// How a flow model is integrated from noise to data.
     ///
     /// ```
-    /// assert_eq!(diver::Solver::default().to_string(), "euler");
+    /// assert_eq!(diver_loaders::method::Solver::default().to_string(), "euler");
     /// ```
+    #[derive(Default)]
     Solver, "solver" {
         /// Euler's method on the probability flow: one call of the network for each step.
         #[default]
@@ -29,13 +30,14 @@ impl Solver {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// The times that a flow model visits, from 0 (noise) to 1 (data). `N` is the number of steps.
     ///
     /// ```
-    /// assert_eq!("snr".parse::<diver::Grid>()?, diver::Grid::Snr);
-    /// # Ok::<(), diver::Error>(())
+    /// assert_eq!("snr".parse::<diver_loaders::method::Grid>()?, diver_loaders::method::Grid::Snr);
+    /// # Ok::<(), diver_loaders::Error>(())
     /// ```
+    #[derive(Default)]
     Grid, "grid" {
         /// `N` equal steps: the SiT repository's `sample_ode` with `N + 1` points.
         #[default]
@@ -47,12 +49,13 @@ knob_enum! {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// How the guidance window, which counts the steps of a diffusion chain, is found on a flow model's grid.
     ///
     /// ```
-    /// assert_eq!(diver::Mapping::default().as_str(), "snr");
+    /// assert_eq!(diver_loaders::method::Mapping::default().as_str(), "snr");
     /// ```
+    #[derive(Default)]
     Mapping, "mapping" {
         /// By noise: the steps that start at the signal-to-noise ratios of the chain's window.
         #[default]
@@ -62,12 +65,13 @@ knob_enum! {
     }
 }
 
-knob_enum! {
+named_enum! {
     /// The latent from which semantic inheritance starts a flow model.
     ///
     /// ```
-    /// assert_eq!(diver::FlowStart::default().as_str(), "vp");
+    /// assert_eq!(diver_loaders::method::FlowStart::default().as_str(), "vp");
     /// ```
+    #[derive(Default)]
     FlowStart, "flow_start" {
         /// That of a diffusion model, `sqrt(abar) z0 + sqrt(1 - abar) eps`: of unit variance, as the model expects of
         /// noise.

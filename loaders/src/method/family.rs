@@ -1,17 +1,18 @@
 //! The families of diffusion models, which differ in how they are sampled.
 
-use super::knob_enum::knob_enum;
 use super::switches::ChainKind;
+use crate::options::named_enum;
 
-knob_enum! {
+named_enum! {
     /// What kind of diffusion model a backbone is.
     ///
     /// ```
-    /// use diver::Family;
+    /// use diver_loaders::method::Family;
     ///
     /// assert_eq!("sit".parse::<Family>()?, Family::Sit);
-    /// # Ok::<(), diver::Error>(())
+    /// # Ok::<(), diver_loaders::Error>(())
     /// ```
+    #[derive(Default)]
     Family, "model" {
         /// DiT (Peebles and Xie 2023): a transformer that predicts noise, conditioned on a class.
         #[default]

@@ -19,14 +19,14 @@ const PAPER_STEPS: usize = 50;
 /// A `Knobs` is always valid: it comes from [`Knobs::builder`] or from JSON, both of which check.
 ///
 /// ```
-/// use diver::{Knobs, Sigma};
+/// use diver_loaders::method::{Knobs, Sigma};
 ///
 /// let knobs = Knobs::builder().steps(20).gamma(0.2).sigma(Sigma::Marginal).build()?;
 /// assert_eq!((knobs.t_f(), knobs.window()), (10, (16, 10)));
 /// assert_eq!(knobs, serde_json::from_str(&serde_json::to_string(&knobs)?)?);
 ///
 /// let refused = Knobs::builder().gamma(-1.0).build().unwrap_err();
-/// assert_eq!(refused.to_string(), "gamma: -1 is not a number from 0 up");
+/// assert_eq!(refused.to_string(), "gamma: -1.0 must be at least 0");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -220,7 +220,7 @@ impl Knobs {
     }
 
     /// The first setting that only a flow model knows, if one is not as usual.
-    pub(crate) fn for_flows_alone(&self) -> Option<&'static str> {
+    pub fn for_flows_alone(&self) -> Option<&'static str> {
         let unusual = [
             ("solver", !is_default(&self.solver)),
             ("grid", self.grid.is_some()),
@@ -241,7 +241,10 @@ impl Knobs {
     }
 
     /// Refuses settings with which a diffusion chain would leave out a part of its mode.
-    pub(crate) fn check_for_chain(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Config`] names `start` or `window`.
+    pub fn check_for_chain(&self) -> Result<()> {
         let mode = self.mode;
         if mode == Mode::Vae {
             return Ok(());
@@ -249,7 +252,7 @@ impl Knobs {
         if self.start == Start::Tf && !mode.inherits() {
             let reason =
                 format!("`t_f` starts from the noised distilled latent, which mode `{mode}` leaves out");
-            return Err(Error::knob("start", reason));
+            return Err(Error::config("start", reason));
         }
         let is_guided = |k| self.window_ends.contains(self.window, k);
         if mode.guides() && mode.fuses() && !(1..=self.executed_steps()).any(is_guided) {
@@ -260,14 +263,17 @@ impl Knobs {
                 self.executed_steps(),
                 self.window_ends
             );
-            return Err(Error::knob("window", reason));
+            return Err(Error::config("window", reason));
         }
         Ok(())
     }
 
     /// The same with every setting that the mode does not look at as it usually is: two that are equal then make the
     /// same images.
-    pub(crate) fn effective(&self, family: Family) -> Result<Self> {
+    ///
+    /// # Errors
+    /// As for [`KnobsBuilder::build`].
+    pub fn effective(&self, family: Family) -> Result<Self> {
         let mode = self.mode;
         let all = self.to_builder();
         let mut used = KnobsBuilder { mode: all.mode, ..KnobsBuilder::default() };
@@ -330,13 +336,13 @@ mod tests {
     #[test]
     fn refusals_name_the_knob() {
         let refused = |builder: KnobsBuilder| builder.build().unwrap_err().to_string();
-        assert_eq!(refused(Knobs::builder().steps(1)), "steps: 1 is not a number from 2 up");
+        assert_eq!(refused(Knobs::builder().steps(1)), "steps: 1 must be at least 2");
         assert_eq!(refused(Knobs::builder().t_f(51)), "t_f: 51 is not a step from 1 to 50");
         assert!(refused(Knobs::builder().window(25, 40)).starts_with("window: 25..40 is not"));
         assert!(refused(Knobs::builder().gamma(f64::NAN)).starts_with("gamma: NaN is not"));
-        assert!(refused(Knobs::builder().cfg_channels(5)).starts_with("cfg_channels: 5 is"));
+        assert!(refused(Knobs::builder().cfg_channels(5)).starts_with("cfg_channels: 5 must be at most 4"));
         let unknown = serde_json::from_str::<Knobs>(r#"{"sigma": "prior"}"#).unwrap_err().to_string();
-        assert!(unknown.contains("sigma: `prior` is none of posterior, marginal"), "{unknown}");
+        assert!(unknown.contains("sigma: `prior` is not one of posterior, marginal"), "{unknown}");
         assert!(serde_json::from_str::<Knobs>(r#"{"gama": 1}"#).is_err());
     }
 
@@ -345,9 +351,17 @@ mod tests {
         let text = |builder: &KnobsBuilder| serde_json::to_string(builder).unwrap();
         assert_eq!(text(&Knobs::builder()), "{}");
         let builder = Knobs::builder().window(9, 4).sigma(Sigma::Beta);
-        assert_eq!(text(&builder), r#"{"window":[9,4],"sigma":"beta"}"#);
+        assert_eq!(text(&builder), r#"{"sigma":"beta","window":[9,4]}"#);
         let read: KnobsBuilder = serde_json::from_str(&text(&builder)).unwrap();
         assert_eq!(read.build().unwrap(), builder.build().unwrap());
+    }
+
+    #[test]
+    fn every_setting_has_a_setter() {
+        let builder = Knobs::preset("ncfm").unwrap().window(3, 2);
+        let builder =
+            KnobsBuilder { preset: builder.preset, ..Knobs::default().to_builder() }.grid(Grid::Snr);
+        crate::options::assert_every_one_is_set(&builder);
     }
 
     #[test]

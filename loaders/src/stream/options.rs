@@ -1,0 +1,87 @@
+//! What a caller says of a loader.
+
+use super::plan::Uneven;
+use crate::options::{Classes, Size, named_enum};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+named_enum! {
+    /// What happens to a sample that should come refined and is in no cache yet.
+    #[derive(Default)]
+    OnMiss, "on_miss" {
+        /// Its batch waits until it is refined: equal seeds give equal batches, with a full cache or an empty one.
+        #[default]
+        Wait = "wait",
+        /// It comes raw, and is refined in the background for a later epoch. Which samples come refined then depends
+        /// on how fast the refiner is.
+        Raw = "raw",
+    }
+}
+
+/// The options of a [`Loader`](super::Loader) beside its source, refiner, cache, mix and rank; each is set by the method
+/// of [`LoaderBuilder`](super::LoaderBuilder) of its name, all together by
+/// [`options`](super::LoaderBuilder::options).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoaderOptions {
+    /// The refiner's class for each label of the set [default: what the source says]
+    pub(super) classes: Option<Classes>,
+
+    /// What happens to a sample that is not refined yet: its batch waits for it, or it comes raw
+    pub(super) on_miss: OnMiss,
+
+    /// Number of samples in a batch
+    #[schemars(range(min = 1))]
+    pub(crate) batch_size: usize,
+
+    /// Whether every epoch has its own order
+    pub(super) shuffle: bool,
+
+    /// Whether a last, smaller batch is left out
+    pub(super) drop_last: bool,
+
+    /// Seed of order and mix; it does not touch refined images
+    pub(super) seed: u64,
+
+    /// What happens where the samples do not divide evenly among the ranks
+    pub(super) uneven: Uneven,
+
+    /// Size of images in batches, a side or height and width; raw and refined images are resized alike, antialiased
+    /// [default: that of the set]
+    pub(super) image_size: Option<Size>,
+
+    /// Divisor of logits before the softmax that makes them targets
+    #[schemars(range(max = f32::MAX), extend("exclusiveMinimum" = 0))]
+    pub(super) temperature: f32,
+
+    /// Number of bytes of decoded refined images that may stay in memory; while the cache cannot be written, images that
+    /// wait for it may take as much again
+    pub(super) memory_limit: usize,
+
+    /// Number of threads that assemble batches; the order of samples does not depend on it
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) threads: usize,
+
+    /// Number of batches made ahead
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(super) prefetch: usize,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self {
+            classes: None,
+            on_miss: OnMiss::default(),
+            batch_size: 64,
+            shuffle: false,
+            drop_last: false,
+            seed: 0,
+            uneven: Uneven::default(),
+            image_size: None,
+            temperature: 1.0,
+            memory_limit: 1 << 30,
+            threads: 2,
+            prefetch: 4,
+        }
+    }
+}
