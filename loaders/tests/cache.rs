@@ -283,8 +283,8 @@ fn a_cache_opens_as_a_dataset() {
     generation.commit(&[row(1, 99)], &names()).unwrap();
     let set = diver_loaders::open(generation.path()).unwrap();
     diver_loaders::source::conformance::check(&*set);
-    assert_eq!(set.info().class_names, Some(names()));
-    assert_eq!((set.info().samples, set.info().shape), (3, [3, 3, 4]));
+    assert_eq!(set.info().classes, Some(names()));
+    assert_eq!((set.info().num_samples, set.info().shape), (3, [3, 3, 4]));
     let sample = set.sample(1).unwrap();
     assert_eq!(sample.pixels, StoredPixels::U8(vec![20; 36]));
     assert_eq!(sample.label, Label::Hard(0), "the largest of the two logits");

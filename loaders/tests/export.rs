@@ -1,7 +1,7 @@
 //! What is exported opens again as what it was.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::export::{ExportFormat, export};
+use diver_loaders::export::{ExportFormat, FileNames, export, export_named};
 use diver_loaders::source::{LabelKind, OpenOptions, ValueSpace, conformance};
 use diver_loaders::{
     CancelToken, ClassMap, Label, MemorySource, Normalize, Result, Sample, Source, SourceInfo, StoredPixels,
@@ -28,7 +28,14 @@ fn set(space: ValueSpace, shape: [usize; 3], values: Vec<f32>, labels: Vec<Label
         _ => (1 + labels.iter().map(Label::class).max().unwrap(), LabelKind::Hard),
     };
     let mut info = MemorySource::unit(1, [1, 1, 1], vec![0.0], vec![0]).unwrap().info().clone();
-    info = SourceInfo { samples: labels.len(), classes, shape, labels: kind, value_space: space, ..info };
+    info = SourceInfo {
+        num_samples: labels.len(),
+        num_classes: classes,
+        shape,
+        labels: kind,
+        value_space: space,
+        ..info
+    };
     info.normalize = constants();
     MemorySource::new(info, values, labels).unwrap()
 }
@@ -36,8 +43,8 @@ fn set(space: ValueSpace, shape: [usize; 3], values: Vec<f32>, labels: Vec<Label
 /// The set with other things in its info.
 fn with(source: &MemorySource, change: impl FnOnce(&mut SourceInfo)) -> MemorySource {
     let mut info = source.info().clone();
-    let labels = (0..info.samples).map(|index| source.label(index).unwrap()).collect();
-    let values = (0..info.samples).flat_map(|index| match source.sample(index).unwrap().pixels {
+    let labels = (0..info.num_samples).map(|index| source.label(index).unwrap()).collect();
+    let values = (0..info.num_samples).flat_map(|index| match source.sample(index).unwrap().pixels {
         StoredPixels::F32(values) => values,
         StoredPixels::U8(_) => panic!("floats are expected"),
     });
@@ -47,8 +54,15 @@ fn with(source: &MemorySource, change: impl FnOnce(&mut SourceInfo)) -> MemorySo
 }
 
 fn write(source: &dyn Source, format: ExportFormat, folder: &Path) -> Result<Vec<String>> {
-    let samples = (0..source.info().samples).map(|index| source.sample(index));
+    let samples = (0..source.info().num_samples).map(|index| source.sample(index));
     Ok(export(source.info(), samples, format, folder, &CancelToken::new())?.notes)
+}
+
+/// The same with the images' own names.
+fn write_named(source: &dyn Source, format: ExportFormat, folder: &Path) -> Result<Vec<String>> {
+    let samples = (0..source.info().num_samples).map(|index| source.sample(index));
+    let names = FileNames::of(source)?;
+    Ok(export_named(source.info(), &names, samples, format, folder, &CancelToken::new())?.notes)
 }
 
 /// The file that is to be opened, or the folder.
@@ -66,7 +80,8 @@ fn of_pixels(format: ExportFormat) -> bool {
 
 /// Samples by class: class folders have no other order.
 fn by_class(source: &dyn Source) -> Vec<Sample> {
-    let mut samples: Vec<Sample> = (0..source.info().samples).map(|i| source.sample(i).unwrap()).collect();
+    let mut samples: Vec<Sample> =
+        (0..source.info().num_samples).map(|i| source.sample(i).unwrap()).collect();
     samples.sort_by_key(|sample| sample.label.class());
     samples
 }
@@ -82,12 +97,12 @@ fn check(source: &dyn Source, format: ExportFormat, options: &OpenOptions) {
     conformance::check(&again);
     let (info, own) = (again.info(), source.info());
     assert_eq!(
-        (info.samples, info.classes, info.normalize, &info.class_map),
-        (own.samples, own.classes, own.normalize, &own.class_map),
+        (info.num_samples, info.num_classes, info.normalize, &info.class_map),
+        (own.num_samples, own.num_classes, own.normalize, &own.class_map),
         "{format:?}"
     );
-    if format != ExportFormat::ImageFolder && own.class_names.is_some() {
-        assert_eq!(info.class_names, own.class_names, "{format:?}");
+    if format != ExportFormat::ImageFolder && own.classes.is_some() {
+        assert_eq!(info.classes, own.classes, "{format:?}");
     }
     if !of_pixels(format) {
         assert_eq!(info.value_space == ValueSpace::Whitened, own.value_space == ValueSpace::Whitened);
@@ -145,9 +160,9 @@ proptest! {
         let source = set(space, shape, (0..count).map(value).collect(), labels(soft, &classes));
         let source = with(&source, |info| {
             // Classes of which there is no sample.
-            info.classes += if wide && !soft { 2 } else { 0 };
-            let classes = 0..info.classes;
-            info.class_names = named.then(|| classes.clone().map(|class| format!("a \"class\" {class}")).collect());
+            info.num_classes += if wide && !soft { 2 } else { 0 };
+            let classes = 0..info.num_classes;
+            info.classes = named.then(|| classes.clone().map(|class| format!("a \"class\" {class}")).collect());
             if mapped {
                 info.class_map = ClassMap::indices(classes.map(|class| 900 - 7 * class).collect()).unwrap();
             }
@@ -156,6 +171,116 @@ proptest! {
             check(&source, format, &OpenOptions::new());
         }
     }
+}
+
+/// Of one pixel for each sample, by which they are told apart; classes are named by WordNet ids or not.
+fn counting(classes: &[usize], with_wnids: bool) -> MemorySource {
+    let values =
+        (0..classes.len()).flat_map(|i| [(i % 256) as f32, (i / 256) as f32, 0.0].map(|v| v / 255.0));
+    let source = set(ValueSpace::Unit, [3, 1, 1], values.collect(), labels(false, classes));
+    with(&source, |info| {
+        let wnids = [0, 1, 2, 3].map(|class| diver_loaders::imagenet::wnid(class).unwrap().to_owned());
+        info.classes = with_wnids.then(|| wnids[..info.num_classes].to_vec());
+    })
+}
+
+fn pixels(source: &dyn Source) -> Vec<StoredPixels> {
+    (0..source.info().num_samples).map(|index| source.sample(index).unwrap().pixels).collect()
+}
+
+/// The files of a folder as readers list them: `ImageFolder` of torchvision, and `datasets`, sort by text.
+fn listed(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    let of = |path: PathBuf| if path.is_dir() { listed(&path) } else { vec![path] };
+    found.into_iter().flat_map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the number of images of a class, their order stays, also where names sort as text.
+    #[test]
+    fn images_keep_their_order(
+        counts in proptest::collection::vec(prop::sample::select(vec![1, 2, 9, 10, 11, 99, 100, 101, 1001]), 1..4),
+        with_wnids: bool,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let classes: Vec<usize> =
+            counts.iter().enumerate().flat_map(|(class, count)| vec![class; *count]).collect();
+        let source = counting(&classes, with_wnids);
+        let images = folder.path().join("ImageFolder");
+        for format in [ExportFormat::ImageFolder, ExportFormat::WebDataset, ExportFormat::Parquet] {
+            let path = folder.path().join(format!("{format:?}"));
+            write(&source, format, &path).unwrap();
+            let again = diver_loaders::open(&path).unwrap();
+            let expected = pixels(&diver_loaders::open(&images).unwrap());
+            prop_assert_eq!(pixels(&again), expected, "{:?}", format);
+        }
+        let reds: Vec<u8> = listed(&images).into_iter().filter(|path| path.extension().unwrap() == "png")
+            .map(|path| image::open(path).unwrap().into_rgb8().get_pixel(0, 0).0[0]).collect();
+        prop_assert!(reds.into_iter().eq((0..classes.len()).map(|index| (index % 256) as u8)));
+
+        // Again, with the names that they have now.
+        for format in [ExportFormat::ImageFolder, ExportFormat::WebDataset] {
+            let named = folder.path().join(format!("named-{format:?}"));
+            let source = diver_loaders::open(&images).unwrap();
+            write_named(&source, format, &named).unwrap();
+            let again = diver_loaders::open(&named).unwrap();
+            prop_assert_eq!(pixels(&again), pixels(&source), "{:?}", format);
+            if format == ExportFormat::ImageFolder {
+                let names = |source: &dyn Source| -> Vec<_> {
+                    (0..classes.len()).map(|index| source.name(index).unwrap().into_owned()).collect()
+                };
+                prop_assert_eq!(names(&again), names(&source));
+            }
+        }
+    }
+}
+
+/// Class folders with images of these names.
+fn folders(root: &Path, files: &[&str]) -> Box<dyn Source> {
+    for (index, file) in files.iter().enumerate() {
+        let path = root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let image = image::RgbImage::from_pixel(2, 2, image::Rgb([index as u8, 7, 9]));
+        image.save_with_format(path, image::ImageFormat::Png).unwrap();
+    }
+    diver_loaders::open(root).unwrap()
+}
+
+#[test]
+fn images_keep_their_own_names_where_they_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = |root: &Path| -> Vec<String> {
+        let below = |path: PathBuf| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        listed(root).into_iter().map(below).filter(|name| name.ends_with(".png")).collect()
+    };
+    let kept = folders(
+        &folder.path().join("kept"),
+        &["n01440764/ILSVRC_1.JPEG", "n01440764/ILSVRC_2.JPEG", "n01443537/x.y.png"],
+    );
+    let path = folder.path().join("exported");
+    assert_eq!(write_named(&kept, ExportFormat::ImageFolder, &path).unwrap(), [""; 0]);
+    assert_eq!(files(&path), ["n01440764/ILSVRC_1.png", "n01440764/ILSVRC_2.png", "n01443537/x.y.png"]);
+    let notes = write_named(&kept, ExportFormat::WebDataset, &folder.path().join("tar")).unwrap();
+    assert!(notes.len() == 1 && notes[0].contains("`x.y` has a dot"), "{notes:?}");
+
+    // As PNG files, both would be `a.png`.
+    let twice = folders(&folder.path().join("twice"), &["cat/a.jpeg", "cat/a.png", "dog/a.png"]);
+    let path = folder.path().join("numbered");
+    let notes = write_named(&twice, ExportFormat::ImageFolder, &path).unwrap();
+    assert!(notes.iter().any(|note| note.contains("several are called `a`")), "{notes:?}");
+    assert_eq!(files(&path).len(), 3, "none takes another one's place");
+    assert_eq!(pixels(&diver_loaders::open(&path).unwrap()), pixels(&twice));
+
+    // Sets that are in no order of classes are put in one.
+    let mixed = counting(&[1, 0, 1], false);
+    let notes = write_named(&mixed, ExportFormat::ImageFolder, &folder.path().join("mixed")).unwrap();
+    assert!(notes.iter().any(|note| note.contains("class by class")), "{notes:?}");
+    let notes = write_named(&mixed, ExportFormat::WebDataset, &folder.path().join("mixed-tar")).unwrap();
+    assert!(!notes.iter().any(|note| note.contains("class by class")), "{notes:?}");
 }
 
 #[test]
@@ -196,14 +321,14 @@ fn folders_keep_wordnet_ids_and_their_order() {
     let mut info = set(ValueSpace::Unit, [3, 1, 1], vec![0.5; 30], labels(false, &[0; 10])).info().clone();
     let wnids =
         woof.as_indices().unwrap().iter().map(|i| diver_loaders::imagenet::wnid(*i).unwrap().to_owned());
-    info = SourceInfo { classes: 10, class_names: Some(wnids.collect()), ..info };
+    info = SourceInfo { num_classes: 10, classes: Some(wnids.collect()), ..info };
     let values = (0..30).map(|i| (i / 3) as f32 / 10.0).collect();
     let source = MemorySource::new(info, values, (0..10).map(Label::Hard).collect()).unwrap();
     let path = folder.path().join("woof");
     write(&source, ExportFormat::ImageFolder, &path).unwrap();
     assert!(path.join("n02096294/0.png").is_file());
     let again = OpenOptions::new().classes(woof.clone()).open(&path).unwrap();
-    assert_eq!(again.info().class_names, source.info().class_names);
+    assert_eq!(again.info().classes, source.info().classes);
 
     // The list's order is not that of the ids, and labels follow the list.
     let source = with(&source, |info| info.class_map = woof.clone());
@@ -238,14 +363,14 @@ fn the_refiners_classes_of_wordnet_ids_are_kept() {
         if format == ExportFormat::ImageFolder {
             // Its ids are still those of the list that is given.
             let woof = open(OpenOptions::new().classes(ClassMap::named("imagewoof").unwrap())).unwrap();
-            assert_eq!((woof.classes, woof.class_map), (10, ClassMap::named("imagewoof").unwrap()));
+            assert_eq!((woof.num_classes, woof.class_map), (10, ClassMap::named("imagewoof").unwrap()));
             continue;
         }
         let refused = |options| open(options).unwrap_err().to_string();
         let error = refused(OpenOptions::new().classes(ClassMap::named("imagewoof").unwrap()));
-        assert!(error.starts_with("classes: the labels follow another order of these classes"), "{error}");
+        assert!(error.starts_with("classes: ") && error.contains("in another order"), "{error}");
         let error = refused(OpenOptions::new().num_classes(2));
-        assert!(error.starts_with("num_classes: 2, ") || error.contains("of 2 classes asked for"), "{error}");
+        assert!(error.starts_with("num_classes: ") || error.contains("opened with 2 classes"), "{error}");
         let mine = ClassMap::indices(vec![3, 4, 5]).unwrap();
         assert_eq!(open(OpenOptions::new().classes(mine.clone())).unwrap().class_map, mine, "{format:?}");
     }
@@ -278,7 +403,7 @@ fn lists_of_classes_that_contradict_their_files_are_refused() {
         for (list, reason) in [
             (r#"{"count": 2}"#, "norm.json: `classes`: "),
             (r#"{"count": 3, "names": ["a"]}"#, "norm.json: `classes`: 1 name for 3 classes"),
-            (r#"{"count": 4294967296}"#, "norm.json: `classes`: 4294967296 classes, more than 65536"),
+            (r#"{"count": 4294967296}"#, "norm.json: `classes`: it lists 4294967296 classes"),
         ] {
             std::fs::write(&sidecar, text.replace(r#"{"count":3}"#, list)).unwrap();
             let error = diver_loaders::open(entry(&path, format)).unwrap_err().to_string();
@@ -296,7 +421,7 @@ fn what_the_format_does_not_hold_is_said_and_nothing_is_overwritten() {
     assert!(notes.len() == 2 && notes[0].contains("no logits") && notes[1].contains("clamped"), "{notes:?}");
     assert!(write(&source, ExportFormat::Mtt, &folder.path().join("mtt")).unwrap().is_empty());
     let grey = set(ValueSpace::Unit, [1, 2, 2], vec![0.3; 4], labels(false, &[0]));
-    let grey = with(&grey, |info| info.class_names = Some(vec!["cat".into()]));
+    let grey = with(&grey, |info| info.classes = Some(vec!["cat".into()]));
     for format in FORMATS {
         let out = tempfile::tempdir().unwrap();
         let notes = write(&grey, format, &out.path().join("grey")).unwrap();

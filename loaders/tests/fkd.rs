@@ -134,6 +134,41 @@ fn labels_of_other_images_are_refused() {
     assert!(labels.views(2, 0).is_err() && labels.views(0, 3).is_err());
 }
 
+/// Most labels fit, so only what the teacher says of each class shows that some are numbered in another order.
+#[test]
+fn labels_of_some_classes_in_another_order_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str, called: fn(usize) -> String| {
+        let root = folder.path().join(name);
+        for class in 0..12 {
+            let to = root.join(called(class));
+            std::fs::create_dir_all(&to).unwrap();
+            for entry in std::fs::read_dir(fixture("images").join(class.to_string())).unwrap() {
+                let entry = entry.unwrap();
+                std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+        open(root).unwrap()
+    };
+    let same = copy("same", |class| class.to_string());
+    // As text, 02 comes between 0 and 1, not after 11: four classes change places, and eight stay.
+    let renamed = copy("renamed", |class| if class == 2 { "02".into() } else { class.to_string() });
+    // Rows that show most of their own image in both epochs.
+    let tree = folder.path().join("tree");
+    tree_of(&tree, &[(0, 0.8), (1, 0.8)]);
+    for tree in [&tree, &fixture("indexed")] {
+        let shown = tree.display();
+        assert!(SoftLabels::open(tree, &same).is_ok(), "{shown}");
+        let error = SoftLabels::open(tree, &renamed).unwrap_err();
+        assert!(matches!(error, Error::Format { .. }), "{shown}: {error:?}");
+        let error = error.to_string();
+        assert!(
+            ["1 as 10", "10 as 11", "11 as 02", "02 as 1"].iter().all(|pair| error.contains(pair)),
+            "{error}"
+        );
+    }
+}
+
 /// Copies a batch of a fixture whose rows were mixed: `share` is each row's own now, and where it is the smaller one,
 /// the teacher says what it said of the partner.
 fn mixed_by(share: f64, from: &str, to: &Path) {

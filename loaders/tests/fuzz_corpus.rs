@@ -19,12 +19,15 @@ fn corpus(target: &str) -> PathBuf {
 }
 
 /// Sound inputs of targets that fixtures are for; libFuzzer begins with all fixtures.
-const FIXTURES: [(&str, &str); 13] = [
+const FIXTURES: [(&str, &str); 16] = [
     ("torch", "torch/small.pt"),
     ("torch", "torch/small_legacy.pt"),
     ("mtt_images", "torch/CIFAR100/best/images_best.pt"),
     ("mtt_labels", "torch/CIFAR100/best/labels_best.pt"),
     ("mtt_labels", "torch/edf/Normal/lr_best.pt"),
+    ("pickle", "torch/named/arrays.pkl"),
+    ("pickle", "torch/named/tensors.pkl"),
+    ("torch", "torch/named/subset.pt"),
     ("npz", "torch/named/compressed.npz"),
     ("arrow", "arrow/train/data-00000-of-00001.arrow"),
     ("arrow", "feather/lz4/train.feather"),
@@ -74,7 +77,7 @@ fn write_seeds() {
     let set = MemorySource::unit(2, [3, 4, 4], values, vec![1, 0]).unwrap();
     // What is written of classes is read, too.
     let info = SourceInfo {
-        class_names: Some(vec!["tench".to_owned(), "English springer".to_owned()]),
+        classes: Some(vec!["tench".to_owned(), "English springer".to_owned()]),
         class_map: ClassMap::indices(vec![0, 217]).unwrap(),
         ..set.info().clone()
     };

@@ -65,6 +65,7 @@ fn line(name: &str, options: &str, source: &dyn Source) -> Option<String> {
     let labels = match info.labels {
         LabelKind::Hard => "hard",
         LabelKind::Logits => "logits",
+        LabelKind::Probabilities => "probabilities",
         _ => "other",
     };
     let space = match info.value_space {
@@ -74,7 +75,7 @@ fn line(name: &str, options: &str, source: &dyn Source) -> Option<String> {
         _ => "other".to_owned(),
     };
     let mut hasher = blake3::Hasher::new();
-    for index in 0..info.samples {
+    for index in 0..info.num_samples {
         let sample = source.sample(index).ok()?;
         hasher.update(sample.digest().as_bytes());
         match &sample.label {
@@ -82,13 +83,13 @@ fn line(name: &str, options: &str, source: &dyn Source) -> Option<String> {
             label => _ = hasher.update(&label.class().to_le_bytes()),
         }
     }
-    let names = info.class_names.as_ref().map(|names| names.join(",")).unwrap_or_default();
+    let names = info.classes.as_ref().map(|names| names.join(",")).unwrap_or_default();
     let map = info.class_map.as_indices().map(|map| format!("{map:?}")).unwrap_or_default();
     Some(format!(
         "{name}\t{options}\t{}\t{}\t{}\t{channels}x{height}x{width}\t{labels}\t{space}\t{:?}/{:?}\t{map}\t{names}\t{:?}\t{}",
         info.format,
-        info.samples,
-        info.classes,
+        info.num_samples,
+        info.num_classes,
         info.normalize.mean,
         info.normalize.std,
         info.learning_rate,

@@ -4,9 +4,10 @@
 use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
     Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Label, Loader, LoaderBuilder, LoaderState,
-    MemorySource, Mix, OnMiss, Refine, Refinery, RgbImage, Sample, Source, SourceInfo, Uneven,
+    MemorySource, Mix, OnMiss, Ranks, Refine, Refinery, RgbImage, Sample, Source, SourceInfo, Uneven,
 };
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -402,6 +403,44 @@ fn what_was_assumed_of_a_set_is_said_once() {
     log.of(|| Refinery::new(noted("noted/b"), Identity, None).unwrap());
     make("noted/b", 0);
     assert_eq!(log.lines("noted/b"), ["noted/b: one was assumed", "noted/b: another, too"]);
+}
+
+/// Starts this test again, in each of two processes with the variables that srun sets.
+#[test]
+fn the_tasks_of_srun_share_an_epoch_out() {
+    const CHILD: &str = "DIVER_TEST_TASK";
+    if std::env::var_os(CHILD).is_some() {
+        let log = Log::default();
+        let of = |ranks| builder(&Inverter::default()).uneven(Uneven::Partial).ranks(ranks).build().unwrap();
+        let ranks = Ranks::from_env().unwrap();
+        let mut loader = log.of(|| of(ranks));
+        log.of(|| of(ranks));
+        log.of(|| of(Ranks::new(0, 2).unwrap()));
+        let [line] = &log.lines("rank ")[..] else { panic!("said once, where a program does not know it") };
+        println!("said {line}");
+        for index in plain(loader.iter()).into_iter().flat_map(|batch| batch.0) {
+            println!("seen {index}");
+        }
+        return;
+    }
+    let task = |rank: usize| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["the_tasks_of_srun_share_an_epoch_out", "--exact", "--nocapture"])
+            .envs([(CHILD, "1"), ("SLURM_PROCID", &rank.to_string()), ("SLURM_NTASKS", "2")])
+            .env_remove("RANK")
+            .env_remove("WORLD_SIZE")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!("said rank {rank} of 2 (SLURM_PROCID and SLURM_NTASKS)")), "{text}");
+        text.lines().filter_map(|line| line.strip_prefix("seen ")?.parse::<usize>().ok()).collect::<Vec<_>>()
+    };
+    let shares = [task(0), task(1)];
+    assert_eq!(shares.each_ref().map(Vec::len), [12, 11]);
+    let mut all = shares.concat();
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..SAMPLES));
 }
 
 /// The usual checkpoint of a training on several devices: rank 0 saves, every rank loads.
@@ -809,7 +848,7 @@ fn a_list_that_contradicts_the_classes_of_the_set_is_refused() {
     let named = || {
         let info = SourceInfo {
             class_map: map(&[0, 217, 482, 491]),
-            class_names: Some(["tench", "springer", "cassette", "saw"].map(String::from).to_vec()),
+            classes: Some(["tench", "springer", "cassette", "saw"].map(String::from).to_vec()),
             ..set().info().clone()
         };
         let labels = (0..SAMPLES).map(|i| Label::Hard(i % 4)).collect();

@@ -65,10 +65,11 @@ fn pairs_that_idc_did_not_write_are_taken_as_they_are() {
     let values: Vec<f32> = (0..24).map(|place| place as f32 / 24.0).collect();
     let pair = [tensor("0", "Float", &[2, 3, 2, 2]), tensor("1", "Long", &[2])];
     for (name, root, note) in [
-        ("pair.pt", tuple(&pair), Some("lie in a tuple, where IDC and NCFM save a list")),
-        ("data.pt", tuple(&pair), Some("lie in a tuple, where IDC and NCFM save a list")),
-        ("pair.pt", list(&pair), Some("in a file of another name than IDC's")),
-        ("data_best.pt", list(&pair), Some("in a file of another name than IDC's")),
+        ("pair.pt", tuple(&pair), Some("IDC and NCFM")),
+        ("data.pt", tuple(&pair), Some("IDC and NCFM")),
+        ("pair.pt", list(&pair), Some("IDC and NCFM")),
+        ("data_best.pt", list(&pair), None),
+        ("data40.pt", list(&pair), None),
         ("data.pt", list(&pair), None),
         ("data_2000.pt", list(&pair), None),
         ("data_init.pt", list(&pair), None),
@@ -79,16 +80,16 @@ fn pairs_that_idc_did_not_write_are_taken_as_they_are() {
         let source = opened(OpenOptions::new());
         conformance::check(&source);
         let (samples, format) = if note.is_some() { (2, "tensors") } else { (8, "idc") };
-        assert_eq!((source.info().samples, source.info().format.as_str()), (samples, format), "{name}");
+        assert_eq!((source.info().num_samples, source.info().format.as_str()), (samples, format), "{name}");
         if let Some(expected) = note {
             let notes = &source.info().notes;
-            let has = notes.iter().any(|note| note.contains(expected) && note.contains("give `factor` (2)"));
+            let has = notes.iter().any(|note| note.contains(expected) && note.contains("pass `factor` (2)"));
             assert!(has, "{name}: {notes:?}");
             assert_eq!(source.sample(1).unwrap().pixels, StoredPixels::F32(values[12..].to_vec()));
             assert_eq!(source.label(0).unwrap(), Label::Hard(1));
         }
-        assert_eq!(opened(OpenOptions::new().factor(2)).info().samples, 8, "{name}");
-        assert_eq!(opened(OpenOptions::new().factor(1)).info().samples, 2, "{name}");
+        assert_eq!(opened(OpenOptions::new().factor(2)).info().num_samples, 8, "{name}");
+        assert_eq!(opened(OpenOptions::new().factor(1)).info().num_samples, 2, "{name}");
     }
 }
 
@@ -101,9 +102,44 @@ fn what_is_far_from_pixels_is_not_cut_into_parts() {
     values[23] = -3.0;
     torch_file(&path, &list(&pair), &values, &[1, 0]);
     let error = open(&path).unwrap_err().to_string();
-    assert!(error.contains("`[0]`: floats from -3 to 0.5, where pixels in [0, 1] are expected"), "{error}");
-    assert!(error.contains("`values` are `normalized`"), "{error}");
+    assert!(error.contains("`[0]`: ") && error.contains("from -3 to 0.5"), "{error}");
+    assert!(error.contains("`values` as `normalized`"), "{error}");
     assert!(OpenOptions::new().values(Values::Normalized).open(&path).is_ok());
+}
+
+#[test]
+fn what_lies_beside_images_is_nobodys_business_and_what_is_needed_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.pt");
+    let own = |attributes: Vec<u8>| [&b"cutils\nImages\n)\x81"[..], &attributes, b"b"].concat();
+    let images = || tensor("0", "Float", &[2, 3, 2, 2]);
+    let labels = || tensor("1", "Long", &[2]);
+    torch_file(
+        &path,
+        &dict(&[
+            ("images", images()),
+            ("labels", labels()),
+            ("args", own(dict(&[("scale", integers(&[2]))]))),
+        ]),
+        &[0.25; 24],
+        &[3, 0],
+    );
+    conformance::check(&open(&path).unwrap());
+
+    for (root, field) in [
+        (dict(&[("images", own(dict(&[]))), ("labels", labels())]), "`images`"),
+        (dict(&[("images", images()), ("labels", own(dict(&[])))]), "`labels`"),
+        (tuple(&[own(dict(&[])), list(&[integers(&[0, 1])])]), "`[0]`"),
+        (dict(&[("data", list(&[list(&[own(dict(&[])), labels()])]))]), "`data[0][0]`"),
+        (dict(&[("data", own(dict(&[])))]), "`data`"),
+        (own(dict(&[])), ""),
+    ] {
+        torch_file(&path, &root, &[0.25; 24], &[3, 0]);
+        let error = open(&path).unwrap_err().to_string();
+        for part in ["set.pt", field, "utils.Images", "torch.save("] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
 }
 
 #[test]
@@ -126,7 +162,7 @@ fn lists_in_torch_files_are_labels_or_say_what_is_expected() {
         write(root);
         let source = open(&path).unwrap();
         conformance::check(&source);
-        assert_eq!((source.info().samples, source.info().classes), (2, 4));
+        assert_eq!((source.info().num_samples, source.info().num_classes), (2, 4));
         assert_eq!(source.label(0).unwrap(), Label::Hard(3));
     }
     let one = || tensor("0", "Float", &[3, 2, 4]);
@@ -136,20 +172,23 @@ fn lists_in_torch_files_are_labels_or_say_what_is_expected() {
             "`labels`: 1 label for 2 images",
         ),
         (
-            dict(&[("images", images()), ("labels", list(&[text("cat"), text("dog")]))]),
-            "`labels`: a list, where a tensor or a list of integers is expected, as torch.tensor(labels) is",
+            dict(&[("images", images()), ("labels", list(&[text("cat"), text("dog"), text("owl")]))]),
+            "`labels`: expected a tensor or a list of labels",
         ),
-        (dict(&[("images", images()), ("labels", dict(&[]))]), "`labels`: a dict, where a tensor"),
-        (dict(&[("images", images())]), "no labels by the name of labels"),
+        (
+            dict(&[("images", images()), ("labels", dict(&[]))]),
+            "`labels`: expected a tensor or a list of labels",
+        ),
+        (dict(&[("images", images())]), "there are no labels for `images`"),
         (
             dict(&[("images", list(&[one(), one()])), ("labels", tensor("1", "Long", &[2]))]),
-            "`images`: a list, where a tensor [N, C, H, W] is expected, as torch.stack(images) is",
+            "`images`: expected a tensor [N, C, H, W], found a list of 2 tensors",
         ),
         (
             tuple(&[list(&[one(), one()]), list(&[integers(&[0, 1])])]),
-            "`[0]`: a list, where a tensor [N, C, H, W]",
+            "`[0]`: expected a tensor [N, C, H, W]",
         ),
-        (dict(&[("images", integers(&[1]))]), "`images`: an int, where a tensor [N, C, H, W] is expected"),
+        (dict(&[("images", integers(&[1]))]), "`images`: expected a tensor [N, C, H, W]"),
     ] {
         write(root);
         let error = open(&path).unwrap_err().to_string();

@@ -52,6 +52,23 @@ pub(super) fn named(name: &str) -> Vec<usize> {
     (0..TABLE.len()).filter(equal).collect()
 }
 
+/// The classes that all of these names are of: WordNet ids or names, of which several may follow each other as in
+/// `tench, Tinca tinca`. None if one is no class, or could be two, or if two are of one class.
+pub(crate) fn classes_of(names: &[String]) -> Option<Vec<usize>> {
+    let class = |name: &String| {
+        let first = name.split(',').next().unwrap_or_default().trim();
+        index(first).or_else(|| match named(first)[..] {
+            [class] => Some(class),
+            _ => None,
+        })
+    };
+    // Most sets are of other classes, which the first name tells.
+    class(names.first()?)?;
+    let classes: Vec<usize> = names.iter().map(class).collect::<Option<_>>()?;
+    let distinct: std::collections::HashSet<usize> = classes.iter().copied().collect();
+    (distinct.len() == classes.len()).then_some(classes)
+}
+
 /// Whether text has the form of a WordNet id, known or not.
 pub(crate) fn is_wnid(text: &str) -> bool {
     text.strip_prefix('n')

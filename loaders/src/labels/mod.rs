@@ -1,6 +1,8 @@
 //! Labels of images: those that lie beside them in a set, and soft labels that lie apart.
 
 pub mod fkd;
+mod named;
 mod stored;
 
+pub(crate) use named::Named;
 pub(crate) use stored::{Labels, MAX_CLASSES, class_count, integers};

@@ -1,7 +1,9 @@
 //! What diver's own files say of their classes, beside the labels: how many there are, their names, and the refiner's
 //! class for each. It lies in `norm.json`, in the metadata of safetensors and in that of Parquet.
 
-use super::{Label, LabelKind, OpenOptions, Sample, Source, SourceInfo};
+use super::info::SourceInfo;
+use super::options::OpenOptions;
+use super::sample::LabelKind;
 use crate::labels::MAX_CLASSES;
 use crate::wording::counted;
 use crate::{ClassMap, Error, Result};
@@ -29,8 +31,8 @@ impl ClassList {
     /// The classes of a set.
     pub(crate) fn of(info: &SourceInfo) -> Self {
         Self {
-            count: info.classes,
-            names: info.class_names.clone(),
+            count: info.num_classes,
+            names: info.classes.clone(),
             indices: info.class_map.as_indices().map(<[usize]>::to_vec),
         }
     }
@@ -56,7 +58,7 @@ impl ClassList {
     /// As [`check`](Self::check); if it is no list.
     pub(super) fn from_json(path: &Path, text: &str) -> Result<Self> {
         let parsed = serde_json::from_str::<Self>(text);
-        let list = parsed.map_err(|e| Error::field(path, Self::KEY, format!("{e}: {EXPECTED}")))?;
+        let list = parsed.map_err(|e| Error::field(path, Self::KEY, format!("{e}. {EXPECTED}")))?;
         list.check(path)?;
         Ok(list)
     }
@@ -64,7 +66,7 @@ impl ClassList {
     /// # Errors
     /// If it has no classes, or names or indices of another number, naming `from`, where it lies.
     pub(super) fn check(&self, from: &Path) -> Result<()> {
-        let refused = |reason: String| Err(Error::field(from, "classes", format!("{reason}: {EXPECTED}")));
+        let refused = |reason: String| Err(Error::field(from, "classes", format!("{reason}. {EXPECTED}")));
         if self.count == 0 {
             return refused("no classes".into());
         }
@@ -88,7 +90,7 @@ impl ClassList {
         match options.class_count() {
             None if self.count > MAX_CLASSES => {
                 let reason = format!(
-                    "{}, more than {MAX_CLASSES}: set the number of classes if it is meant",
+                    "it lists {}; pass `num_classes` if more than {MAX_CLASSES} are meant",
                     counted(self.count, "class")
                 );
                 return Err(Error::field(from, "classes", reason));
@@ -96,24 +98,24 @@ impl ClassList {
             Some(given) if given < self.count => {
                 return Err(Error::config(
                     options.class_count_option(),
-                    format!("{given}, where {}", listed()),
+                    format!("it says {given}, but {}", listed()),
                 ));
             }
             _ => {}
         }
-        match (options.classes.as_indices(), self.indices()) {
+        match (options.class_indices(), self.indices()) {
             (Some(given), Some(own))
                 if !given.starts_with(own) && own.iter().all(|class| given.contains(class)) =>
             {
                 let reason = format!(
-                    "the labels follow another order of these classes, which is in {}: leave `classes` out",
+                    "{} lists these classes in another order, which the labels follow: leave `classes` out",
                     from.display()
                 );
                 Err(Error::config("classes", reason))
             }
             (None, Some(_)) if options.num_classes.is_some_and(|given| given != self.count) => {
                 let reason = format!(
-                    "{}, where {}: give `classes`, too",
+                    "it says {}, but {}: pass `classes`, too",
                     options.num_classes.unwrap_or_default(),
                     listed()
                 );
@@ -130,79 +132,57 @@ impl ClassList {
             filled.num_classes = Some(self.count);
         }
         if let (None, Some(count), Some(indices)) =
-            (options.classes.as_indices(), filled.num_classes, self.indices())
+            (options.class_indices(), filled.num_classes, self.indices())
             && count == indices.len()
             && let Ok(classes) = ClassMap::indices(indices.to_vec())
         {
-            filled.classes = classes;
+            filled = filled.with_listed(classes);
         }
         filled
     }
 
-    /// `whole` with these classes, as far as the caller leaves them open and the set has none of its own.
+    /// Number of classes.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn names(&self) -> Option<&[String]> {
+        self.names.as_deref()
+    }
+
+    /// The refiner's class for each, if the list has them.
+    pub(super) fn class_map(&self) -> Option<ClassMap> {
+        ClassMap::indices(self.indices.clone()?).ok()
+    }
+
+    /// Checks that the labels of the set at `path`, of `found` classes, can be of these, unless the caller says how many
+    /// there are.
     ///
     /// # Errors
-    /// As [`check_given`](Self::check_given); if a label is of none of them.
-    pub(super) fn apply(
-        self,
+    /// If they cannot.
+    pub(super) fn check_fits(
+        &self,
         from: &Path,
-        whole: Box<dyn Source>,
+        path: &Path,
+        found: usize,
+        kind: LabelKind,
         options: &OpenOptions,
-    ) -> Result<Box<dyn Source>> {
-        self.check_given(from, options)?;
-        let mut info = whole.info().clone();
-        let fits = match info.labels {
-            LabelKind::Logits => self.count == info.classes,
-            LabelKind::Hard => self.count >= info.classes,
-        };
-        if !fits && options.class_count().is_none() {
-            let reason = format!(
-                "{}, where {} has {}",
-                self.count,
-                info.path.display(),
-                counted(info.classes, "class")
-            );
-            return Err(Error::field(from, "classes", reason));
+    ) -> Result<()> {
+        let fits = if kind == LabelKind::Hard { self.count >= found } else { self.count == found };
+        if fits || options.class_count().is_some() {
+            return Ok(());
         }
-        info.classes = options.class_count().unwrap_or(self.count);
-        if let (None, Some(indices)) = (info.class_map.as_indices(), self.indices) {
-            info.class_map = ClassMap::indices(indices)?;
-        }
-        info.class_names = info.class_names.or(self.names).map(|mut names| {
-            names.extend((names.len()..info.classes).map(|class| class.to_string()));
-            names
-        });
-        Ok(Box::new(Listed { whole, info }))
+        let reason =
+            format!("it lists {}, but {} has {}", self.count, path.display(), counted(found, "class"));
+        Err(Error::field(from, "classes", reason))
     }
 }
 
-const EXPECTED: &str = "{\"count\": n, \"names\": [...], \"indices\": [...]} is expected, of which names and the refiner's \
+const EXPECTED: &str = "Expected {\"count\": n, \"names\": [...], \"indices\": [...]}, where names and the refiner's \
                         indices may be missing";
-
-/// A source that says more of its classes.
-#[derive(Debug)]
-struct Listed {
-    whole: Box<dyn Source>,
-    info: SourceInfo,
-}
-
-impl Source for Listed {
-    fn info(&self) -> &SourceInfo {
-        &self.info
-    }
-
-    fn label(&self, index: usize) -> Result<Label> {
-        self.whole.label(index)
-    }
-
-    fn sample(&self, index: usize) -> Result<Sample> {
-        self.whole.sample(index)
-    }
-}
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MemorySource, conformance};
     use super::*;
 
     const FROM: &str = "norm.json";
@@ -211,43 +191,32 @@ mod tests {
         ClassList::from_json(Path::new(FROM), text)
     }
 
-    fn apply(text: &str, options: &OpenOptions) -> Result<SourceInfo> {
-        let set = MemorySource::unit(2, [3, 1, 1], vec![0.5; 6], vec![0, 1]).unwrap();
-        let info = SourceInfo { class_map: options.classes.clone(), ..set.info().clone() };
-        let set = MemorySource::new(info, vec![0.5; 6], vec![Label::Hard(0), Label::Hard(1)])?;
-        let listed = list(text)?.apply(Path::new(FROM), Box::new(set), options)?;
-        conformance::check(&listed);
-        Ok(listed.info().clone())
+    fn check(text: &str, found: usize, options: &OpenOptions) -> Result<()> {
+        let (list, from, options) = (list(text)?, Path::new(FROM), &options.checked()?);
+        list.check_given(from, options)?;
+        list.check_fits(from, Path::new("memory"), found, LabelKind::Hard, options)
     }
 
     #[test]
-    fn a_set_has_the_listed_classes_unless_the_caller_says_otherwise() {
+    fn a_list_agrees_with_what_the_caller_says_and_the_labels_are() {
         let whole = r#"{"count": 3, "names": ["a", "b", "c"], "indices": [155, 182, 193]}"#;
         let map = |indices: &[usize]| ClassMap::indices(indices.to_vec()).unwrap();
-        let info = apply(whole, &OpenOptions::new()).unwrap();
-        assert_eq!((info.classes, info.class_map), (3, map(&[155, 182, 193])));
-        assert_eq!(info.class_names.unwrap(), ["a", "b", "c"]);
-        let info = apply(r#"{"count": 3}"#, &OpenOptions::new().num_classes(5)).unwrap();
-        assert_eq!((info.classes, info.class_names, info.class_map), (5, None, ClassMap::identity()));
+        assert!(check(whole, 2, &OpenOptions::new()).is_ok());
+        assert!(check(r#"{"count": 3}"#, 2, &OpenOptions::new().num_classes(5)).is_ok());
         // A backbone of other classes.
-        let info = apply(whole, &OpenOptions::new().classes(map(&[7, 8, 9, 1]))).unwrap();
-        assert_eq!((info.classes, info.class_map), (4, map(&[7, 8, 9, 1])));
-        assert_eq!(info.class_names.unwrap(), ["a", "b", "c", "3"]);
-
-        for (options, reason) in [
-            (OpenOptions::new().num_classes(2), "num_classes: 2, where norm.json lists 3 classes"),
-            (OpenOptions::new().num_classes(4), "num_classes: 4, where norm.json lists 3 classes: give"),
-            (OpenOptions::new().classes(map(&[1, 2])), "classes: 2, where norm.json lists 3 classes"),
-            (
-                OpenOptions::new().classes(map(&[193, 182, 9, 155])),
-                "classes: the labels follow another order of these classes, which is in norm.json",
-            ),
+        assert!(check(whole, 2, &OpenOptions::new().classes(map(&[7, 8, 9, 1]))).is_ok());
+        for (options, option) in [
+            (OpenOptions::new().num_classes(2), "num_classes"),
+            (OpenOptions::new().num_classes(4), "num_classes"),
+            (OpenOptions::new().classes(map(&[1, 2])), "classes"),
+            (OpenOptions::new().classes(map(&[193, 182, 9, 155])), "classes"),
         ] {
-            let error = apply(whole, &options).unwrap_err().to_string();
-            assert!(error.starts_with(reason), "{error}");
+            let error = check(whole, 2, &options).unwrap_err();
+            assert!(matches!(&error, Error::Config { option: of, .. } if *of == option), "{error}");
+            assert!(error.to_string().contains(FROM), "{error}");
         }
-        let error = apply(r#"{"count": 1}"#, &OpenOptions::new()).unwrap_err().to_string();
-        assert!(error.contains("norm.json: `classes`: 1, where memory has 2 classes"), "{error}");
+        let error = check(r#"{"count": 1}"#, 2, &OpenOptions::new()).unwrap_err().to_string();
+        assert!(error.contains("norm.json: `classes`") && error.contains("memory has 2 classes"), "{error}");
     }
 
     #[test]
@@ -261,10 +230,10 @@ mod tests {
             (r#"{"count": 1, "more": 2}"#, "unknown field `more`"),
         ] {
             let error = list(text).unwrap_err().to_string();
-            assert!(error.contains(reason) && error.contains("is expected"), "{error}");
+            assert!(error.contains(reason) && error.contains("Expected"), "{error}");
         }
         let huge = r#"{"count": 1000000000000}"#;
-        let error = apply(huge, &OpenOptions::new()).unwrap_err().to_string();
-        assert!(error.contains("1000000000000 classes, more than 65536: set the number"), "{error}");
+        let error = check(huge, 2, &OpenOptions::new()).unwrap_err().to_string();
+        assert!(error.contains("1000000000000 classes") && error.contains("num_classes"), "{error}");
     }
 }

@@ -13,18 +13,18 @@ const THREADS: usize = 4;
 /// With a message that names the rule broken.
 pub fn check(source: &dyn Source) {
     let info = source.info();
-    assert!(info.samples > 0, "a set has samples");
-    assert!(!info.format.is_empty(), "a format has a name");
+    assert!(info.num_samples > 0, "a set has samples");
     let [channels, height, width] = info.shape;
     assert!(channels == 1 || channels == 3, "images have 1 or 3 channels, not {channels}");
     assert!(height > 0 && width > 0, "images have an area");
     assert!(
-        info.class_names.as_ref().is_none_or(|names| names.len() == info.classes),
+        info.classes.as_ref().is_none_or(|names| names.len() == info.num_classes),
         "each class has one name, or none has"
     );
 
-    let step = info.samples.div_ceil(READ);
-    let indices: BTreeSet<usize> = (0..info.samples).step_by(step).chain([info.samples - 1]).collect();
+    let step = info.num_samples.div_ceil(READ);
+    let indices: BTreeSet<usize> =
+        (0..info.num_samples).step_by(step).chain([info.num_samples - 1]).collect();
     let samples: Vec<(usize, Sample)> = indices
         .into_iter()
         .map(|index| {
@@ -35,6 +35,7 @@ pub fn check(source: &dyn Source) {
         check_sample(source, *index, sample);
         let label = source.label(*index).expect("a sample that is readable has a label");
         assert_eq!(label, sample.label, "sample {index} has one label");
+        assert_eq!(source.name(*index), source.name(*index), "sample {index} has one name, if any");
     }
 
     std::thread::scope(|scope| {
@@ -51,10 +52,11 @@ pub fn check(source: &dyn Source) {
         }
     });
 
-    for index in [info.samples, usize::MAX] {
+    for index in [info.num_samples, usize::MAX] {
         let error = source.sample(index).expect_err("an index out of range is an error").to_string();
         assert!(error.contains(&index.to_string()), "the error names the sample: {error}");
         assert!(source.label(index).is_err(), "a sample that is not there has no label");
+        assert!(source.name(index).is_none(), "a sample that is not there has no name");
     }
     assert!(source.info() == info, "reading does not change what a source says of itself");
 }
@@ -69,11 +71,20 @@ fn check_sample(source: &dyn Source, index: usize, sample: &Sample) {
     }
     match (&sample.label, info.labels) {
         (Label::Hard(class), LabelKind::Hard) => {
-            assert!(*class < info.classes, "sample {index}: class {class} of {} exists", info.classes);
+            assert!(
+                *class < info.num_classes,
+                "sample {index}: class {class} of {} exists",
+                info.num_classes
+            );
         }
         (Label::Logits(logits), LabelKind::Logits) => {
-            assert_eq!(logits.len(), info.classes, "sample {index} has a logit for each class");
+            assert_eq!(logits.len(), info.num_classes, "sample {index} has a logit for each class");
             assert!(logits.iter().all(|l| l.is_finite()), "sample {index} has finite logits");
+        }
+        (Label::Probabilities(shares), LabelKind::Probabilities) => {
+            assert_eq!(shares.len(), info.num_classes, "sample {index} has a probability for each class");
+            let sum: f32 = shares.iter().sum();
+            assert!((sum - 1.0).abs() < 0.02, "sample {index} has probabilities that sum to 1, not {sum}");
         }
         (label, kind) => panic!("sample {index} has a label {label:?} in a set of {kind:?} ones"),
     }

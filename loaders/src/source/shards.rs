@@ -1,49 +1,322 @@
-//! The files of one set that lie in a folder: `train-00000-of-00002.parquet`, `train-000001.tar` and their like.
+//! The files of one set that lie in a folder: `train-00000-of-00002.parquet`, `train-000001.tar` and their like, in the
+//! folder itself or as the repositories of a hub have them (`data/train-*`, `train/*`, `<config>/<split>-*`,
+//! `<config>/<split>/*`), and the folders that `datasets` saves.
 
+use super::place::Folder;
+use crate::wording::counted;
 use crate::{Error, Result};
-use std::collections::BTreeSet;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The files of a folder with this extension, in the order of their names.
+/// Names of splits; of one line, each stands for all.
+const SPLITS: [&[&str]; 3] = [
+    &["train", "training"],
+    &["validation", "valid", "val", "dev"],
+    &["test", "testing", "eval", "evaluation"],
+];
+
+/// How many folders whose names tell nothing are looked into, and at how many names in each.
+const LOOKED_INTO: usize = 64;
+const LOOKED_AT: usize = 16;
+
+/// The most bytes of a file that `datasets` writes of a folder that it saves.
+const LONGEST: u64 = 1 << 24;
+
+/// The files of a folder with this extension, in the order of their names; those of one split.
 ///
 /// # Errors
-/// If they belong to several splits, which are sets apart.
-pub(super) fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
-    let mut names = super::folder::names(folder)?;
-    names.retain(|name| stem(name, extension).is_some());
-    let splits: BTreeSet<&str> =
-        names.iter().filter_map(|name| Some(split(stem(name, extension)?))).collect();
-    if splits.len() > 1 {
-        let splits: Vec<&str> = splits.into_iter().collect();
-        let reason = format!("files *.{extension} of several splits ({}): open one file", splits.join(", "));
-        return Err(Error::format(folder, reason));
+/// If they belong to several splits, of which `split` names none, or to several sets.
+pub(super) fn files(folder: &Folder, extension: &str, split: Option<&str>) -> Result<Vec<PathBuf>> {
+    let names = below(folder, extension)?;
+    let picked = pick(&names, extension, split).map_err(|reason| match split {
+        Some(split) => Error::config("split", format!("`{split}`: {}: {reason}", folder.path().display())),
+        None => Error::format(folder.path(), reason),
+    })?;
+    Ok(picked.into_iter().map(|name| folder.path().join(name)).collect())
+}
+
+/// The names of the files with this extension below a folder, as far as a set's files may lie.
+fn below(folder: &Folder, extension: &str) -> Result<Vec<String>> {
+    let is_file = |name: &&str| stem(name, extension).is_some();
+    let own: Vec<String> = folder.names().filter(is_file).map(str::to_owned).collect();
+    if !own.is_empty() {
+        return Ok(own);
     }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+    let mut found = Vec::new();
+    let are_few = folder.folders().len() <= LOOKED_INTO;
+    for name in folder.folders().filter_map(|name| name.to_str()) {
+        let is_told = name == "data" || is_split(name);
+        if !is_told && (!are_few || !may_hold(&folder.path().join(name), extension)) {
+            continue;
+        }
+        let Some(inner) = folder.folder(name)? else { continue };
+        found.extend(inner.names().filter(is_file).map(|file| format!("{name}/{file}")));
+        for within in inner.folders().filter_map(|within| within.to_str()) {
+            if is_split(within)
+                && !is_split(name)
+                && let Some(files) = inner.folder(within)?
+            {
+                found.extend(files.names().filter(is_file).map(|file| format!("{name}/{within}/{file}")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a folder's first names look like a set's files, and nothing else is in it: class folders with many images are
+/// not listed for this, and a folder of several datasets is another thing.
+fn may_hold(folder: &Path, extension: &str) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let (mut has_files, mut has_others) = (false, false);
+    for entry in entries.take(LOOKED_AT).flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        has_files |= is_split(&name) || stem(&name, extension).is_some();
+        has_others |= is_folder && !is_split(&name) && !name.starts_with('.');
+    }
+    has_files && !has_others
+}
+
+/// Which of several sets a file belongs to.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The folders that are neither `data` nor a split, and what the file's name has before a split.
+    set: String,
+    split: String,
+}
+
+/// Of files, by their names below a folder, those of one split, in order.
+///
+/// # Errors
+/// If there are several splits or sets, and `split` does not say which.
+pub(super) fn pick(names: &[String], extension: &str, split: Option<&str>) -> Result<Vec<String>, String> {
+    let mut places: BTreeMap<Place, Vec<&String>> = BTreeMap::new();
+    for name in names {
+        // Those of `datasets`, of what was computed of a table.
+        let file = name.rsplit('/').next().unwrap_or(name);
+        if extension == "arrow" && (file.starts_with("cache-") || file.starts_with("tmp")) {
+            continue;
+        }
+        places.entry(place(name, extension)).or_default().push(name);
+    }
+    let splits: BTreeSet<&str> = places.keys().map(|place| place.split.as_str()).collect();
+    let splits: Vec<&str> = splits.into_iter().collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = wanted(&splits, split, &format!("files *.{extension}"))?;
+    places.retain(|place, _| place.split == wanted);
+    let sets: Vec<&str> = places.keys().map(|place| place.set.as_str()).collect();
+    if sets.len() > 1 {
+        let sets =
+            sets.iter().map(|set| if set.is_empty() { "." } else { set }).collect::<Vec<_>>().join(", ");
+        return Err(format!("files *.{extension} of several sets ({sets}): open the folder or file of one"));
+    }
+    let mut files: Vec<String> = places.into_values().flatten().cloned().collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// The split that is meant.
+fn wanted(splits: &[&str], given: Option<&str>, what: &str) -> Result<String, String> {
+    let listed = splits.join(", ");
+    match (given, splits) {
+        (None, [split]) => Ok((*split).to_owned()),
+        (None, _) => {
+            let example = splits.iter().find(|split| alike(split, "train")).or(splits.first());
+            Err(format!(
+                "{what} of several splits ({listed}): choose one with split=\"{}\"",
+                example.copied().unwrap_or_default()
+            ))
+        }
+        (Some(given), _) => {
+            let same = splits.iter().find(|split| split.eq_ignore_ascii_case(given));
+            let found = same.or_else(|| splits.iter().find(|split| alike(split, given)));
+            found.map(|split| (*split).to_owned()).ok_or_else(|| match splits {
+                [""] => "the files name no split: leave `split` out".to_owned(),
+                _ => format!("there is no such split; there are {listed}"),
+            })
+        }
+    }
+}
+
+fn alike(one: &str, other: &str) -> bool {
+    let line = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        SPLITS.iter().position(|names| names.contains(&name.as_str()))
+    };
+    line(one).is_some() && line(one) == line(other)
+}
+
+/// Whether a name is that of a split. (The hub's own conversions call parts of one `partial-train`.)
+fn is_split(name: &str) -> bool {
+    let name = name.strip_prefix("partial-").unwrap_or(name).to_ascii_lowercase();
+    SPLITS.iter().any(|names| names.contains(&name.as_str()))
+}
+
+fn place(name: &str, extension: &str) -> Place {
+    let mut folders: Vec<&str> = name.split('/').collect();
+    let file = folders.pop().unwrap_or_default();
+    folders.retain(|folder| *folder != "data");
+    let mut of_file = split(stem(file, extension).unwrap_or(file));
+    let mut before = "";
+    if !is_split(of_file)
+        && let Some((start, end)) = of_file.rsplit_once(['-', '_', '.'])
+        && is_split(end)
+    {
+        (before, of_file) = (start, end);
+    }
+    let split = if is_split(of_file) {
+        of_file
+    } else if let Some(at) = folders.iter().rposition(|folder| is_split(folder)) {
+        folders.remove(at)
+    } else {
+        of_file
+    };
+    folders.extend(Some(before).filter(|before| !before.is_empty()));
+    Place { set: folders.join("/"), split: split.to_owned() }
 }
 
 fn stem<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
     name.strip_suffix(extension)?.strip_suffix('.')
 }
 
-/// `train`, of `train-00000-of-00002`, `train-00000` and `train`; nothing of `0000`. Older `push_to_hub` appends a
-/// fingerprint of each file: `train-00000-of-00002-0a1b2c3d4e5f6071`.
-fn split(stem: &str) -> &str {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The name, the number and how many there are, of `train-00000-of-00002`. Older `push_to_hub` appends a fingerprint of
+/// each file: `train-00000-of-00002-0a1b2c3d4e5f6071`.
+fn counted_name(stem: &str) -> Option<(&str, &str, usize)> {
     let is_fingerprint = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let is_count = |text: &str| {
-        let count =
-            text.split_once('-').filter(|(_, rest)| is_fingerprint(rest)).map_or(text, |(count, _)| count);
-        is_number(count)
-    };
-    let stem = stem.rsplit_once("-of-").filter(|(_, count)| is_count(count)).map_or(stem, |(rest, _)| rest);
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let count =
+        count.split_once('-').filter(|(_, rest)| is_fingerprint(rest)).map_or(count, |(count, _)| count);
+    if !is_number(count) {
+        return None;
+    }
+    let (name, number) = rest.rsplit_once('-').filter(|(_, number)| is_number(number)).unwrap_or((rest, ""));
+    Some((name, number, count.parse().ok()?))
+}
+
+/// `train`, of `train-00000-of-00002`, `train-00000` and `train`; nothing of `0000`.
+fn split(stem: &str) -> &str {
+    let stem = counted_name(stem).map_or(stem, |(name, ..)| name);
     let split =
         stem.rsplit_once('-').filter(|(_, number)| is_number(number)).map_or(stem, |(split, _)| split);
     if is_number(split) { "" } else { split }
 }
 
+/// What to say where files tell that there are more of them than these, which are of one set.
+pub(super) fn missing(files: &[PathBuf]) -> Option<String> {
+    let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
+    let counts: Option<Vec<(&str, &str, usize)>> = names.map(counted_name).collect();
+    let counts = counts?;
+    let (name, _, of) = *counts.first()?;
+    // One file of several is opened because it is wanted.
+    let are_alike = counts.len() > 1 && counts.iter().all(|other| (other.0, other.2) == (name, of));
+    (are_alike && counts.len() < of).then(|| {
+        format!("of {} of `{name}`, {} are there: the set is not whole", counted(of, "file"), counts.len())
+    })
+}
+
+/// What `Dataset.save_to_disk` says of a folder.
+#[derive(Deserialize)]
+struct State {
+    #[serde(rename = "_data_files")]
+    data: Vec<SavedFile>,
+    #[serde(rename = "_indices_files", alias = "_indices_data_files", default)]
+    indices: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct SavedFile {
+    filename: String,
+}
+
+/// What `DatasetDict.save_to_disk` says of a folder.
+#[derive(Deserialize)]
+struct Dict {
+    splits: Vec<String>,
+}
+
+/// The files of a folder that `datasets` saved, in their order; none of another folder.
+///
+/// # Errors
+/// If there are several splits, of which `split` names none; if what `datasets` says of them is damaged.
+pub(super) fn saved(folder: &Folder, split: Option<&str>) -> Result<Option<Vec<PathBuf>>> {
+    if !folder.has_file("dataset_dict.json") && !folder.has_file("state.json") {
+        return Ok(None);
+    }
+    let folder = folder.path();
+    if let Some(dict) = json(&folder.join("dataset_dict.json"))? {
+        let file = folder.join("dataset_dict.json");
+        let damaged = |reason: String| Error::format(&file, format!("not as `datasets` writes it: {reason}"));
+        let dict: Dict = serde_json::from_value(dict).map_err(|e| damaged(e.to_string()))?;
+        let splits: Vec<&str> = dict.splits.iter().map(String::as_str).collect();
+        if let Some(odd) = splits.iter().find(|split| !is_plain(split)) {
+            return Err(damaged(format!("`{odd}` is no name of a split")));
+        }
+        let wanted = wanted(&splits, split, "datasets").map_err(|reason| match split {
+            Some(split) => Error::config("split", format!("`{split}`: {}: {reason}", folder.display())),
+            None => Error::format(folder, reason),
+        })?;
+        let inner = folder.join(wanted);
+        let files = state(&inner)?;
+        return files
+            .map(Some)
+            .ok_or_else(|| Error::format(&inner, "state.json is missing: save the set again"));
+    }
+    // Of one split, with or without its name.
+    state(folder)
+}
+
+fn state(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let file = folder.join("state.json");
+    // Other tools' states are called so, too.
+    let Some(state) = json(&file)?.filter(|state| state.get("_data_files").is_some()) else {
+        return Ok(None);
+    };
+    let damaged = |reason: String| Error::format(&file, format!("not as `datasets` writes it: {reason}"));
+    let state: State = serde_json::from_value(state).map_err(|e| damaged(e.to_string()))?;
+    if state.indices.is_some_and(|indices| !indices.is_empty()) {
+        let reason = "the rows are chosen by a second table: call flatten_indices() and save the set again";
+        return Err(Error::format(&file, reason));
+    }
+    if let Some(odd) = state.data.iter().find(|data| !is_plain(&data.filename)) {
+        return Err(damaged(format!("`{}` is no name of a file in this folder", odd.filename)));
+    }
+    if state.data.is_empty() {
+        return Err(damaged("it lists no files".into()));
+    }
+    Ok(Some(state.data.into_iter().map(|data| folder.join(data.filename)).collect()))
+}
+
+/// Whether a name stays in its folder.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != ".."
+}
+
+/// A JSON file; none if there is none, or it is damaged.
+fn json(file: &Path) -> Result<Option<serde_json::Value>> {
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= LONGEST => {
+            let text = std::fs::read(file).map_err(Error::io(file, "cannot read"))?;
+            Ok(serde_json::from_slice(&text).ok())
+        }
+        _ => Ok(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn picked(names: &[&str], split: Option<&str>) -> Result<Vec<String>, String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        pick(&names, "parquet", split)
+    }
 
     #[test]
     fn splits_are_found_in_names() {
@@ -64,6 +337,84 @@ mod tests {
         assert_eq!(
             (stem("a.tar", "tar"), stem("a.tar.gz", "tar"), stem("tar", "tar")),
             (Some("a"), None, None)
+        );
+    }
+
+    #[test]
+    fn files_have_a_set_and_a_split() {
+        for (name, set, split) in [
+            ("data/train-00000-of-00002.parquet", "", "train"),
+            ("train/0000.parquet", "", "train"),
+            ("train/part-0.parquet", "", "train"),
+            ("default/train/0000.parquet", "default", "train"),
+            ("default/partial-train/0000.parquet", "default", "partial-train"),
+            ("plain_text/test-00000-of-00001.parquet", "plain_text", "test"),
+            ("data/validation/0.parquet", "", "validation"),
+            ("cifar10-train.parquet", "cifar10", "train"),
+            ("0000.parquet", "", ""),
+            ("mine.parquet", "", "mine"),
+        ] {
+            assert_eq!(place(name, "parquet"), Place { set: set.into(), split: split.into() }, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_split_of_one_set_is_picked() {
+        let two = ["data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet"];
+        assert_eq!(picked(&two, None).unwrap(), [two[1], two[0]]);
+        let both = [two[0], two[1], "data/val-00000-of-00001.parquet"];
+        assert_eq!(picked(&both, Some("validation")).unwrap(), [both[2]]);
+        assert_eq!(picked(&both, Some("Train")).unwrap().len(), 2);
+        let error = picked(&both, None).unwrap_err();
+        assert!(error.contains("(train, val)") && error.contains("split=\"train\""), "{error}");
+        assert!(picked(&both, Some("test")).unwrap_err().contains("train, val"));
+        assert!(picked(&["0000.parquet"], Some("train")).unwrap_err().contains("leave `split` out"));
+        // Sets are not mixed, whatever the split.
+        for sets in [["a/train/0.parquet", "b/train/0.parquet"], ["a-train.parquet", "b-train.parquet"]] {
+            assert!(picked(&sets, Some("train")).unwrap_err().contains("(a, b)"));
+        }
+        assert_eq!(picked(&[], Some("train")).unwrap(), [""; 0]);
+        let caches = ["cache-0a1b.arrow".to_owned(), "tmp1.arrow".to_owned(), "mnist-train.arrow".to_owned()];
+        assert_eq!(pick(&caches, "arrow", None).unwrap(), ["mnist-train.arrow"]);
+    }
+
+    #[test]
+    fn files_that_are_missing_are_told() {
+        let files = |names: &[&str]| names.iter().map(|name| Path::new("x").join(name)).collect::<Vec<_>>();
+        let names = ["a-00000-of-00003.parquet", "a-00002-of-00003.parquet", "a-00001-of-00003.parquet"];
+        assert_eq!(missing(&files(&names)), None);
+        assert!(missing(&files(&names[..2])).unwrap().contains("3 files"));
+        assert_eq!(missing(&files(&names[..1])), None);
+        assert_eq!(missing(&files(&["a.parquet", "b.parquet"])), None);
+    }
+
+    #[test]
+    fn what_datasets_saves_stays_in_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(saved(&Folder::list(folder.path()).unwrap(), None).unwrap(), None);
+        write("state.json", r#"{"epoch": 3}"#);
+        assert_eq!(saved(&Folder::list(folder.path()).unwrap(), None).unwrap(), None, "another tool's");
+        write("state.json", r#"{"_data_files": [{"filename": "b.arrow"}, {"filename": "a.arrow"}]}"#);
+        let files = saved(&Folder::list(folder.path()).unwrap(), None).unwrap().unwrap();
+        assert_eq!(files, ["b.arrow", "a.arrow"].map(|name| folder.path().join(name)));
+        for text in [
+            r#"{"_data_files": [{"filename": "../a.arrow"}]}"#,
+            r#"{"_data_files": []}"#,
+            r#"{"_data_files": [{"filename": "a.arrow"}], "_indices_files": [{"filename": "i.arrow"}]}"#,
+        ] {
+            write("state.json", text);
+            let error = saved(&Folder::list(folder.path()).unwrap(), None).unwrap_err().to_string();
+            assert!(error.contains("state.json"), "{error}");
+        }
+        write("dataset_dict.json", r#"{"splits": [".."]}"#);
+        assert!(saved(&Folder::list(folder.path()).unwrap(), None).unwrap_err().to_string().contains("`..`"));
+        write("dataset_dict.json", r#"{"splits": ["train"]}"#);
+        assert!(
+            saved(&Folder::list(folder.path()).unwrap(), None)
+                .unwrap_err()
+                .to_string()
+                .contains("state.json is missing")
         );
     }
 }

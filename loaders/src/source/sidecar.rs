@@ -1,18 +1,23 @@
 //! `norm.json`, which lies beside data: what the files do not say themselves. diver's own convention.
 
-use super::Values;
 use super::class_list::ClassList;
-use super::open::IN_MEMORY;
+use super::options::Values;
 use crate::{Error, Normalize, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+/// Stands for the file of a set that is in none.
+pub(crate) const IN_MEMORY: &str = "<memory>";
+
+/// Under this key of a file's metadata diver writes what the images' values are.
+pub(crate) const VALUES: &str = "values";
+
 /// Its name.
 pub(crate) const NAME: &str = "norm.json";
 
 /// The most bytes of it that are read.
-const LONGEST: u64 = 2 * ClassList::LONGEST as u64;
+pub(super) const LONGEST: u64 = 2 * ClassList::LONGEST as u64;
 
 /// What a `norm.json` says.
 #[derive(Debug)]
@@ -78,7 +83,9 @@ impl Sidecar {
         Ok(None)
     }
 
-    fn parse(file: PathBuf, text: &[u8]) -> Result<Self> {
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn parse(file: PathBuf, text: &[u8]) -> Result<Self> {
         if text.len() as u64 > LONGEST {
             return Err(Error::format(&file, format!("more than {LONGEST} bytes: it is not diver's")));
         }
@@ -106,7 +113,7 @@ impl Sidecar {
         let text = Text {
             mean: OneOrThree::Three(self.normalize.mean),
             std: OneOrThree::Three(self.normalize.std),
-            values: self.values.map(|values| values.name().to_owned()),
+            values: self.values.map(|values| values.as_str().to_owned()),
             classes: self.classes.clone(),
         };
         let json = serde_json::json!(text);
@@ -149,7 +156,7 @@ mod tests {
         for (text, reason) in [
             (r#"{"mean": 0.5}"#.to_owned(), "missing field `std`"),
             (r#"{"mean": 0.5, "std": 0}"#.into(), "std"),
-            (r#"{"mean": 0.5, "std": 1, "values": "raw"}"#.into(), "`raw` is none of normalized, unit"),
+            (r#"{"mean": 0.5, "std": 1, "values": "raw"}"#.into(), "`raw` is not one of normalized, unit"),
             (r#"{"mean": 0.5, "std": 1, "classes": {"count": 2, "names": []}}"#.into(), "0 names for 2"),
             (r#"{"mean": 0.5, "std": 1, "classes": 10}"#.into(), "invalid type"),
             (format!("{{\"mean\": 0.5, \"std\": 1}}{}", " ".repeat(LONGEST as usize)), "more than"),

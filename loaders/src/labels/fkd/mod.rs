@@ -4,30 +4,24 @@
 //! `<tree>/epoch_<e>/batch_<b>.tar`, each a file of `torch.save` in spite of its name:
 //! `[coords, flip, mix_index, mix_lam, mix_bbox, soft_label]`, and in G-VBSM's also the images' indices.
 
+mod agreement;
 mod order;
 mod views;
 
 pub use views::{Mixed, Views};
 
+use crate::paths::local;
 use crate::source::containers::tensor::TensorFile;
 use crate::source::containers::torch::{self, Pickle, Value};
-use crate::source::{Source, SourceInfo};
+use crate::source::{Format, Source, SourceInfo};
 use crate::wording::counted;
 use crate::{Error, Result};
+use agreement::Agreement;
 use order::{Draws, Order, Permutations};
 use std::path::{Path, PathBuf};
 
 /// The seed of the sampler in the methods' relabelling scripts.
 const SEED: u32 = 42;
-
-/// Rows that are compared to tell orders apart: so many for each class that chance, which is right once in as many rows
-/// as there are classes, stays below what is asked of the teacher.
-const ROWS_OF_EACH_CLASS: usize = 4;
-/// The fewest rows, if there are as many, where classes are few.
-const LEAST_ROWS: usize = 64;
-
-/// By how much the teacher must agree with the folders' classes more often than chance would.
-const ABOVE_CHANCE: f64 = 4.0;
 
 /// A tree of soft labels of an image folder's images.
 ///
@@ -62,11 +56,17 @@ impl SoftLabels {
     /// of: by the indices that G-VBSM stores, else by the seeded order of torch's sampler, of which there are two
     /// (torch 1.12 and later draw two permutations an epoch and use the first).
     ///
+    /// Rows count images in the order of the folder that the labels were made beside, sorted by names. Class folders that
+    /// were renamed or renumbered since, all or some, change that order: they are refused, as the teacher's classes then
+    /// follow each other in another order than the folders'. What cannot be seen, since no label tells one image from
+    /// another of its class: files that were renamed within a class, and images that were moved to other folders. An
+    /// [export](crate::export) keeps the order within a class.
+    ///
     /// # Errors
-    /// If there is no such tree, `images` is no image folder, their numbers differ, or the teacher agrees with the
-    /// classes of the images in neither order.
+    /// If `root` is not a local path, there is no such tree, `images` is no image folder, their numbers differ, the
+    /// teacher agrees with the classes of the images in neither order, or it numbers some of them in another order.
     pub fn open(root: impl AsRef<Path>, images: &dyn Source) -> Result<Self> {
-        let root = root.as_ref();
+        let root = local("tree", root.as_ref())?;
         let epochs = count(|epoch| root.join(format!("epoch_{epoch}")));
         let batches = count(|batch| batch_path(root, 0, batch));
         let places = torchvision_order(images)?;
@@ -75,10 +75,10 @@ impl SoftLabels {
             epochs,
             batches,
             batch_size: 0,
-            samples: images.info().samples,
+            samples: images.info().num_samples,
             places,
             order: Order::Stored,
-            permutations: Permutations::new(SEED, images.info().samples),
+            permutations: Permutations::new(SEED, images.info().num_samples),
             teacher_side: None,
         };
         if batches == 0 {
@@ -97,9 +97,12 @@ impl SoftLabels {
             );
             return Err(Error::format(root, reason));
         }
-        if !first.has_indices() {
-            tree.order = tree.find_order(images)?;
-        }
+        let orders: &[Order] = if first.has_indices() {
+            &[Order::Stored]
+        } else {
+            &[Order::Drawn(Draws::Two), Order::Drawn(Draws::One)]
+        };
+        tree.order = tree.find_order(images, orders)?;
         Ok(tree)
     }
 
@@ -131,11 +134,15 @@ impl SoftLabels {
     /// If there is no such batch, or its file is damaged.
     pub fn views(&self, epoch: usize, batch: usize) -> Result<Views> {
         let record = self.record(epoch, batch)?;
-        let places = match &self.order {
+        Ok(record.views(&self.shown(&record, self.order, epoch, batch)?)?.seen_at(self.teacher_side))
+    }
+
+    /// The index of the image of each row, in this order.
+    fn shown(&self, record: &Record, order: Order, epoch: usize, batch: usize) -> Result<Vec<usize>> {
+        self.indices(match order {
             Order::Stored => record.indices()?,
-            Order::Drawn(draws) => self.drawn(*draws, epoch, batch, record.rows())?,
-        };
-        Ok(record.views(&self.indices(places)?)?.seen_at(self.teacher_side))
+            Order::Drawn(draws) => self.drawn(draws, epoch, batch, record.rows())?,
+        })
     }
 
     fn drawn(&self, draws: Draws, epoch: usize, batch: usize, rows: usize) -> Result<Vec<usize>> {
@@ -160,53 +167,85 @@ impl SoftLabels {
             .collect()
     }
 
-    /// The order in which the teacher agrees with the images' classes. The two differ from the second epoch on.
-    fn find_order(&self, images: &dyn Source) -> Result<Order> {
-        let mut found = [(Draws::Two, 0), (Draws::One, 0)];
-        let (mut compared, mut classes) = (0, 0);
-        let epochs = usize::from(self.epochs > 1)..self.epochs;
-        let mut batches = epochs.flat_map(|epoch| (0..self.batches).map(move |batch| (epoch, batch)));
-        while compared < (ROWS_OF_EACH_CLASS * classes).max(LEAST_ROWS)
+    /// The order of `orders` in which the teacher agrees with the images' classes. Those of the sampler differ from the
+    /// second epoch on.
+    fn find_order(&self, images: &dyn Source, orders: &[Order]) -> Result<Order> {
+        let mut found: Vec<Agreement> = orders.iter().map(|_| Agreement::default()).collect();
+        let first = usize::from(self.epochs > 1 && orders.len() > 1);
+        let batches_of = |epoch| (0..self.batches).map(move |batch| (epoch, batch));
+        let mut batches = (first..self.epochs).flat_map(batches_of);
+        while found.iter().any(Agreement::wants_more)
             && let Some((epoch, batch)) = batches.next()
         {
-            let record = self.record(epoch, batch)?;
-            // Of whichever images, until it is known that they tell something: an order takes time to draw.
-            let views = record.views(&vec![0; record.rows().min(self.samples)])?;
-            let Some(shown) = views.most_shown() else { continue };
-            classes = views.classes();
-            for (draws, agreed) in &mut found {
-                let indices = self.indices(self.drawn(*draws, epoch, batch, record.rows())?)?;
-                for (row, shown) in shown.iter().enumerate() {
-                    let class = images.label(indices[*shown])?.class();
-                    *agreed += usize::from(views.label(row).class() == class);
-                }
+            self.compare(images, (epoch, batch), orders, &mut found)?;
+        }
+        let path = images.info().path.display();
+        let refused = |reason| Err(Error::format(&self.root, reason));
+        // Of equals the first: newer torch is likelier.
+        let best = (0..found.len()).rev().max_by(|a, b| found[*a].share().total_cmp(&found[*b].share()));
+        let Some(best) = best.filter(|best| found[*best].rows() > 0) else {
+            if let [Order::Stored] = orders {
+                return Ok(Order::Stored);
             }
-            compared += shown.len();
-        }
-        if compared == 0 {
-            let reason = format!(
-                "no row shows more of one image than of another (`mix_lam` is 0.5 in all of {}), so that nothing \
-                 tells whether the soft labels are of {}",
+            return refused(format!(
+                "no row shows more of one image than of another (`mix_lam` is 0.5 in all of {}), so that nothing tells \
+                 whether the soft labels are of {path}",
                 counted(self.epochs * self.batches, "batch"),
-                images.info().path.display()
-            );
-            return Err(Error::format(&self.root, reason));
+            ));
+        };
+        if !found[best].is_above_chance() {
+            let shares: Vec<String> = found.iter().map(|one| format!("{:.1}", 100.0 * one.share())).collect();
+            let order = match orders {
+                [Order::Stored] => "of images in another order".to_owned(),
+                _ => format!("of another order than that of torch's sampler with seed {SEED}"),
+            };
+            return refused(format!(
+                "the soft labels agree with the classes of {path} in {} % of {}: they are of other images, or {order}",
+                shares.join(" and "),
+                counted(found[best].rows(), "row")
+            ));
         }
-        let share = |agreed: usize| agreed as f64 / compared as f64;
-        let best = if found[1].1 > found[0].1 { found[1] } else { found[0] };
-        let least = (ABOVE_CHANCE / classes.max(1) as f64).min(0.5);
-        if share(best.1) <= least {
-            let reason = format!(
-                "the soft labels agree with the classes of {} in {:.1} and {:.1} % of {}: they are of other \
-                 images, or of another order than that of torch's sampler with seed {SEED}",
-                images.info().path.display(),
-                100.0 * share(found[0].1),
-                100.0 * share(found[1].1),
-                counted(compared, "row")
-            );
-            return Err(Error::format(&self.root, reason));
+        // In the first epoch all orders agree: it tells none of them apart, but it tells classes apart.
+        for (epoch, batch) in (0..first).flat_map(batches_of) {
+            if found[best].wants_more() {
+                self.compare(images, (epoch, batch), &orders[best..=best], &mut found[best..=best])?;
+            }
         }
-        Ok(Order::Drawn(best.0))
+        if let Some(cycle) = found[best].cycle() {
+            let names = images.info().names();
+            let name = |class: &usize| names.get(*class).map_or_else(|| class.to_string(), String::clone);
+            let pairs: Vec<String> =
+                cycle.iter().map(|(class, said)| format!("{} as {}", name(class), name(said))).collect();
+            return refused(format!(
+                "the soft labels number some classes of {path} in another order ({}): the class folders were renamed or \
+                 renumbered since, or `classes` lists them in another order. Open the images as they were when the \
+                 labels were made",
+                pairs.join(", ")
+            ));
+        }
+        Ok(orders[best])
+    }
+
+    /// Counts, for each of the orders, what the teacher says of the images of a batch.
+    fn compare(
+        &self,
+        images: &dyn Source,
+        (epoch, batch): (usize, usize),
+        orders: &[Order],
+        found: &mut [Agreement],
+    ) -> Result<()> {
+        let record = self.record(epoch, batch)?;
+        // Of whichever images, until it is known that they tell something: an order takes time to draw.
+        let views = record.views(&vec![0; record.rows().min(self.samples)])?;
+        let Some(shown) = views.most_shown() else { return Ok(()) };
+        for (order, agreement) in orders.iter().zip(found) {
+            let indices = self.shown(&record, *order, epoch, batch)?;
+            for (row, shown) in shown.iter().enumerate() {
+                let class = images.label(indices[*shown])?.class();
+                agreement.add(class, views.label(row).class(), views.classes());
+            }
+        }
+        Ok(())
     }
 
     fn record(&self, epoch: usize, batch: usize) -> Result<Record> {
@@ -234,11 +273,11 @@ fn count(path: impl Fn(usize) -> PathBuf) -> usize {
 /// The source's index of each image in the order of torchvision's `ImageFolder`: folders by name as text, then files.
 fn torchvision_order(images: &dyn Source) -> Result<Vec<usize>> {
     let info: &SourceInfo = images.info();
-    let names = info.class_names.as_ref().filter(|_| info.format == "image-folder").ok_or_else(|| {
+    let names = info.classes.as_ref().filter(|_| info.format == Format::ImageFolder).ok_or_else(|| {
         Error::format(&info.path, format!("FKD labels image folders, and this is of format {}", info.format))
     })?;
-    let mut order = Vec::with_capacity(info.samples);
-    for index in 0..info.samples {
+    let mut order = Vec::with_capacity(info.num_samples);
+    for index in 0..info.num_samples {
         order.push((names[images.label(index)?.class()].as_str(), index));
     }
     order.sort();

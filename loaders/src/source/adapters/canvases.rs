@@ -40,15 +40,15 @@ impl Canvases {
             let reason = format!("{along} does not divide images of {height} x {width} pixels");
             return Err(Error::config("canvas", reason));
         }
-        let samples = info.samples.saturating_mul(along * along);
+        let samples = info.num_samples.saturating_mul(along * along);
         let shape = [channels, height / along, width / along];
-        let info = SourceInfo { samples, shape, ..info.clone() };
+        let info = SourceInfo { num_samples: samples, shape, ..info.clone() };
         Ok(Self { whole, info, along })
     }
 
     /// The canvas of a sample, and the window's place in it.
     fn place(&self, index: usize) -> Result<(usize, [usize; 2])> {
-        if index >= self.info.samples {
+        if index >= self.info.num_samples {
             return Err(self.info.no_sample(index));
         }
         let window = index % (self.along * self.along);
@@ -100,7 +100,7 @@ mod tests {
     fn windows_show_each_pixel_once() {
         let windows = Canvases::new(canvases(), 2).unwrap();
         conformance::check(&windows);
-        assert_eq!((windows.info().samples, windows.info().shape), (8, [3, 2, 2]));
+        assert_eq!((windows.info().num_samples, windows.info().shape), (8, [3, 2, 2]));
         let labels: Vec<usize> = (0..8).map(|index| windows.label(index).unwrap().class()).collect();
         assert_eq!(labels, [1, 1, 1, 1, 0, 0, 0, 0]);
         let StoredPixels::F32(last) = windows.sample(7).unwrap().pixels else { panic!("floats") };

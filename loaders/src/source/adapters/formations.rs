@@ -42,17 +42,17 @@ impl Formations {
             let reason = "images that hold several have pixels in [0, 1]: give no `factor` with other values";
             return Err(Error::config("factor", reason));
         }
-        let mut by_class = vec![Vec::new(); info.classes];
-        for index in 0..info.samples {
+        let mut by_class = vec![Vec::new(); info.num_classes];
+        for index in 0..info.num_samples {
             by_class[whole.label(index)?.class()].push(index);
         }
-        let mut parts = Vec::with_capacity(info.samples.saturating_mul(factor * factor));
+        let mut parts = Vec::with_capacity(info.num_samples.saturating_mul(factor * factor));
         for images in by_class {
             for part in 0..factor * factor {
                 parts.extend(images.iter().map(|image| (*image, part)));
             }
         }
-        let info = SourceInfo { samples: parts.len(), ..info.clone() };
+        let info = SourceInfo { num_samples: parts.len(), ..info.clone() };
         Ok(Self { whole, info, factor, parts })
     }
 }
@@ -127,7 +127,7 @@ mod tests {
         let expected: Vec<(usize, usize)> =
             (0..4).map(|part| (1, part)).chain((0..4).flat_map(|part| [(0, part), (2, part)])).collect();
         assert_eq!(parts.parts, expected);
-        assert_eq!(parts.info().samples, 12);
+        assert_eq!(parts.info().num_samples, 12);
         let labels: Vec<usize> = (0..12).map(|i| parts.label(i).unwrap().class()).collect();
         assert_eq!(labels, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]);
     }

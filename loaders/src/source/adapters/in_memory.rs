@@ -1,5 +1,6 @@
 //! A dataset held in memory.
 
+use super::super::info::Format;
 use super::super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use crate::wording::counted;
 use crate::{ClassMap, Error, Normalize, Result};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// use diver_loaders::{MemorySource, Source};
 ///
 /// let set = MemorySource::unit(2, [3, 1, 1], vec![0.0, 0.5, 1.0, 1.0, 0.5, 0.0], vec![0, 1])?;
-/// assert_eq!(set.info().classes, 2);
+/// assert_eq!(set.info().num_classes, 2);
 /// assert_eq!(set.sample(1)?.label.class(), 1);
 /// # Ok::<(), diver_loaders::Error>(())
 /// ```
@@ -30,24 +31,25 @@ impl MemorySource {
     /// As [`MemorySource::new`].
     pub fn unit(samples: usize, shape: [usize; 3], values: Vec<f32>, labels: Vec<usize>) -> Result<Self> {
         let info = SourceInfo {
-            format: "memory".into(),
+            format: Format::Memory,
             method: None,
             path: PathBuf::from("memory"),
-            samples,
-            classes: labels.iter().max().map_or(0, |most| most + 1),
-            class_names: None,
+            num_samples: samples,
+            num_classes: labels.iter().max().map_or(0, |most| most + 1),
+            classes: None,
             class_map: ClassMap::identity(),
             shape,
             labels: LabelKind::Hard,
             value_space: ValueSpace::Unit,
             normalize: Normalize::IMAGENET,
             learning_rate: None,
+            facts: Vec::new(),
             notes: Vec::new(),
         };
         Self::new(info, values, labels.into_iter().map(Label::Hard).collect())
     }
 
-    /// Values `[info.samples, C, H, W]` and labels that agree with `info`.
+    /// Values `[info.num_samples, C, H, W]` and labels that agree with `info`.
     ///
     /// # Errors
     /// If they do not, naming `info.path`; if there are no samples, or the channels are neither 1 nor 3.
@@ -58,14 +60,14 @@ impl MemorySource {
     pub(crate) fn of_pixels(info: SourceInfo, values: StoredPixels, labels: Vec<Label>) -> Result<Self> {
         check(&info, &labels)?;
         let [channels, height, width] = info.shape;
-        let expected = [info.samples, channels, height, width]
+        let expected = [info.num_samples, channels, height, width]
             .into_iter()
             .try_fold(1_usize, |product, n| product.checked_mul(n));
         if expected != Some(values.len()) {
             let reason = format!(
                 "{} values do not make {} of shape {:?}",
                 values.len(),
-                counted(info.samples, "image"),
+                counted(info.num_samples, "image"),
                 info.shape
             );
             return Err(Error::field(&info.path, "images", reason));
@@ -78,28 +80,41 @@ impl MemorySource {
 pub(crate) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
     let path: &Path = &info.path;
     let [channels, height, width] = info.shape;
-    if info.samples == 0 || height == 0 || width == 0 {
-        return Err(Error::field(path, "images", format!("no images: shape {:?}", info.shape)));
+    if info.num_samples == 0 || height == 0 || width == 0 {
+        return Err(Error::field(
+            path,
+            "images",
+            format!("there are no images: the shape is {:?}", info.shape),
+        ));
     }
     if channels != 1 && channels != 3 {
-        return Err(Error::field(path, "images", format!("{channels} channels: 1 or 3 are expected")));
+        return Err(Error::field(path, "images", format!("expected 1 or 3 channels, found {channels}")));
     }
-    if labels.len() != info.samples {
-        let reason = format!("{} for {}", counted(labels.len(), "label"), counted(info.samples, "image"));
+    if labels.len() != info.num_samples {
+        let reason = format!("{} for {}", counted(labels.len(), "label"), counted(info.num_samples, "image"));
         return Err(Error::field(path, "labels", reason));
     }
     for (index, label) in labels.iter().enumerate() {
         let valid = match label {
-            Label::Hard(class) => *class < info.classes,
-            Label::Logits(logits) => logits.len() == info.classes && logits.iter().all(|l| l.is_finite()),
+            Label::Hard(class) => *class < info.num_classes,
+            Label::Logits(scores) | Label::Probabilities(scores) => {
+                scores.len() == info.num_classes && scores.iter().all(|score| score.is_finite())
+            }
         };
         if !valid {
             let reason = match label {
                 Label::Hard(class) => {
-                    format!("label {class} is out of range: the set has {}", counted(info.classes, "class"))
+                    format!(
+                        "label {class} is out of range: the set has {}",
+                        counted(info.num_classes, "class")
+                    )
                 }
-                Label::Logits(logits) => {
-                    format!("{}, where {} finite are expected", counted(logits.len(), "logit"), info.classes)
+                Label::Logits(scores) | Label::Probabilities(scores) => {
+                    format!(
+                        "expected {} finite scores, found {}",
+                        info.num_classes,
+                        counted(scores.len(), "score")
+                    )
                 }
             };
             return Err(Error::sample(path, index, reason));

@@ -2,6 +2,7 @@
 
 use super::super::{Label, LabelKind, Sample, Source, SourceInfo};
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Sources of the same kind, whose labels are of the same classes.
@@ -19,17 +20,19 @@ impl Joined {
     /// # Errors
     /// If one has images or labels of another kind than the first.
     pub(crate) fn new(path: &Path, parts: Vec<Box<dyn Source>>) -> Result<Self> {
-        let Some(first) = parts.first() else { return Err(Error::format(path, "no parts of a set")) };
-        let mut info = SourceInfo { path: path.to_owned(), samples: 0, ..first.info().clone() };
+        let Some(first) = parts.first() else {
+            return Err(Error::format(path, "there are no parts of a set"));
+        };
+        let mut info = SourceInfo { path: path.to_owned(), num_samples: 0, ..first.info().clone() };
         let mut ends = Vec::with_capacity(parts.len());
         for part in &parts {
             let other = part.info();
-            let widths = |info: &SourceInfo| (info.labels == LabelKind::Logits).then_some(info.classes);
+            let widths = |info: &SourceInfo| (info.labels != LabelKind::Hard).then_some(info.num_classes);
             if (other.shape, other.labels, widths(other)) != (info.shape, info.labels, widths(&info))
                 || (other.value_space, other.normalize) != (info.value_space, info.normalize)
             {
                 let reason = format!(
-                    "images of {:?} ({:?}) with {:?} labels, where {} has others: open it alone",
+                    "its images of {:?} ({:?}) with {:?} labels differ from those of {}: open it alone",
                     other.shape,
                     other.value_space,
                     other.labels,
@@ -37,9 +40,9 @@ impl Joined {
                 );
                 return Err(Error::format(&other.path, reason));
             }
-            info.classes = info.classes.max(other.classes);
-            info.samples += other.samples;
-            ends.push(info.samples);
+            info.num_classes = info.num_classes.max(other.num_classes);
+            info.num_samples += other.num_samples;
+            ends.push(info.num_samples);
             for note in &other.notes {
                 if !info.notes.contains(note) {
                     info.notes.push(note.clone());
@@ -72,6 +75,11 @@ impl Source for Joined {
         let (source, index) = self.find(index)?;
         source.sample(index)
     }
+
+    fn name(&self, index: usize) -> Option<Cow<'_, str>> {
+        let (source, index) = self.find(index).ok()?;
+        source.name(index)
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +97,7 @@ mod tests {
         let joined =
             Joined::new(Path::new("x"), vec![part(0.1, &[0, 1]), part(0.2, &[3]), part(0.3, &[2])]).unwrap();
         conformance::check(&joined);
-        assert_eq!((joined.info().samples, joined.info().classes), (4, 4));
+        assert_eq!((joined.info().num_samples, joined.info().num_classes), (4, 4));
         let labels: Vec<usize> = (0..4).map(|i| joined.label(i).unwrap().class()).collect();
         assert_eq!(labels, [0, 1, 3, 2]);
         assert_eq!(joined.sample(2).unwrap(), part(0.2, &[3]).sample(0).unwrap());

@@ -1,9 +1,13 @@
 //! The way back from ZCA-whitened values to pixels, where the user has the transform.
 
-use super::super::containers::tensor::TensorFile;
-use super::super::plain::{self, Tensors};
+use super::super::containers::tensor::{TensorFile, Tensors};
+use super::super::containers::{npz, safetensors, torch};
+use super::super::info::Format;
 use super::super::{Label, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use crate::{Error, Result};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -23,7 +27,7 @@ struct Inverse {
 
 impl Inverse {
     fn read(path: &Path, values: usize) -> Result<Self> {
-        let (file, tensors) = plain::named(path, &[MEANS, INVERSES].concat())?;
+        let (file, tensors) = named(path, &[MEANS, INVERSES].concat())?;
         let mean = read(&file, &tensors, MEANS, &[&[values], &[1, values]])?;
         let matrix = read(&file, &tensors, INVERSES, &[&[values, values]])?;
         Ok(Self { mean, matrix })
@@ -40,19 +44,38 @@ impl Inverse {
     }
 }
 
+/// The tensors by these names in a torch file's dict, or in an npz or safetensors file; the last may have others.
+fn named(path: &Path, names: &[&str]) -> Result<(TensorFile, Tensors)> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    file.take(16).read_to_end(&mut head).map_err(Error::io(path, "cannot read"))?;
+    if safetensors::is_safetensors(&head) {
+        return safetensors::open(path).map(|(file, tensors, _)| (file, tensors));
+    }
+    if !torch::is_torch(&head)
+        || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
+    {
+        return npz::open(path, names);
+    }
+    let (file, pickle) = torch::open(path)?;
+    let tensor = |name: &&str| Some(((*name).to_owned(), pickle.root().get(name)?.as_tensor()?.clone()));
+    let tensors = names.iter().filter_map(tensor).collect();
+    Ok((file, tensors))
+}
+
 /// The tensor that goes by one of `names`, of one of `shapes`.
 fn read(file: &TensorFile, tensors: &Tensors, names: [&str; 2], shapes: &[&[usize]]) -> Result<Vec<f32>> {
     let found = names.into_iter().find_map(|name| Some((name, tensors.get(name)?)));
     let Some((name, tensor)) = found else {
-        let reason = format!("there is no such tensor, nor `{}`, of a ZCA transform", names[1]);
+        let reason = format!("the file has no such tensor, and no `{}`: it is not a ZCA transform", names[1]);
         return Err(Error::field(file.path(), names[0], reason));
     };
     if !shapes.contains(&tensor.shape()) || !tensor.dtype().is_float() {
         let reason = format!(
-            "{:?} elements of shape {:?}: floats of shape {:?}, by the number of an image's values, are expected",
+            "expected floats of shape {:?} (an image's number of values), found {:?} of shape {:?}",
+            shapes[0],
             tensor.dtype(),
-            tensor.shape(),
-            shapes[0]
+            tensor.shape()
         );
         return Err(Error::field(file.path(), name, reason));
     }
@@ -60,7 +83,7 @@ fn read(file: &TensorFile, tensors: &Tensors, names: [&str; 2], shapes: &[&[usiz
     if values.iter().all(|value: &f32| value.is_finite()) {
         return Ok(values);
     }
-    Err(Error::field(file.path(), name, "values that are not finite"))
+    Err(Error::field(file.path(), name, "it contains NaN or infinity"))
 }
 
 /// The most bytes of pixels that are kept, since an image takes `D * D` multiplications; whitened sets are of small
@@ -84,14 +107,14 @@ impl Unwhitened {
     /// If `whole` is not whitened, or whitened as KIP does, or the transform is not one of its images.
     pub(crate) fn new(whole: Box<dyn Source>, zca: &Path) -> Result<Self> {
         let info = whole.info();
-        if info.format == "kip" {
+        if info.format == Format::Kip {
             let reason =
-                "KIP whitens each image by its own norm, too: no transform of all leads back to pixels";
+                "KIP also whitens each image by its own norm, so no single transform leads back to pixels";
             return Err(Error::config("zca", reason));
         }
         if info.value_space != ValueSpace::Whitened {
             let reason = format!(
-                "the values of {} are {}, not whitened, so there is nothing to transform",
+                "the values of {} are {}, not whitened: leave the option out",
                 info.path.display(),
                 if info.value_space == ValueSpace::Unit { "pixels" } else { "normalised" }
             );
@@ -99,8 +122,8 @@ impl Unwhitened {
         }
         let inverse = Inverse::read(zca, info.shape.iter().product())?;
         let info = SourceInfo { value_space: ValueSpace::Unit, ..info.clone() };
-        let bytes = info.shape.iter().product::<usize>().saturating_mul(4).saturating_mul(info.samples);
-        let kept = if bytes <= KEPT { info.samples } else { 0 };
+        let bytes = info.shape.iter().product::<usize>().saturating_mul(4).saturating_mul(info.num_samples);
+        let kept = if bytes <= KEPT { info.num_samples } else { 0 };
         let pixels = (0..kept).map(|_| OnceLock::new()).collect();
         Ok(Self { whole, info, inverse, pixels })
     }
@@ -125,6 +148,10 @@ impl Source for Unwhitened {
             None => self.inverse.pixels(values),
         };
         Ok(Sample { pixels: StoredPixels::F32(pixels), ..sample })
+    }
+
+    fn name(&self, index: usize) -> Option<Cow<'_, str>> {
+        self.whole.name(index)
     }
 }
 

@@ -1,11 +1,11 @@
-//! What the names of class folders say: which class each is, and what wrote them.
+//! Labels that are names: of class folders, in text columns, in the entries of an archive.
 
-use super::OpenOptions;
+use crate::source::OpenOptions;
 use crate::{ClassMap, Error, Result, imagenet};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// What the names of a set's class folders say.
+/// What the names of a set's classes say.
 ///
 /// - Numbers are classes: `7` and `new007` are class 7, whichever others there are. (D4M names folders `0`, `1`, `10`,
 ///   ..., whose order as text is another.)
@@ -14,12 +14,13 @@ use std::path::Path;
 /// - Names of ImageNet's classes, too, are in the order of a class list that has these; without one in that of their
 ///   text, as are others.
 #[derive(Debug)]
-pub(super) struct Named {
-    /// The class of each folder.
-    pub(super) labels: Vec<usize>,
-    pub(super) class_map: ClassMap,
-    pub(super) method: Option<&'static str>,
-    pub(super) notes: Vec<String>,
+pub(crate) struct Named {
+    /// Whether the names are the numbers of the classes.
+    pub(crate) are_numbers: bool,
+    /// The class of each name.
+    pub(crate) labels: Vec<usize>,
+    pub(crate) class_map: ClassMap,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Named {
@@ -27,23 +28,26 @@ impl Named {
     ///
     /// # Errors
     /// If the class list in the options has some of them and lacks others, or some are numbers and others are not.
-    pub(super) fn new(path: &Path, names: &[&str], options: &OpenOptions) -> Result<Self> {
+    pub(crate) fn new(path: &Path, names: &[&str], options: &OpenOptions) -> Result<Self> {
         let mut named = Self {
+            are_numbers: false,
             labels: (0..names.len()).collect(),
-            class_map: options.classes.clone(),
-            method: method(names),
+            class_map: options.class_map(),
             notes: Vec::new(),
         };
         let numbers: Option<Vec<usize>> = names.iter().map(|name| number(name)).collect();
         let wnids: Option<Vec<usize>> = names.iter().map(|name| imagenet::index(name)).collect();
-        match (numbers, wnids, options.classes.as_indices()) {
-            (Some(numbers), _, _) => named.labels = numbers,
+        match (numbers, wnids, options.class_indices()) {
+            (Some(numbers), _, _) => {
+                named.labels = numbers;
+                named.are_numbers = true;
+            }
             (None, Some(wnids), Some(list)) => named.labels = places(path, &wnids, list)?,
             (None, Some(wnids), None) => {
-                named.class_map = ClassMap::indices(wnids)?;
+                named.class_map = ClassMap::imagenet(wnids)?;
                 named.notes.push(
-                    "the classes are in the order of their WordNet ids; methods that write such folders (Minimax, \
-                     MGD3, IGD) label by their own class lists: give `classes` if labels must agree with theirs"
+                    "the classes are in the order of their WordNet ids. The methods that write such folders (Minimax, \
+                     MGD3, IGD) label by their own class lists: pass `classes` if labels must agree with theirs"
                         .into(),
                 );
             }
@@ -67,9 +71,8 @@ impl Named {
                     }
                 } else if is_whole {
                     named.notes.push(
-                        "the folders are named as classes of ImageNet-1K are, but are labelled in the order of their \
-                         names, and refined as the classes of these numbers: give `classes`, a list of the names, for \
-                         labels in its order and images refined as what the names say"
+                        "the names are those of classes of ImageNet-1K, and are labelled in the order of their text: pass \
+                         `classes`, a list of the names, if labels must follow another order"
                             .into(),
                     );
                 }
@@ -115,22 +118,6 @@ fn number(name: &str) -> Option<usize> {
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// What names its folders like this.
-fn method(names: &[&str]) -> Option<&'static str> {
-    let all = |is: fn(&str) -> bool| names.iter().all(|name| is(name));
-    if all(|name| name.strip_prefix("new").is_some_and(is_number)) {
-        Some("SRe2L, CDA or G_VBSM, by the names of the folders, new<class>")
-    } else if all(|name| is_number(name) && name.len() == 5) {
-        Some("RDED, by the names of the folders, of five digits")
-    } else if all(|name| is_number(name) && (name.len() == 1 || !name.starts_with('0'))) {
-        Some("D4M, by the names of the folders, numbers")
-    } else if all(imagenet::is_wnid) {
-        Some("Minimax, MGD3 or IGD, by the names of the folders, WordNet ids")
-    } else {
-        None
-    }
 }
 
 /// The place of each of ImageNet's `classes` in a list.
@@ -235,7 +222,7 @@ mod tests {
                 [] => OpenOptions::new(),
                 list => OpenOptions::new().classes(ClassMap::indices(list.to_vec()).unwrap()),
             };
-            Named::new(Path::new("set"), names, &options)
+            Named::new(Path::new("set"), names, &options.checked().unwrap())
         };
         let folders = ["English springer", "cassette player", "tench"];
         assert_eq!(named(&folders, &[0, 217, 482]).unwrap().labels, [1, 2, 0]);
@@ -259,23 +246,7 @@ mod tests {
         assert_eq!((other.labels, other.notes.len()), (vec![0, 1], 0));
         let unlisted = named(&folders, &[]).unwrap();
         assert_eq!((unlisted.labels, unlisted.class_map), (vec![0, 1, 2], ClassMap::identity()));
-        assert!(unlisted.notes[0].contains("give `classes`"), "{:?}", unlisted.notes);
+        assert!(unlisted.notes[0].contains("pass `classes`"), "{:?}", unlisted.notes);
         assert_eq!(named(&["cat", "tench"], &[]).unwrap().notes, [""; 0]);
-    }
-
-    #[test]
-    fn methods_are_known_by_their_names() {
-        for (names, expected) in [
-            (&["new000", "new012"][..], "SRe2L"),
-            (&["new00000", "new10449"], "SRe2L"),
-            (&["00000", "00009"], "RDED"),
-            (&["0", "1", "10", "999"], "D4M"),
-            (&["n01440764", "n99999999"], "Minimax"),
-        ] {
-            assert!(method(names).unwrap().starts_with(expected), "{names:?}");
-        }
-        for names in [&["cat", "dog"][..], &["new000", "0"], &["01", "2"], &["n01440764", "cat"]] {
-            assert_eq!(method(names), None, "{names:?}");
-        }
     }
 }

@@ -1,0 +1,443 @@
+//! What is known of a set beside its images and labels, and by what right: an option overrules the sidecar, that the files
+//! themselves, those the path, and the path what is usual. Each fact is settled once and noted once.
+
+use super::class_list::ClassList;
+use super::containers::archive::Archive;
+use super::datasets::{self, Dataset};
+use super::info::{Fact, Format, Right, SourceInfo};
+use super::options::{OpenOptions, Values};
+use super::sample::{LabelKind, ValueSpace};
+use super::sidecar::{self, Sidecar};
+use crate::wording::counted;
+use crate::{ClassMap, Error, Normalize, Result, imagenet};
+use std::path::{Path, PathBuf};
+
+/// Classes without a sample that a note names.
+const NAMED: usize = 8;
+
+/// What is known of one set.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    options: &'a OpenOptions,
+    path: PathBuf,
+    format: Format,
+    dataset: Option<Dataset>,
+    sidecar: Option<Sidecar>,
+    embedded: Embedded,
+    facts: Vec<Fact>,
+    notes: Vec<String>,
+    /// Whether it is a part of a set, which lacks classes that others have.
+    is_part: bool,
+}
+
+/// What files say of themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Embedded {
+    pub(crate) values: Option<Values>,
+    /// With the file that says so.
+    pub(crate) classes: Option<(PathBuf, ClassList)>,
+    /// Whether settings that lie beside the data say that it was whitened.
+    pub(crate) is_whitened: bool,
+}
+
+/// The space of a set's values, and what batches are normalised with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Space {
+    pub(crate) values: ValueSpace,
+    pub(crate) normalize: Normalize,
+}
+
+/// The classes of a set.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    pub(crate) count: usize,
+    pub(crate) names: Option<Vec<String>>,
+    pub(crate) map: ClassMap,
+}
+
+/// What a format has found out of a set.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) method: Option<String>,
+    pub(crate) samples: usize,
+    pub(crate) shape: [usize; 3],
+    pub(crate) labels: LabelKind,
+    pub(crate) learning_rate: Option<f32>,
+    pub(crate) space: Space,
+    pub(crate) classes: Classes,
+}
+
+impl<'a> Facts<'a> {
+    /// Reads the sidecar of the set whose data is at `path`, and looks for names in the path. A set in memory has neither.
+    ///
+    /// # Errors
+    /// If the sidecar is not what it must be, or the dataset option is unknown.
+    pub(crate) fn new(format: Format, path: &Path, options: &'a OpenOptions) -> Result<Self> {
+        let dataset = options.dataset.as_deref().map(Dataset::named).transpose()?;
+        Ok(Self {
+            options,
+            path: path.to_owned(),
+            format,
+            dataset,
+            sidecar: Sidecar::read(path)?,
+            embedded: Embedded::default(),
+            facts: Vec::new(),
+            notes: Vec::new(),
+            is_part: false,
+        })
+    }
+
+    /// The facts of a part of the set at `whole`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of_part(
+        format: Format,
+        path: &Path,
+        whole: &Path,
+        options: &'a OpenOptions,
+    ) -> Result<Self> {
+        let beside = Self::new(format, path, options)?;
+        let sidecar = if beside.sidecar.is_some() { beside.sidecar } else { Sidecar::read(whole)? };
+        Ok(Self { sidecar, is_part: true, ..beside })
+    }
+
+    /// Adds what the files say of themselves.
+    pub(crate) fn embed(&mut self, embedded: Embedded) {
+        self.embedded = embedded;
+    }
+
+    /// Takes what the sidecar in a folder of an archive says, unless there is one beside the archive.
+    ///
+    /// # Errors
+    /// If it is not what it must be.
+    pub(crate) fn sidecar_within(&mut self, archive: &Archive, folder: &Path) -> Result<()> {
+        if self.sidecar.is_none()
+            && let Some(file) = archive.find(&folder.join(sidecar::NAME))
+        {
+            let path = archive.path().join(&archive.paths()[file]);
+            self.sidecar = Some(Sidecar::parse(path, &archive.read_up_to(file, sidecar::LONGEST)?)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn options(&self) -> &'a OpenOptions {
+        self.options
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether nobody says what the constants are.
+    pub(crate) fn are_constants_assumed(&self) -> bool {
+        self.constants_quietly().1 >= Right::Path
+    }
+
+    /// Whether the format's methods store pixels.
+    pub(crate) fn are_pixels(&self) -> bool {
+        self.format == Format::Idc
+    }
+
+    /// Notes what was assumed or left out.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    pub(crate) fn notes(&mut self, notes: impl IntoIterator<Item = String>) {
+        notes.into_iter().for_each(|note| self.note(note));
+    }
+
+    /// States a fact.
+    pub(crate) fn state(&mut self, name: &'static str, value: impl Into<String>, right: Right) {
+        self.facts.push(Fact { name, value: value.into(), right });
+    }
+
+    /// The side of the images of the dataset that the option or the path names.
+    pub(crate) fn native_side(&self) -> Option<(usize, Dataset, Right)> {
+        let named = self.dataset.clone().map(|dataset| (dataset, Right::Option));
+        let (dataset, right) = named.or_else(|| Some((Dataset::in_path(&self.path)?, Right::Path)))?;
+        Some((dataset.side()?, dataset, right))
+    }
+
+    /// What somebody says that the float values are: the options, the sidecar or the files.
+    pub(crate) fn told_values(&self) -> Option<(Values, Right)> {
+        let option = self.options.values.map(|values| (values, Right::Option));
+        let sidecar = || Some((self.sidecar.as_ref()?.values?, Right::Sidecar));
+        let embedded = || Some((self.embedded.values?, Right::Embedded));
+        // A transform to pixels makes them whitened where nothing else is said.
+        let transform = || Some((self.options.zca.as_ref().map(|_| Values::Whitened)?, Right::Option));
+        option.or_else(sidecar).or_else(embedded).or_else(transform)
+    }
+
+    /// The space of float values that are `usual` for the format, for the reason `why`, where nothing is told.
+    pub(crate) fn space(&mut self, usual: Values, why: Option<String>) -> Space {
+        let told = self.told_values();
+        let (values, right) = told.unwrap_or_else(|| {
+            let zca = self.whitened_by().filter(|_| usual == Values::Normalized);
+            if let Some((what, right)) = zca {
+                self.note(format!(
+                    "{what} says `zca`, so the images are taken to be ZCA-whitened and are streamed as they are stored; \
+                     pass `values` if they are not whitened"
+                ));
+                return (Values::Whitened, right);
+            }
+            if let Some(why) = why {
+                self.note(why);
+            }
+            (usual, Right::Guess)
+        });
+        self.state("values", values.as_str(), right);
+        match values {
+            Values::Normalized => {
+                let normalize = self.constants("stored values are taken to be normalised");
+                Space { values: ValueSpace::Normalized(normalize), normalize }
+            }
+            Values::Unit => self.pixels(),
+            Values::Whitened => {
+                // Whitened values stay as they are; those that become pixels again do not.
+                let normalize = match self.options.zca {
+                    Some(_) => self.pixels().normalize,
+                    None => self.constants_quietly().0,
+                };
+                Space { values: ValueSpace::Whitened, normalize }
+            }
+        }
+    }
+
+    /// Who says that the values are whitened, in passing.
+    fn whitened_by(&self) -> Option<(&'static str, Right)> {
+        if self.embedded.is_whitened {
+            return Some(("a setting stored with the data", Right::Embedded));
+        }
+        datasets::names_zca(&self.path).then_some(("the path", Right::Path))
+    }
+
+    /// The space of pixels.
+    pub(crate) fn pixels(&mut self) -> Space {
+        let normalize = self.constants("batches are normalised");
+        Space { values: ValueSpace::Unit, normalize }
+    }
+
+    /// The space of encoded pictures; ImageNet's constants are no guess where the classes are known to be ImageNet's.
+    pub(crate) fn pictures(&mut self, are_of_imagenet: bool) -> Space {
+        if are_of_imagenet && self.constants_quietly().1 == Right::Guess {
+            self.state("mean, std", "ImageNet's, by the WordNet ids", Right::Embedded);
+            return Space { values: ValueSpace::Unit, normalize: Normalize::IMAGENET };
+        }
+        self.pixels()
+    }
+
+    /// The constants with which `what` is done, noted where they are assumed.
+    fn constants(&mut self, what: &str) -> Normalize {
+        let (normalize, right, whose) = self.constants_quietly();
+        match right {
+            Right::Path => self.note(format!(
+                "{what} with the constants of {whose}, which the path names; pass `mean` and `std` for other constants"
+            )),
+            Right::Guess => self.note(format!(
+                "{what} with ImageNet's constants, because neither an option nor norm.json nor the path says which; pass \
+                 `dataset`, or `mean` and `std`, for other constants"
+            )),
+            _ => {}
+        }
+        let value = format!("{:?}, {:?}{whose:.0}", normalize.mean, normalize.std);
+        let value = if whose.is_empty() { value } else { format!("{value} ({whose}'s)") };
+        self.state("mean, std", value, right);
+        normalize
+    }
+
+    /// The constants, by what right they are known, and whose they are.
+    fn constants_quietly(&self) -> (Normalize, Right, String) {
+        if let Some(normalize) = self.options.given_normalization() {
+            return (normalize, Right::Option, String::new());
+        }
+        if let Some(sidecar) = &self.sidecar {
+            return (sidecar.normalize, Right::Sidecar, String::new());
+        }
+        let named = self.dataset.clone().map(|dataset| (dataset, Right::Option));
+        let named = named.or_else(|| Some((Dataset::in_path(&self.path)?, Right::Path)));
+        let known = named.and_then(|(dataset, right)| {
+            Some((dataset.constants(self.format)?, right, dataset.name().to_owned()))
+        });
+        known.unwrap_or((Normalize::IMAGENET, Right::Guess, "ImageNet".to_owned()))
+    }
+
+    /// The list of classes in the sidecar or the files, with the file that has it.
+    pub(crate) fn class_list(&self) -> Option<(&Path, &ClassList, Right)> {
+        let sidecar = self.sidecar.as_ref();
+        let beside = sidecar.and_then(|s| Some((s.file.as_path(), s.classes.as_ref()?, Right::Sidecar)));
+        let embedded = || {
+            let (file, list) = self.embedded.classes.as_ref()?;
+            Some((file.as_path(), list, Right::Embedded))
+        };
+        beside.or_else(embedded)
+    }
+
+    /// Leaves the list of classes out of account, as labels follow the one that the options give.
+    pub(crate) fn set_class_list_aside(&mut self) {
+        self.embedded.classes = None;
+        if let Some(sidecar) = &mut self.sidecar {
+            sidecar.classes = None;
+        }
+    }
+
+    /// The classes of a set whose labels are of `found` classes, with the names and the class map that the data itself has.
+    ///
+    /// # Errors
+    /// If what the options, the sidecar and the files say of the classes does not agree.
+    pub(crate) fn classes(
+        &mut self,
+        found: usize,
+        kind: LabelKind,
+        names: Option<Vec<String>>,
+        map: Option<ClassMap>,
+    ) -> Result<Classes> {
+        let list = self.class_list().map(|(file, list, right)| (file.to_owned(), list.clone(), right));
+        if let Some((file, list, _)) = &list {
+            list.check_given(file, self.options)?;
+            list.check_fits(file, &self.path, found, kind, self.options)?;
+        }
+        let implied = self.implied_classes(found);
+        let listed = list.as_ref().map(|(_, list, right)| (list.count(), *right));
+        let given = self.options.class_count().map(|count| (count, Right::Option));
+        let of_dataset = || {
+            let (_, map) = implied.as_ref().filter(|_| kind == LabelKind::Hard)?;
+            Some((map.as_indices()?.len(), Right::Option))
+        };
+        let known = given.or(listed).or_else(of_dataset);
+        let (count, right) =
+            known.unwrap_or((found, if names.is_some() { Right::Embedded } else { Right::Guess }));
+        self.state("classes", count.to_string(), right);
+
+        let list_map = || {
+            let (_, list, right) = list.as_ref()?;
+            Some((list.class_map()?, *right, "the classes in norm.json or the files".to_owned()))
+        };
+        // Names of ImageNet's classes say which these are.
+        let by_names = || {
+            let classes = imagenet::classes_of(names.as_ref()?)?;
+            Some((ClassMap::imagenet(classes).ok()?, Right::Embedded, "the names of the classes".to_owned()))
+        };
+        let option_map = self.options.class_indices().is_some();
+        let map = if self.options.are_refiners_classes() {
+            let same = ClassMap::indices((0..count).collect())?;
+            Some((same, Right::Option, "`classes`: the labels are the refiner's classes".to_owned()))
+        } else if option_map {
+            Some((self.options.class_map(), Right::Option, "`classes`".to_owned()))
+        } else {
+            let own = map.map(|map| (map, Right::Embedded, "the names of the classes".to_owned()));
+            let of_dataset = || {
+                let (name, map) = implied.clone()?;
+                Some((map, Right::Option, format!("the class list {name}, by `dataset`")))
+            };
+            list_map().or(own).or_else(of_dataset).or_else(by_names)
+        };
+        let map = match map {
+            Some((map, right, by)) => {
+                self.state("class map", by, right);
+                map
+            }
+            None => ClassMap::identity(),
+        };
+        if let Some((name, _)) = implied.as_ref().filter(|_| self.format == Format::Idc && !option_map)
+            && name.ends_with("-ncfm")
+        {
+            self.note(format!(
+                "the classes are those of {name}: NCFM's list, which differs from MTT's in one class; pass `classes` for \
+                 another list"
+            ));
+        }
+        let names = names.or_else(|| list.and_then(|(_, list, _)| list.names().map(<[String]>::to_vec)));
+        let names = names.or_else(|| map.names().map(|names| names.into_iter().map(str::to_owned).collect()));
+        // Classes without a name are called by their number.
+        let names = names.map(|mut names| {
+            names.truncate(count);
+            names.extend((names.len()..count).map(|class| class.to_string()));
+            names
+        });
+        Ok(Classes { count, names, map })
+    }
+
+    /// The class list of the dataset that the option names, if the labels can be of it.
+    pub(crate) fn implied_classes(&self, found: usize) -> Option<(String, ClassMap)> {
+        let (name, map) = self.dataset.as_ref()?.classes(self.format)?;
+        let classes = map.as_indices()?.len();
+        // `imagenet` is said of its subsets, too.
+        let fits = if name == "imagenet" { found == classes } else { found <= classes };
+        fits.then_some((name, map))
+    }
+
+    /// Notes what is odd in the classes of hard labels, where nobody says how many there are: it may be a shift by one, or a
+    /// part of a set.
+    pub(crate) fn note_odd_classes(&mut self, labels: impl Iterator<Item = usize>, count: usize) {
+        let is_told = |fact: &Fact| fact.name == "classes" && fact.right < Right::Embedded;
+        let is_listed = self.embedded.classes.is_some();
+        if self.is_part || is_listed || self.facts.iter().any(is_told) {
+            return;
+        }
+        let mut seen = vec![false; count];
+        for label in labels {
+            if let Some(seen) = seen.get_mut(label) {
+                *seen = true;
+            }
+        }
+        let missing: Vec<usize> = (0..count).filter(|class| !seen[*class]).collect();
+        if count == 1 {
+            self.note("the set has a single class");
+        } else if missing == [0] {
+            self.note(format!(
+                "no sample has label 0: labels run from 1 to {}. If they count from 1, pass `first_label=1`",
+                count - 1
+            ));
+        } else if !missing.is_empty() {
+            let shown: Vec<String> = missing.iter().take(NAMED).map(usize::to_string).collect();
+            let more = if missing.len() > NAMED { ", ..." } else { "" };
+            self.note(format!(
+                "{} of {} have no samples: {}{more}",
+                missing.len(),
+                counted(count, "class"),
+                shown.join(", ")
+            ));
+        }
+    }
+
+    /// What the set says of itself.
+    pub(crate) fn info(self, found: Found) -> SourceInfo {
+        SourceInfo {
+            format: self.format,
+            method: found.method,
+            path: self.path,
+            num_samples: found.samples,
+            num_classes: found.classes.count,
+            classes: found.classes.names,
+            class_map: found.classes.map,
+            shape: found.shape,
+            labels: found.labels,
+            value_space: found.space.values,
+            normalize: found.space.normalize,
+            learning_rate: found.learning_rate,
+            facts: self.facts,
+            notes: self.notes,
+        }
+    }
+
+    /// The error for values that an option contradicts.
+    pub(crate) fn bytes_are_pixels(&self) -> Result<()> {
+        let given = self.options.values.or(self.options.zca.as_ref().map(|_| Values::Whitened));
+        if given.is_some_and(|values| values != Values::Unit) {
+            let option = if self.options.values.is_some() { "values" } else { "zca" };
+            let reason =
+                "the images are stored as bytes, which are pixels from 0 to 255: leave the option out";
+            return Err(Error::config(option, reason));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! One sample of a dataset, and what its stored values and label mean.
+
+use crate::{Digest, Error, Normalize, Result};
+use serde::Serialize;
+
+/// The values of one image as its method stored them, planar `[C, H, W]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredPixels {
+    /// Floats, in the [`ValueSpace`] of the source.
+    F32(Vec<f32>),
+    /// Bytes, 0 to 255.
+    U8(Vec<u8>),
+}
+
+impl StoredPixels {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::U8(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The label of one sample.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Label {
+    /// A class index.
+    Hard(usize),
+    /// One logit for each class, as EDF and DATM learn them (not softmaxed).
+    Logits(Vec<f32>),
+    /// One probability for each class; they sum to 1 and become a target as they are, whatever the temperature.
+    Probabilities(Vec<f32>),
+}
+
+impl Label {
+    /// The class: the label itself, or the position of its largest score (the first of equals).
+    pub fn class(&self) -> usize {
+        let scores = match self {
+            Self::Hard(class) => return *class,
+            Self::Logits(scores) | Self::Probabilities(scores) => scores,
+        };
+        let mut best = 0;
+        for (class, score) in scores.iter().enumerate() {
+            if *score > scores[best] {
+                best = class;
+            }
+        }
+        best
+    }
+
+    /// The scores of a soft label, one for each class.
+    pub fn scores(&self) -> Option<&[f32]> {
+        match self {
+            Self::Hard(_) => None,
+            Self::Logits(scores) | Self::Probabilities(scores) => Some(scores),
+        }
+    }
+
+    /// The distribution over `classes` that a network is trained on: one-hot for a class, probabilities as they are, the
+    /// softmax of `logits / temperature` otherwise.
+    pub fn target(&self, classes: usize, temperature: f32) -> Vec<f32> {
+        let mut target = vec![0.0; classes];
+        self.write_target(&mut target, temperature);
+        target
+    }
+
+    /// Writes [`target`](Self::target) to zeros.
+    pub(crate) fn write_target(&self, target: &mut [f32], temperature: f32) {
+        match self {
+            Self::Hard(class) => target[*class] = 1.0,
+            Self::Probabilities(shares) => target.copy_from_slice(shares),
+            Self::Logits(logits) => {
+                let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let mut sum = 0.0;
+                for (out, logit) in target.iter_mut().zip(logits) {
+                    *out = ((logit - highest) / temperature).exp();
+                    sum += *out;
+                }
+                target.iter_mut().for_each(|out| *out /= sum);
+            }
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> LabelKind {
+        match self {
+            Self::Hard(_) => LabelKind::Hard,
+            Self::Logits(_) => LabelKind::Logits,
+            Self::Probabilities(_) => LabelKind::Probabilities,
+        }
+    }
+}
+
+/// One sample as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The image's values, `[C, H, W]` with `C` 1 or 3.
+    pub pixels: StoredPixels,
+    /// `[C, H, W]`.
+    pub shape: [usize; 3],
+    /// Its label.
+    pub label: Label,
+}
+
+impl Sample {
+    /// Hash of the stored values: dtype, shape and little-endian data. Two samples with equal hashes are equal
+    /// wherever they lie.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        let dtype = match &self.pixels {
+            StoredPixels::F32(_) => "f32",
+            StoredPixels::U8(_) => "u8",
+        };
+        let [channels, height, width] = self.shape;
+        hasher.update(format!("{dtype} {channels} {height} {width}\n").as_bytes());
+        match &self.pixels {
+            StoredPixels::F32(values) => {
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                hasher.update(&bytes);
+            }
+            StoredPixels::U8(values) => {
+                hasher.update(values);
+            }
+        }
+        hasher.finalize().into()
+    }
+
+    /// The values as the network is trained on them, planar `[C, H, W]`: normalised and whitened floats as they are
+    /// stored (out of the pixel range where the method left it), everything else normalised with `normalize`.
+    pub fn into_normalized(self, space: &ValueSpace, normalize: &Normalize) -> Vec<f32> {
+        match (self.pixels, space) {
+            (StoredPixels::F32(values), ValueSpace::Normalized(own)) if own == normalize => values,
+            (StoredPixels::F32(values), ValueSpace::Whitened) => values,
+            (pixels, _) => {
+                Self { pixels, ..self }.map_units(space, |channel, unit| normalize.apply(channel, unit))
+            }
+        }
+    }
+
+    /// The values as an image for a refiner, `[3, H, W]`: un-normalised, clamped to [0, 1], a single channel
+    /// repeated three times.
+    ///
+    /// # Errors
+    /// If the values are whitened.
+    pub fn to_pixels(&self, space: &ValueSpace) -> Result<Vec<f32>> {
+        space.check_pixels()?;
+        let planar = self.map_units(space, |_, unit| unit.clamp(0.0, 1.0));
+        Ok(if self.shape[0] == 1 { planar.repeat(3) } else { planar })
+    }
+
+    fn map_units(&self, space: &ValueSpace, f: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+        let area = (self.shape[1] * self.shape[2]).max(1);
+        match (&self.pixels, space) {
+            (StoredPixels::U8(values), _) => {
+                by_plane(values, area, |channel, v| f(channel, f32::from(v) / 255.0))
+            }
+            (StoredPixels::F32(values), ValueSpace::Normalized(own)) => {
+                by_plane(values, area, |channel, v| f(channel, own.invert(channel, v)))
+            }
+            (StoredPixels::F32(values), ValueSpace::Unit | ValueSpace::Whitened) => by_plane(values, area, f),
+        }
+    }
+}
+
+/// `f` of each value and its channel, for planes of `area` values: without a division for every value.
+fn by_plane<T: Copy>(values: &[T], area: usize, f: impl Fn(usize, T) -> f32) -> Vec<f32> {
+    let mut mapped = Vec::with_capacity(values.len());
+    for (channel, plane) in values.chunks(area).enumerate() {
+        mapped.extend(plane.iter().map(|value| f(channel, *value)));
+    }
+    mapped
+}
+
+/// The space of a source's stored values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ValueSpace {
+    /// `(pixel - mean) / std`, unbounded: DC, DSA, DM, MTT and their kin.
+    Normalized(Normalize),
+    /// Pixels, nominally in [0, 1] (floats) or 0 to 255 (bytes).
+    Unit,
+    /// Whitened by a ZCA transform that is not at hand: to train on as they are, together with test images whitened in
+    /// the same way. They cannot be turned back into pixels, so they cannot be refined.
+    Whitened,
+}
+
+impl ValueSpace {
+    /// # Errors
+    /// If there is no way from these values to pixels.
+    pub(crate) fn check_pixels(&self) -> Result<()> {
+        if *self == Self::Whitened {
+            let reason = "the values are ZCA-whitened and the transform is not stored with them, so there are no pixels \
+                          to refine. Open the run's images_zca_<iteration>.pt, which holds pixels; pass the transform \
+                          as `zca`; or pass `values` if the values are not whitened";
+            return Err(Error::config("values", reason));
+        }
+        Ok(())
+    }
+}
+
+/// The kind of a source's labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LabelKind {
+    /// Class indices.
+    Hard,
+    /// Logits, softmaxed with a temperature when they are streamed.
+    Logits,
+    /// Probabilities, streamed as they are.
+    Probabilities,
+}

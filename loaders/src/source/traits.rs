@@ -1,0 +1,70 @@
+//! What a dataset is to everything above it.
+
+use super::info::SourceInfo;
+use super::sample::{Label, Sample};
+use crate::Result;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A dataset of samples that can be read in any order, from several threads at once.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// What the source is.
+    fn info(&self) -> &SourceInfo;
+
+    /// The label of sample `index`, without reading its pixels; its class is below `info().num_classes`.
+    ///
+    /// # Errors
+    /// If there is no such sample.
+    fn label(&self, index: usize) -> Result<Label>;
+
+    /// Reads sample `index`, `index < info().num_samples`; its shape is `info().shape`, its values are finite and
+    /// its class is below `info().num_classes`.
+    ///
+    /// # Errors
+    /// If the sample cannot be read, with the file and the sample in the message.
+    fn sample(&self, index: usize) -> Result<Sample>;
+
+    /// The name of the file that image `index` alone is in, without its folders; `None` where images have no files of
+    /// their own. What is not Unicode in it is replaced by U+FFFD. An export keeps such names.
+    fn name(&self, index: usize) -> Option<Cow<'_, str>> {
+        let _ = index;
+        None
+    }
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn info(&self) -> &SourceInfo {
+        (**self).info()
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        (**self).label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        (**self).sample(index)
+    }
+
+    fn name(&self, index: usize) -> Option<Cow<'_, str>> {
+        (**self).name(index)
+    }
+}
+
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn info(&self) -> &SourceInfo {
+        (**self).info()
+    }
+
+    fn label(&self, index: usize) -> Result<Label> {
+        (**self).label(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        (**self).sample(index)
+    }
+
+    fn name(&self, index: usize) -> Option<Cow<'_, str>> {
+        (**self).name(index)
+    }
+}
