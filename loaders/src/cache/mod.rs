@@ -28,6 +28,7 @@ pub use key::RowKey;
 pub(crate) use memory::MemoryCache;
 pub use part::Row;
 
+use crate::paths::local;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -55,9 +56,9 @@ impl Cache {
     /// lack cannot be kept there.
     ///
     /// # Errors
-    /// If the folder is not there and cannot be made.
+    /// If the folder is not a local one, or is not there and cannot be made.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
-        let root = expand_home(folder.as_ref());
+        let root = expand_home(local("cache", folder.as_ref())?);
         std::fs::create_dir_all(&root).map_err(Error::io(&root, "cannot make the cache folder"))?;
         Ok(Self { root })
     }

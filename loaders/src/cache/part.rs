@@ -152,9 +152,9 @@ fn reader<'a>(
     let roots = schema.root_schema().get_fields();
     let positions: Vec<_> =
         columns.iter().filter_map(|c| roots.iter().position(|f| f.name() == *c)).collect();
-    let mut builder =
-        ParquetRecordBatchReaderBuilder::new_with_metadata(ParquetFile::new(file), metadata.clone())
-            .with_projection(ProjectionMask::roots(schema, positions));
+    let file = ParquetFile::new(file).map_err(Error::io(path, "cannot read the part"))?;
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        .with_projection(ProjectionMask::roots(schema, positions));
     if let Some(selection) = selection {
         builder = builder.with_row_selection(selection);
     }

@@ -1,36 +1,20 @@
 //! How a loader is described.
 
 use super::dataset::Dataset;
+use super::options::{LoaderOptions, OnMiss};
 use super::pipeline::{Background, Pipeline, Shared};
 use super::plan::{Plan, Uneven};
 use super::pool::Pool;
+use super::ranks::Ranks;
 use super::refinery::Refinery;
+use super::said::warn_once;
 use super::stats::Counters;
 use super::store::Store;
 use super::{Loader, Mix};
+use crate::options::{Classes, Size, check};
 use crate::wording::counted;
-use crate::{Cache, CancelToken, ClassMap, Error, Refine, Result, Source, SourceInfo};
+use crate::{Cache, CancelToken, Error, Refine, Result, Source, SourceInfo};
 use std::sync::Arc;
-
-/// What happens to a sample that should come refined and is in no cache yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnMiss {
-    /// Its batch waits until it is refined: equal seeds give equal batches, with a full cache or an empty one.
-    #[default]
-    Wait,
-    /// It comes raw, and is refined in the background for a later epoch. Which samples come refined then depends
-    /// on how fast the refiner is.
-    Raw,
-}
-
-/// The most threads that assemble batches.
-const MAX_THREADS: usize = 1024;
-
-/// The most batches made ahead.
-const MAX_PREFETCH: usize = 1 << 16;
-
-/// The longest side of images in batches.
-const MAX_SIDE: usize = 1 << 14;
 
 /// Describes a [`Loader`].
 ///
@@ -53,20 +37,9 @@ pub struct LoaderBuilder {
     source: Box<dyn Source>,
     refiner: Option<Box<dyn Refine>>,
     cache: Option<Cache>,
-    classes: Option<ClassMap>,
     mix: Option<Mix>,
-    on_miss: OnMiss,
-    batch_size: usize,
-    shuffle: bool,
-    drop_last: bool,
-    seed: u64,
-    shard: (usize, usize),
-    uneven: Uneven,
-    image_size: Option<(usize, usize)>,
-    temperature: f32,
-    memory_limit: usize,
-    threads: usize,
-    prefetch: usize,
+    ranks: Ranks,
+    options: LoaderOptions,
 }
 
 impl LoaderBuilder {
@@ -75,21 +48,25 @@ impl LoaderBuilder {
             source,
             refiner: None,
             cache: None,
-            classes: None,
             mix: None,
-            on_miss: OnMiss::default(),
-            batch_size: 64,
-            shuffle: false,
-            drop_last: false,
-            seed: 0,
-            shard: (0, 1),
-            uneven: Uneven::default(),
-            image_size: None,
-            temperature: 1.0,
-            memory_limit: 1 << 30,
-            threads: 2,
-            prefetch: 4,
+            ranks: Ranks::default(),
+            options: LoaderOptions::default(),
         }
+    }
+
+    /// All options at once, as they were read from JSON; those that were set before are lost.
+    ///
+    /// ```
+    /// use diver_loaders::{Loader, MemorySource, options};
+    ///
+    /// let set = MemorySource::unit(4, [1, 1, 1], vec![0.5; 4], vec![0; 4])?;
+    /// let options = options::from_json(r#"{"batch_size": 2, "uneven": "drop"}"#)?;
+    /// assert_eq!(Loader::builder(set).options(options).build()?.len(), 2);
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    pub fn options(mut self, options: LoaderOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// What refines samples. Without one, samples come raw.
@@ -107,9 +84,9 @@ impl LoaderBuilder {
 
     /// From the dataset's labels to the refiner's classes; by default what the source says
     /// ([`SourceInfo::class_map`](crate::SourceInfo::class_map)). A list must agree with that on every label, where the
-    /// source says; [`ClassMap::identity`] sets it aside.
-    pub fn classes(mut self, classes: ClassMap) -> Self {
-        self.classes = Some(classes);
+    /// source says; [`ClassMap::identity`](crate::ClassMap::identity) sets it aside.
+    pub fn classes(mut self, classes: impl Into<Classes>) -> Self {
+        self.options.classes = Some(classes.into());
         self
     }
 
@@ -121,75 +98,81 @@ impl LoaderBuilder {
 
     /// What happens to a sample that is not refined yet; its batch waits by default.
     pub fn on_miss(mut self, on_miss: OnMiss) -> Self {
-        self.on_miss = on_miss;
+        self.options.on_miss = on_miss;
         self
     }
 
     /// Samples of a batch, at least 1; 64 by default.
     pub fn batch_size(mut self, batch_size: usize) -> Self {
-        self.batch_size = batch_size;
+        self.options.batch_size = batch_size;
         self
     }
 
     /// Whether every epoch has its own order; off by default.
     pub fn shuffle(mut self, shuffle: bool) -> Self {
-        self.shuffle = shuffle;
+        self.options.shuffle = shuffle;
         self
     }
 
     /// Whether a last, smaller batch is left out; off by default.
     pub fn drop_last(mut self, drop_last: bool) -> Self {
-        self.drop_last = drop_last;
+        self.options.drop_last = drop_last;
         self
     }
 
     /// The seed of order and mix; 0 by default. It does not touch refined images.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
+        self.options.seed = seed;
         self
     }
 
-    /// Streams the share of rank `rank` of `world`; `rank < world`.
-    pub fn shard(mut self, rank: usize, world: usize) -> Self {
-        self.shard = (rank, world);
+    /// Streams the share of rank `rank` of `world`; `rank < world`. The default is 0 of 1: every sample.
+    pub fn shard(self, rank: usize, world: usize) -> Self {
+        self.ranks(Ranks::unchecked(rank, world))
+    }
+
+    /// Streams the share of this process: [`Ranks::from_env`] reads which one it is from what torchrun, mpirun and srun
+    /// set. Ranks that were found so are logged once, as a warning, where there are several.
+    pub fn ranks(mut self, ranks: Ranks) -> Self {
+        self.ranks = ranks;
         self
     }
 
     /// What happens where samples do not divide among ranks; some come twice by default ([`Uneven::Pad`]).
     pub fn uneven(mut self, uneven: Uneven) -> Self {
-        self.uneven = uneven;
+        self.options.uneven = uneven;
         self
     }
 
     /// Size of images in batches, a side of 16,384 at most; the dataset's own by default. Raw and refined are resized
     /// alike, antialiased.
     pub fn image_size(mut self, height: usize, width: usize) -> Self {
-        self.image_size = Some((height, width));
+        self.options.image_size = Some(Size { height, width });
         self
     }
 
     /// What logits are divided by before the softmax that makes them targets; above 0, 1 by default.
     pub fn temperature(mut self, temperature: f32) -> Self {
-        self.temperature = temperature;
+        self.options.temperature = temperature;
         self
     }
 
     /// Bytes of decoded refined images that may stay in memory; 1 GiB by default. While the cache cannot be written, what
     /// waits for it may take as much again.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
-        self.memory_limit = bytes;
+        self.options.memory_limit = bytes;
         self
     }
 
     /// Threads that assemble batches, 1 to 1024; 2 by default. The order of samples does not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = threads;
+        self.options.threads = threads;
         self
     }
 
     /// Batches made ahead, 1 to 65,536; 4 by default.
     pub fn prefetch(mut self, batches: usize) -> Self {
-        self.prefetch = batches;
+        self.options.prefetch = batches;
         self
     }
 
@@ -198,14 +181,10 @@ impl LoaderBuilder {
     /// # Errors
     /// If an option has a value that it cannot have, a class cannot be refined, or the cache cannot be used.
     pub fn build(self) -> Result<Loader> {
-        within("threads", self.threads, MAX_THREADS)?;
-        within("prefetch", self.prefetch, MAX_PREFETCH)?;
-        if let Some((height, width)) = self.image_size {
-            within("image_size", height.max(width), MAX_SIDE)?;
-        }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(Error::config("temperature", format!("{} is not above 0", self.temperature)));
-        }
+        let options = self.options;
+        check(&options)?;
+        let classes = options.classes.as_ref().map(Classes::resolve).transpose()?;
+        let size = options.image_size.map(|Size { height, width }| (height, width));
         let mix = match self.mix {
             Some(mix) => mix,
             None => Mix::constant(if self.refiner.is_some() { 1.0 } else { 0.0 })?,
@@ -214,19 +193,22 @@ impl LoaderBuilder {
             return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
         }
         let refiner = self.refiner.as_deref();
-        let dataset = Arc::new(Dataset::new(self.source, self.classes, self.image_size, refiner)?);
+        let dataset = Arc::new(Dataset::new(self.source, classes, size, refiner)?);
         let plan = Plan {
-            samples: dataset.info().samples,
-            batch_size: self.batch_size,
-            shuffle: self.shuffle,
-            drop_last: self.drop_last,
-            seed: self.seed,
-            rank: self.shard.0,
-            world: self.shard.1,
-            uneven: self.uneven,
+            samples: dataset.info().num_samples,
+            batch_size: options.batch_size,
+            shuffle: options.shuffle,
+            drop_last: options.drop_last,
+            seed: options.seed,
+            rank: self.ranks.rank(),
+            world: self.ranks.world_size(),
+            uneven: options.uneven,
             mix,
         }
         .validated()?;
+        if plan.world > 1 && self.ranks.is_found() {
+            warn_once(&format!("{}: the loaders of this process stream the share of this rank", self.ranks));
+        }
         // Ranks are alike: one speaks for all.
         let speaks = plan.rank == 0;
         if speaks {
@@ -242,14 +224,14 @@ impl LoaderBuilder {
                 plan.world,
             );
         }
-        let store = Arc::new(Store::new(self.cache.as_ref(), refiner, self.memory_limit, dataset.size())?);
+        let store = Arc::new(Store::new(self.cache.as_ref(), refiner, options.memory_limit, dataset.size())?);
         if refiner.is_some() && store.disk().is_none() {
-            let bytes = dataset.info().samples * 3 * dataset.size().0 * dataset.size().1;
-            if bytes > self.memory_limit {
+            let bytes = dataset.info().num_samples * 3 * dataset.size().0 * dataset.size().1;
+            if bytes > options.memory_limit {
                 let reason = format!(
                     "{bytes} bytes of refined images do not fit into {}, and would be refined again in every epoch: \
                      raise the limit, or give a cache and a refiner with a fingerprint",
-                    self.memory_limit
+                    options.memory_limit
                 );
                 return Err(Error::config("memory_limit", reason));
             }
@@ -261,10 +243,10 @@ impl LoaderBuilder {
             store: Arc::clone(&store),
             counters: Arc::clone(&counters),
             plan: plan.clone(),
-            on_miss: self.on_miss,
-            temperature: self.temperature,
+            on_miss: options.on_miss,
+            temperature: options.temperature,
             // One buffer in the consumer's hands besides those on their way.
-            pool: Pool::new(self.prefetch + 1),
+            pool: Pool::new(options.prefetch + 1),
             cancel: CancelToken::new(),
             background: Background::default(),
             table: std::array::from_fn(|channel| {
@@ -274,16 +256,8 @@ impl LoaderBuilder {
         let info = SourceInfo { class_map: dataset.class_map()?, ..dataset.info().clone() };
         let refinery =
             self.refiner.map(|refiner| Refinery::from_parts(dataset, store, refiner, Arc::clone(&counters)));
-        let pipeline = Pipeline::start(shared, refinery, self.threads)?;
-        Ok(Loader::new(pipeline, plan, info, counters, self.prefetch))
-    }
-}
-
-fn within(option: &'static str, value: usize, most: usize) -> Result<()> {
-    if (1..=most).contains(&value) {
-        Ok(())
-    } else {
-        Err(Error::config(option, format!("{value} is not a number from 1 to {most}")))
+        let pipeline = Pipeline::start(shared, refinery, options.threads)?;
+        Ok(Loader::new(pipeline, plan, info, counters, options.prefetch))
     }
 }
 
@@ -291,8 +265,35 @@ impl std::fmt::Debug for LoaderBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LoaderBuilder")
             .field("source", self.source.info())
-            .field("batch_size", &self.batch_size)
-            .field("seed", &self.seed)
+            .field("options", &self.options)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::assert_every_one_is_set;
+    use crate::{ClassMap, MemorySource, Uneven};
+
+    #[test]
+    fn every_option_has_a_setter() {
+        let set = MemorySource::unit(1, [1, 1, 1], vec![0.5], vec![0]).unwrap();
+        let builder = Loader::builder(set)
+            .classes(ClassMap::identity())
+            .on_miss(OnMiss::Raw)
+            .batch_size(2)
+            .shuffle(true)
+            .drop_last(true)
+            .seed(1)
+            .uneven(Uneven::Drop)
+            .image_size(2, 3)
+            .temperature(2.0)
+            .memory_limit(1)
+            .threads(3)
+            .prefetch(5);
+        assert_every_one_is_set(&builder.options);
+        let json = serde_json::to_string(&builder.options).unwrap();
+        assert_eq!(crate::options::from_json::<LoaderOptions>(&json).unwrap(), builder.options);
     }
 }

@@ -4,6 +4,7 @@ use super::said::warn_once;
 use crate::cache::RowKey;
 use crate::pixels::resize_planar;
 use crate::refine::{Conditioning, NoiseKey};
+use crate::wording::counted;
 use crate::{ClassMap, Error, Label, Normalize, Refine, Result, Sample, Source, SourceInfo};
 use std::sync::OnceLock;
 
@@ -40,9 +41,10 @@ impl Dataset {
         if let Some(given) = &classes {
             check_agrees(info, given)?;
         }
+        let is_given = classes.is_some();
         let classes = classes.unwrap_or_else(|| info.class_map.clone());
         let conditioning =
-            (0..info.classes).map(|label| classes.conditioning(label)).collect::<Result<Vec<_>>>()?;
+            (0..info.num_classes).map(|label| classes.conditioning(label)).collect::<Result<Vec<_>>>()?;
         if let Some(refiner) = refiner {
             info.value_space
                 .check_pixels()
@@ -55,16 +57,12 @@ impl Dataset {
         }
         if let Some(known) = refiner.and_then(Refine::num_classes)
             && classes == ClassMap::identity()
-            && known != info.classes
+            && !is_given
+            && known != info.num_classes
         {
-            tracing::warn!(
-                "{}: {} classes, where the refiner knows {known}: label 0 is refined as the refiner's class 0, and so \
-                 on; give `classes`, the refiner's class for each label, if these are others",
-                info.path.display(),
-                info.classes,
-            );
+            return Err(no_class_map(info, known));
         }
-        let identities = std::iter::repeat_with(OnceLock::new).take(info.samples).collect();
+        let identities = std::iter::repeat_with(OnceLock::new).take(info.num_samples).collect();
         Ok(Self { source, class_map: classes, conditioning, identities, height, width })
     }
 
@@ -152,14 +150,15 @@ impl Dataset {
 /// as what they are not. Where the set is opened with the list, it is labelled by it.
 fn check_agrees(info: &SourceInfo, given: &ClassMap) -> Result<()> {
     let (Some(given), Some(own)) = (given.as_indices(), info.class_map.as_indices()) else { return Ok(()) };
-    let Some(label) = own.iter().zip(given).take(info.classes).position(|(own, given)| own != given) else {
+    let Some(label) = own.iter().zip(given).take(info.num_classes).position(|(own, given)| own != given)
+    else {
         return Ok(());
     };
     let (path, class) = (info.path.display(), own[label]);
     let reason = if own.iter().all(|class| given.contains(class)) {
         format!("{path} is labelled by another order of these classes: give the list when it is opened")
     } else {
-        let name = info.class_names.as_ref().and_then(|names| names.get(label));
+        let name = info.classes.as_ref().and_then(|names| names.get(label));
         let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
         let fault = match given.contains(&class) {
             true => format!("has class {} at {label}, where class {class}{name}", given[label]),
@@ -171,4 +170,16 @@ fn check_agrees(info: &SourceInfo, given: &ClassMap) -> Result<()> {
         )
     };
     Err(Error::config("classes", reason))
+}
+
+/// The error for a set whose labels are not the refiner's classes, and do not say which they are.
+fn no_class_map(info: &SourceInfo, known: usize) -> Error {
+    let reason = format!(
+        "{} has {}, but the refiner knows {known}, so label 0 need not be the refiner's class 0. Pass the class list of \
+         the set: its name (as in \"imagefruit\"), a file with an index, a WordNet id or a name on each line, or the \
+         indices; \"identity\" if the labels are the refiner's classes",
+        info.path.display(),
+        counted(info.num_classes, "class"),
+    );
+    Error::config("classes", reason)
 }

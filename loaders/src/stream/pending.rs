@@ -114,10 +114,7 @@ impl Pending {
 }
 
 fn bytes(rows: &[Row]) -> usize {
-    let label = |label: &Label| match label {
-        Label::Logits(logits) => size_of_val(&logits[..]),
-        Label::Hard(_) => 0,
-    };
+    let label = |label: &Label| label.scores().map_or(0, size_of_val);
     rows.iter().map(|row| size_of::<Row>() + row.image.as_bytes().len() + label(&row.label)).sum()
 }
 

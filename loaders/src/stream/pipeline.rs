@@ -1,16 +1,16 @@
 //! The threads of a loader: a few that assemble batches, one that refines.
 
 use super::batch::Batch;
-use super::builder::OnMiss;
 use super::dataset::Dataset;
 use super::missing::Missing;
+use super::options::OnMiss;
 use super::plan::{Item, Plan};
 use super::pool::Pool;
 use super::refinery::{Refined, Refinery};
 use super::stats::Counters;
 use super::store::Store;
 use crate::refine::Silent;
-use crate::{CancelToken, Error, Label, Result, RgbImage};
+use crate::{CancelToken, Error, Result, RgbImage};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -203,7 +203,7 @@ impl Worker {
         let shape = [items.len(), info.shape[0], height, width];
         let image_size: usize = shape[1..].iter().product();
         let mut images = shared.pool.take(items.len().saturating_mul(image_size))?;
-        let mut targets = vec![0.0; items.len() * info.classes];
+        let mut targets = vec![0.0; items.len() * info.num_classes];
         let mut labels = vec![0; items.len()];
         let mut refined = vec![false; items.len()];
 
@@ -213,7 +213,10 @@ impl Worker {
         let filled: Result<()> = items.iter().enumerate().try_for_each(|(slot, item)| {
             let label = shared.dataset.label(item.index)?;
             labels[slot] = label.class();
-            write_target(&mut targets[slot * info.classes..][..info.classes], &label, shared.temperature);
+            label.write_target(
+                &mut targets[slot * info.num_classes..][..info.num_classes],
+                shared.temperature,
+            );
             let out = &mut images[slot * image_size..][..image_size];
             match self.look_up(item, slot, &reply, &mut requests)? {
                 Found::Image(image) => {
@@ -243,7 +246,7 @@ impl Worker {
         Counters::add(&shared.counters.batches, 1);
         Counters::add(&shared.counters.samples, items.len());
         let indices = items.iter().map(|item| item.index).collect();
-        Ok(Batch { images, shape, targets, classes: info.classes, labels, indices, refined })
+        Ok(Batch { images, shape, targets, classes: info.num_classes, labels, indices, refined })
     }
 
     fn look_up(
@@ -335,22 +338,6 @@ fn refine_loop(refinery: &mut Refinery, shared: &Shared, requests: &Receiver<Vec
     }
 }
 
-/// One-hot for a class, the softmax of `logits / temperature` otherwise.
-fn write_target(target: &mut [f32], label: &Label, temperature: f32) {
-    match label {
-        Label::Hard(class) => target[*class] = 1.0,
-        Label::Logits(logits) => {
-            let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut sum = 0.0;
-            for (out, logit) in target.iter_mut().zip(logits) {
-                *out = ((logit - highest) / temperature).exp();
-                sum += *out;
-            }
-            target.iter_mut().for_each(|out| *out /= sum);
-        }
-    }
-}
-
 /// Interleaved bytes to planar normalised values; a one-channel set gets the mean of the three channels.
 fn write_refined(out: &mut [f32], image: &RgbImage, table: &[[f32; 256]; 3]) {
     let pixels = image.as_bytes().chunks_exact(3);
@@ -372,13 +359,14 @@ fn write_refined(out: &mut [f32], image: &RgbImage, table: &[[f32; 256]; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Label;
 
     #[test]
     fn targets_are_distributions() {
         let mut target = [0.0; 3];
-        write_target(&mut target, &Label::Hard(1), 1.0);
+        Label::Hard(1).write_target(&mut target, 1.0);
         assert_eq!(target, [0.0, 1.0, 0.0]);
-        write_target(&mut target, &Label::Logits(vec![2.0, 2.0 + 2.0 * 3.0_f32.ln(), -1e30]), 2.0);
+        Label::Logits(vec![2.0, 2.0 + 2.0 * 3.0_f32.ln(), -1e30]).write_target(&mut target, 2.0);
         assert!((target[0] - 0.25).abs() < 1e-6 && (target[1] - 0.75).abs() < 1e-6 && target[2] == 0.0);
     }
 

@@ -1,20 +1,23 @@
 //! What every batch of every epoch holds, computed from its number alone.
 
 use super::Mix;
+use crate::options::named_enum;
 use crate::wording::counted;
 use crate::{Error, Result};
 
-/// What a rank does where the samples do not divide evenly among the ranks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Uneven {
-    /// The last samples of an epoch's order are left out: all ranks hold equally many.
-    Drop,
-    /// The first samples of an epoch's order come again at its end: all ranks hold equally many. Distilled sets are
-    /// small, and each of their samples stands for many: none is left out unless that is asked for.
-    #[default]
-    Pad,
-    /// Every sample comes once: the last ranks hold one sample less, and perhaps one batch less.
-    Partial,
+named_enum! {
+    /// What a rank does where the samples do not divide evenly among the ranks.
+    #[derive(Default)]
+    Uneven, "uneven" {
+        /// The last samples of an epoch's order are left out: all ranks hold equally many.
+        Drop = "drop",
+        /// The first samples of an epoch's order come again at its end: all ranks hold equally many. Distilled sets are
+        /// small, and each of their samples stands for many: none is left out unless that is asked for.
+        #[default]
+        Pad = "pad",
+        /// Every sample comes once: the last ranks hold one sample less, and perhaps one batch less.
+        Partial = "partial",
+    }
 }
 
 /// A permutation of `0..n`, chosen by a seed, of which any entry is computed without the others.
@@ -106,9 +109,6 @@ pub(super) struct Plan {
 impl Plan {
     /// Checks that the parts agree.
     pub(super) fn validated(self) -> Result<Self> {
-        if self.batch_size == 0 {
-            return Err(Error::config("batch_size", "must be at least 1"));
-        }
         if self.world == 0 || self.rank >= self.world {
             let reason = format!("rank {} of {}: ranks run from 0 to world - 1", self.rank, self.world);
             return Err(Error::config("shard", reason));
@@ -317,7 +317,6 @@ mod tests {
 
     #[test]
     fn impossible_plans_are_refused() {
-        assert!(plan(5, 0, 1, Uneven::Drop).validated().is_err());
         assert!(Plan { rank: 2, ..plan(5, 1, 2, Uneven::Drop) }.validated().is_err());
         assert!(Plan { drop_last: true, ..plan(5, 6, 1, Uneven::Drop) }.validated().is_err());
         assert!(plan(2, 1, 3, Uneven::Drop).validated().is_err());

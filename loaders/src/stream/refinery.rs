@@ -133,7 +133,7 @@ impl Refinery {
     /// was refined before stays in the cache.
     pub fn run(&mut self, cancel: &CancelToken, progress: &dyn Progress) -> Result<Summary> {
         let before = self.counters.snapshot();
-        let samples = self.dataset.info().samples;
+        let samples = self.dataset.info().num_samples;
         let mut missing = Vec::new();
         for index in 0..samples {
             cancel.check()?;
