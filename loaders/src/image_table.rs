@@ -44,9 +44,9 @@ impl ImageTable {
         }
         let mut logits = ListBuilder::new(Float32Builder::new());
         for label in labels {
-            match label {
-                Label::Logits(values) => logits.append_value(values.iter().copied().map(Some)),
-                Label::Hard(_) => logits.append_null(),
+            match label.scores() {
+                Some(scores) => logits.append_value(scores.iter().copied().map(Some)),
+                None => logits.append_null(),
             }
         }
         let feature = json!({ "_type": "Sequence", "feature": { "_type": "Value", "dtype": "float32" } });

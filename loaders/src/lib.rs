@@ -27,6 +27,7 @@
 //! ```
 
 pub mod cache;
+pub mod cards;
 mod classes;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -35,14 +36,17 @@ mod error;
 pub mod export;
 mod image_table;
 pub mod labels;
+pub mod method;
+pub mod options;
 mod parquet_file;
 mod parquet_header;
+pub mod paths;
 mod pixels;
 pub mod refine;
 mod sheet;
 pub mod source;
 pub mod stream;
-mod wording;
+pub mod wording;
 
 pub use cache::Cache;
 pub use classes::{ClassMap, imagenet};
@@ -55,4 +59,6 @@ pub use source::{
     Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StateDict, StoredPixels,
     ValueSpace, Values, open,
 };
-pub use stream::{Batch, Loader, LoaderBuilder, LoaderState, Mix, OnMiss, Refinery, Stats, Uneven};
+pub use stream::{
+    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, OnMiss, Ranks, Refinery, Stats, Uneven,
+};

@@ -1,53 +1,102 @@
 //! Parquet files on disk, on their way to the crate `parquet`.
 
-use crate::parquet_header;
+use crate::parquet_header::PageHeader;
+use crate::source::containers::tensor::{read_at, read_exactly_at};
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::sync::Arc;
 
 /// How often a reader may be told that nothing is left.
 const PATIENCE: u32 = 16;
+
+/// How much is read ahead, in bytes: most reads are of a page's header.
+const AHEAD: usize = 512;
 
 /// A file whose readers lose patience at its end, and which gives out no page whose header claims too much.
 ///
 /// The crate (60.1) passes over fields of a page's header that it does not know, and does not look whether they are
 /// there: in a damaged file it reads on at the end for each of the two billion numbers that a list may claim. And it
 /// takes memory for as many values as a dictionary claims.
-#[derive(Debug)]
-pub(crate) struct ParquetFile(File);
+///
+/// It is read by position: the crate's own reader of files moves a position that all threads share.
+#[derive(Clone, Debug)]
+pub(crate) struct ParquetFile {
+    file: Arc<File>,
+    length: u64,
+}
 
 impl ParquetFile {
-    pub(crate) fn new(file: File) -> Self {
-        Self(file)
+    /// # Errors
+    /// If the system does not tell the file's length.
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), length })
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn reader(&self, start: u64) -> BufReader<At> {
+        BufReader::with_capacity(AHEAD, At { file: Arc::clone(&self.file), position: start })
+    }
+
+    /// The header of the page that begins at `start`; none if it is not one.
+    pub(crate) fn page_header(&self, start: u64) -> Option<PageHeader> {
+        PageHeader::read(self.reader(start))
     }
 }
 
 impl Length for ParquetFile {
     fn len(&self) -> u64 {
-        Length::len(&self.0)
+        self.length
     }
 }
 
 impl ChunkReader for ParquetFile {
-    type T = Ending<BufReader<File>>;
+    type T = Ending<BufReader<At>>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         // Most reads start at a header; what is none is let through.
-        check(self.0.get_read(start)?)?;
-        Ok(Ending { reader: self.0.get_read(start)?, ends: 0 })
+        check(self.reader(start))?;
+        Ok(Ending { reader: self.reader(start), ends: 0 })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        let bytes = self.0.get_bytes(start, length)?;
+        // Before memory is taken for them.
+        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
+            let reason = format!("{length} bytes from {start} on, in a file of {}", self.length);
+            return Err(ParquetError::EOF(reason));
+        }
+        let mut bytes = vec![0; length];
+        read_exactly_at(&self.file, &mut bytes, start)?;
         check(&bytes[..])?;
-        Ok(bytes)
+        Ok(bytes.into())
     }
 }
 
 fn check(header: impl Read) -> Result<()> {
-    parquet_header::refused(header).map_or(Ok(()), |reason| Err(ParquetError::General(reason.to_owned())))
+    let reason = PageHeader::read(header).and_then(|header| header.refused());
+    reason.map_or(Ok(()), |reason| Err(ParquetError::General(reason.to_owned())))
+}
+
+/// Reads a file from a position of its own on.
+#[derive(Debug)]
+pub(crate) struct At {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = read_at(&self.file, buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
 }
 
 /// A reader that fails when it is asked on and on at its end.

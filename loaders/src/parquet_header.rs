@@ -15,47 +15,78 @@ const LONGEST_LIST: u64 = 1 << 16;
 /// `PageType.DICTIONARY_PAGE`
 const DICTIONARY: i64 = 2;
 
-// Ids of fields of `PageHeader`, and of `DictionaryPageHeader`.
+// Ids of fields of `PageHeader`, of the headers of kinds of pages in it, and of fields of these.
 const PAGE_TYPE: i64 = 1;
 const UNCOMPRESSED_SIZE: i64 = 2;
 const COMPRESSED_SIZE: i64 = 3;
+const DATA_HEADER: i64 = 5;
 const DICTIONARY_HEADER: i64 = 7;
+const DATA_HEADER_V2: i64 = 8;
 const NUM_VALUES: i64 = 1;
+const NUM_ROWS: i64 = 3;
 
-/// Why the bytes at `reader`, if they are a page's header, must not be read any further: what it claims would take
-/// hours or all memory. `None` of sound headers, and of bytes that are no header.
-pub(crate) fn refused(reader: impl Read) -> Option<&'static str> {
-    let reader = reader.take(LONGEST_HEADER);
-    let mut header = Header { reader, page: [None; 4], dictionary_values: None, overlong: false };
-    // Bytes that end or break off are no header, which the crate finds out by itself.
-    let whole = header.fields(0, None).is_ok();
-    if header.page[1..].iter().any(Option::is_none) {
-        return None;
+/// What a page's header claims.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PageHeader {
+    /// The integers of the fields 1 to 3.
+    page: [Option<i64>; 4],
+    dictionary_values: Option<i64>,
+    /// The values of a data page, of all levels.
+    values: Option<i64>,
+    /// The rows of a data page, which the format's second version tells.
+    rows: Option<i64>,
+    /// The header's own length, in bytes, if all of it was found.
+    length: Option<u64>,
+    overlong: bool,
+}
+
+impl PageHeader {
+    /// The header that `reader` begins with. `None` of bytes that are no header.
+    pub(crate) fn read(reader: impl Read) -> Option<Self> {
+        let mut walk = Walk { reader: reader.take(LONGEST_HEADER), header: Self::default() };
+        // Bytes that end or break off are no header, which the crate finds out by itself.
+        let is_whole = walk.fields(0, None).is_ok();
+        let mut header = walk.header;
+        header.length = is_whole.then(|| LONGEST_HEADER - walk.reader.limit());
+        header.page[1..].iter().all(Option::is_some).then_some(header)
     }
-    if header.overlong {
-        return Some("a page's header has a list that no page has");
-    }
-    let [_, kind, size, _] = header.page;
-    let claims = header.dictionary_values.zip(size);
-    match claims {
-        // Values of the shortest kind take a bit each, and those of a dictionary more.
-        Some((values, size)) if whole && kind == Some(DICTIONARY) && values > size.saturating_mul(8) => {
-            Some("a dictionary claims more values than it has bytes for")
+
+    /// Why the page must not be read any further: what its header claims would take hours or all memory. `None` of
+    /// sound headers.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        if self.overlong {
+            return Some("a page's header has a list that no page has");
         }
-        _ => None,
+        let [_, kind, size, _] = self.page;
+        match self.dictionary_values.zip(size) {
+            // Values of the shortest kind take a bit each, and those of a dictionary more.
+            Some((values, size))
+                if self.length.is_some() && kind == Some(DICTIONARY) && values > size.saturating_mul(8) =>
+            {
+                Some("a dictionary claims more values than it has bytes for")
+            }
+            _ => None,
+        }
+    }
+
+    /// The bytes of header and page in the file, if they can be.
+    pub(crate) fn stored(&self) -> Option<u64> {
+        self.length?.checked_add(u64::try_from(self.page[COMPRESSED_SIZE as usize]?).ok()?)
+    }
+
+    /// The rows of a data page of a column without lists; none of other pages.
+    pub(crate) fn flat_rows(&self) -> Option<usize> {
+        usize::try_from(self.rows.or(self.values)?).ok()
     }
 }
 
 /// A walk over a struct in Thrift's compact protocol, as the crate walks it.
-struct Header<R> {
-    reader: R,
-    /// The integers of the fields 1 to 3.
-    page: [Option<i64>; 4],
-    dictionary_values: Option<i64>,
-    overlong: bool,
+struct Walk<R> {
+    reader: io::Take<R>,
+    header: PageHeader,
 }
 
-impl<R: Read> Header<R> {
+impl<R: Read> Walk<R> {
     /// Walks a struct; `inside` is the id of the field of the header that it is, if it is not the header itself.
     fn fields(&mut self, depth: usize, inside: Option<i64>) -> io::Result<()> {
         let mut id = 0;
@@ -86,9 +117,11 @@ impl<R: Read> Header<R> {
                 let number = unzigzag(self.varint()?);
                 match (inside, id) {
                     (None, PAGE_TYPE | UNCOMPRESSED_SIZE | COMPRESSED_SIZE) => {
-                        self.page[id as usize] = Some(number);
+                        self.header.page[id as usize] = Some(number);
                     }
-                    (Some(DICTIONARY_HEADER), NUM_VALUES) => self.dictionary_values = Some(number),
+                    (Some(DICTIONARY_HEADER), NUM_VALUES) => self.header.dictionary_values = Some(number),
+                    (Some(DATA_HEADER | DATA_HEADER_V2), NUM_VALUES) => self.header.values = Some(number),
+                    (Some(DATA_HEADER_V2), NUM_ROWS) => self.header.rows = Some(number),
                     _ => {}
                 }
             }
@@ -121,7 +154,7 @@ impl<R: Read> Header<R> {
 
     fn elements(&mut self, count: u64, kinds: &[u8], depth: usize) -> io::Result<()> {
         if count > LONGEST_LIST {
-            self.overlong = true;
+            self.header.overlong = true;
             return Err(io::ErrorKind::InvalidData.into());
         }
         for _ in 0..count {
@@ -169,12 +202,30 @@ mod tests {
         vec![0x15, 4, 0x15, 80, 0x15, 80, 0x4c, 0x15, 2 * values, 0x15, 0, 0, 0]
     }
 
+    fn refused(bytes: &[u8]) -> Option<&'static str> {
+        PageHeader::read(bytes).and_then(|header| header.refused())
+    }
+
+    #[test]
+    fn pages_are_measured() {
+        let header = PageHeader::read(&dictionary(10)[..]).unwrap();
+        assert_eq!((header.stored(), header.flat_rows()), (Some(13 + 40), None));
+        let data = [0x15, 0, 0x15, 20, 0x15, 20, 0x2c, 0x15, 6, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0, 0xff];
+        let header = PageHeader::read(&data[..]).unwrap();
+        assert_eq!((header.stored(), header.flat_rows()), (Some(17 + 10), Some(3)));
+        // Three values in two rows, in the format's second version.
+        let data =
+            [0x15, 6, 0x15, 20, 0x15, 20, 0x5c, 0x15, 6, 0x15, 0, 0x15, 4, 0x15, 0, 0x15, 0, 0x15, 0, 0, 0];
+        let header = PageHeader::read(&data[..]).unwrap();
+        assert_eq!((header.stored(), header.flat_rows()), (Some(21 + 10), Some(2)));
+    }
+
     #[test]
     fn sound_headers_and_other_bytes_are_let_through() {
-        assert_eq!(refused(&dictionary(10)[..]), None);
+        assert_eq!(refused(&dictionary(10)), None);
         // A data page, with statistics, from the format's own description.
         let data = [0x15, 0, 0x15, 20, 0x15, 20, 0x2c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0];
-        assert_eq!(refused(&data[..]), None);
+        assert_eq!(refused(&data), None);
         for bytes in [&b""[..], b"\0", b"\x89PNG\r\n\x1a\n", &[0xff; 64], &dictionary(10)[..5]] {
             assert_eq!(refused(bytes), None, "{bytes:?}");
         }
@@ -185,14 +236,14 @@ mod tests {
         let mut header = dictionary(0);
         // Two billion values, in place of one byte.
         header.splice(8..9, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
-        assert_eq!(refused(&header[..]), Some("a dictionary claims more values than it has bytes for"));
+        assert_eq!(refused(&header), Some("a dictionary claims more values than it has bytes for"));
 
         for kind in [1, 7, 12] {
             let mut header = dictionary(10);
             let end = header.len() - 1;
             // An unknown field, a list of two billion elements.
             header.splice(end.., [0x19, 0xf0 | kind, 0xfe, 0xff, 0xff, 0xff, 0x0f]);
-            assert_eq!(refused(&header[..]), Some("a page's header has a list that no page has"), "{kind}");
+            assert_eq!(refused(&header), Some("a page's header has a list that no page has"), "{kind}");
         }
     }
 
@@ -201,6 +252,6 @@ mod tests {
         let mut header = dictionary(10);
         header.pop();
         header.extend([0x1c; 4096]);
-        assert_eq!(refused(&header[..]), None);
+        assert_eq!(refused(&header), None);
     }
 }

@@ -5,7 +5,9 @@ use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::refine::{NoiseKey, RawBatch, Silent};
 use crate::wording::counted;
-use crate::{CancelToken, Error, Identity, Label, Loader, Refine, Result, Sample, Source, SourceInfo};
+use crate::{
+    CancelToken, Error, Identity, Label, Loader, LoaderOptions, Refine, Result, Sample, Source, SourceInfo,
+};
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -30,7 +32,7 @@ pub(super) struct BenchArgs {
     runs: u16,
 
     /// Batch size of the streamed epochs
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = LoaderOptions::default().batch_size)]
     stream_batch: usize,
 
     #[command(flatten)]
@@ -65,15 +67,12 @@ pub(super) fn run(args: &BenchArgs, host: &dyn Host, cancel: &CancelToken, outpu
     if args.batches.contains(&0) {
         return Err(Error::config("batches", "a batch holds at least 1 image"));
     }
-    if args.stream_batch == 0 {
-        return Err(Error::config("stream-batch", "a batch holds at least 1 image"));
-    }
     let source: Arc<dyn Source> = args.source.open()?.into();
     // Before anything is timed: what they refuse is told at once.
     let mut raw = Loader::builder(Arc::clone(&source)).batch_size(args.stream_batch).shuffle(true).build()?;
     let mut refined = refined_loader(Arc::clone(&source), args.stream_batch)?;
     let mut refiner_args = args.refiner.clone();
-    refiner_args.refine_batch = refiner_args.refine_batch.or(args.batches.iter().max().copied());
+    refiner_args.batch_size = refiner_args.batch_size.or(args.batches.iter().max().copied());
     let mut refiner = host.refiner(&refiner_args, cancel)?;
     let refine = args
         .batches
@@ -81,9 +80,9 @@ pub(super) fn run(args: &BenchArgs, host: &dyn Host, cancel: &CancelToken, outpu
         .map(|batch| time_refiner(&*source, &mut *refiner, *batch, args, cancel))
         .collect::<Result<Vec<_>>>()?;
     let stream = Streamed {
-        samples: source.info().samples,
+        samples: source.info().num_samples,
         batch: args.stream_batch,
-        refined_samples: refined.info().samples,
+        refined_samples: refined.info().num_samples,
         raw_images_per_second: time_stream(&mut raw, args.runs)?,
         refined_images_per_second: time_stream(&mut refined, args.runs)?,
     };
@@ -101,7 +100,7 @@ fn time_refiner(
     let info = source.info();
     let (mut pixels, mut conditioning, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     for image in 0..images {
-        let sample = source.sample(image % info.samples)?;
+        let sample = source.sample(image % info.num_samples)?;
         pixels.extend(sample.to_pixels(&info.value_space)?);
         conditioning.push(info.class_map.conditioning(sample.label.class())?);
         keys.push(NoiseKey { content: sample.digest(), variant: u32::try_from(image).unwrap_or(u32::MAX) });
@@ -118,7 +117,7 @@ fn refined_loader(source: Arc<dyn Source>, batch: usize) -> Result<Loader> {
     const MEMORY: usize = 1 << 30;
     let [_, height, width] = source.info().shape;
     let image = 3 * height * width;
-    let samples = source.info().samples.min(MEMORY / image.max(1)).max(1);
+    let samples = source.info().num_samples.min(MEMORY / image.max(1)).max(1);
     Loader::builder(First::new(source, samples))
         .refiner(Identity)
         .memory_limit(MEMORY.max(image))
@@ -136,7 +135,7 @@ struct First {
 
 impl First {
     fn new(source: Arc<dyn Source>, samples: usize) -> Self {
-        let info = SourceInfo { samples, ..source.info().clone() };
+        let info = SourceInfo { num_samples: samples, ..source.info().clone() };
         Self { source, info }
     }
 }
@@ -158,7 +157,7 @@ impl Source for First {
 /// Images a second over whole epochs.
 fn time_stream(loader: &mut Loader, runs: u16) -> Result<f64> {
     const IMAGES: usize = 20_000;
-    let samples = loader.info().samples;
+    let samples = loader.info().num_samples;
     let epochs = IMAGES.div_ceil(samples);
     let mut stream = |epochs| loader_epochs(loader, epochs);
     stream(1)?;
@@ -236,10 +235,10 @@ mod tests {
     fn a_set_that_does_not_fit_into_memory_is_streamed_in_part() {
         let side = 512;
         let one = MemorySource::unit(1, [3, side, side], vec![0.5; 3 * side * side], vec![0]).unwrap();
-        let info = SourceInfo { samples: 5000, ..one.info().clone() };
+        let info = SourceInfo { num_samples: 5000, ..one.info().clone() };
         let large: Arc<dyn Source> = Arc::new(Large(one, info));
         let mut loader = refined_loader(large, 4).unwrap();
-        assert_eq!(loader.info().samples, (1 << 30) / (3 * side * side));
+        assert_eq!(loader.info().num_samples, (1 << 30) / (3 * side * side));
         let batch = loader.iter().next().unwrap().unwrap();
         assert_eq!(batch.refined(), [true; 4]);
     }

@@ -2,6 +2,7 @@
 
 use super::Host;
 use super::output::Output;
+use crate::paths::local;
 use crate::{CancelToken, Result};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub struct DemoReport {
 }
 
 pub(super) fn run(args: &DemoArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
+    local("examples", &args.examples)?;
+    local("output", &args.output)?;
     let report = host.demo(args, cancel)?;
     output.result(&report.text, &report.json)
 }

@@ -4,7 +4,7 @@ use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
-use crate::export::{ExportFormat, check, export};
+use crate::export::{ExportFormat, FileNames, check, export_named};
 use crate::pixels::planar;
 use crate::refine::Silent;
 use crate::wording::counted;
@@ -63,18 +63,19 @@ pub(super) fn command(command: clap::Command) -> clap::Command {
 pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
     let source = args.source.open()?;
     let info = source.info().clone();
+    let names = FileNames::of(&*source)?;
     let exported = if args.raw {
-        let samples = (0..info.samples).map(|index| source.sample(index));
-        export(&info, samples, args.to, &args.output, cancel)?
+        let samples = (0..info.num_samples).map(|index| source.sample(index));
+        export_named(&info, &names, samples, args.to, &args.output, cancel)?
     } else {
         let refined = SourceInfo { value_space: ValueSpace::Unit, ..info.clone() };
         // Before anything is refined, which may take hours.
         check(&refined, args.to, &args.output)?;
-        let labels = (0..info.samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
+        let labels = (0..info.num_samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
         let cache = Cache::open(&args.cache)?;
         let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
         refinery.run(cancel, &Bar::new())?;
-        let indices: Vec<usize> = (0..info.samples).collect();
+        let indices: Vec<usize> = (0..info.num_samples).collect();
         let mut labels = labels.into_iter();
         let samples = indices.chunks(CHUNK).flat_map(|chunk| {
             let images = match refinery.images(chunk, cancel, &Silent) {
@@ -92,7 +93,7 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
                 .collect();
             joined
         });
-        export(&refined, samples, args.to, &args.output, cancel)?
+        export_named(&refined, &names, samples, args.to, &args.output, cancel)?
     };
 
     let mut text = format!("{}: {}", counted(exported.samples, "sample"), args.output.display());
@@ -119,6 +120,7 @@ fn pixels(image: &RgbImage, channels: usize) -> StoredPixels {
 mod tests {
     use super::super::{DemoArgs, DemoReport, run};
     use super::*;
+    use crate::export::export;
     use crate::refine::{Progress, RawBatch};
     use crate::{Conditioning, Identity, Loader, MemorySource, Refine};
     use std::path::Path;

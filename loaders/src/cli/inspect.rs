@@ -25,21 +25,22 @@ fn describe(info: &SourceInfo) -> String {
     let labels = match info.labels {
         LabelKind::Hard => "class indices",
         LabelKind::Logits => "logits",
+        LabelKind::Probabilities => "probabilities",
     };
     let space = match &info.value_space {
         ValueSpace::Normalized(n) => format!("normalised, mean {:?}, std {:?}", n.mean, n.std),
-        ValueSpace::Whitened => "ZCA-whitened, in batches as they are stored".to_owned(),
+        ValueSpace::Whitened => "ZCA-whitened, streamed as they are stored".to_owned(),
         ValueSpace::Unit => {
             let n = &info.normalize;
-            format!("pixels, in batches normalised with mean {:?}, std {:?}", n.mean, n.std)
+            format!("pixels; batches are normalised with mean {:?}, std {:?}", n.mean, n.std)
         }
     };
     let mut text = format!(
         "{}\n  format   {}\n  samples  {}, {channels} x {height} x {width}\n  classes  {}\n  labels   {labels}\n  values   {space}\n",
         info.path.display(),
         info.format,
-        info.samples,
-        info.classes,
+        info.num_samples,
+        info.num_classes,
     );
     // Writing to a string does not fail.
     if let Some(method) = &info.method {
@@ -48,12 +49,11 @@ fn describe(info: &SourceInfo) -> String {
     if let Some(rate) = info.learning_rate {
         let _ = writeln!(text, "  lr       {rate}, learned with the images");
     }
-    if let Some(list) = info.class_map.as_indices() {
-        let _ = writeln!(
-            text,
-            "  refined  as the backbone's classes {}",
-            listed(list, info.class_names.as_deref())
-        );
+    for fact in &info.facts {
+        let _ = writeln!(text, "  known    {}: {} (by {})", fact.name, fact.value, fact.right);
+    }
+    for line in classes(info) {
+        let _ = writeln!(text, "  class    {line}");
     }
     for note in &info.notes {
         let _ = writeln!(text, "  note     {note}");
@@ -61,28 +61,50 @@ fn describe(info: &SourceInfo) -> String {
     text
 }
 
-/// The beginning of a list, with the names of the set's classes where it has them.
-fn listed(indices: &[usize], names: Option<&[String]>) -> String {
+/// A line for each of the first classes: its name, and the refiner's class, with ImageNet's WordNet id and name if it is
+/// known to be one.
+fn classes(info: &SourceInfo) -> Vec<String> {
     const MOST: usize = 10;
-    let entry = |(label, index): (usize, &usize)| match names.and_then(|names| names.get(label)) {
-        Some(name) => format!("{name} -> {index}"),
-        None => index.to_string(),
+    let Some(indices) = info.class_map.as_indices() else { return Vec::new() };
+    let (wnids, names) = (info.class_map.wnids(), info.class_map.names());
+    let line = |(label, index): (usize, &usize)| {
+        let own = info.classes.as_ref().and_then(|names| names.get(label));
+        let own = own.map(|name| format!(" {name}")).unwrap_or_default();
+        let known = match (&wnids, &names) {
+            (Some(wnids), Some(names)) => format!(" ({} {})", wnids[label], names[label]),
+            _ => String::new(),
+        };
+        format!("{label}{own}: refined as {index}{known}")
     };
-    let shown: Vec<String> = indices.iter().take(MOST).enumerate().map(entry).collect();
-    let more = if indices.len() > MOST { ", ..." } else { "" };
-    format!("{}{more}", shown.join(", "))
+    let mut lines: Vec<String> =
+        indices.iter().take(MOST.min(info.num_classes)).enumerate().map(line).collect();
+    if info.num_classes > MOST {
+        lines.push(format!("... and {} more", info.num_classes - MOST));
+    }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ClassMap, MemorySource, Source};
 
     #[test]
     fn classes_are_listed_by_their_names() {
-        assert_eq!(
-            listed(&[217, 0], Some(&["springer".into(), "tench".into()])),
-            "springer -> 217, tench -> 0"
+        let set = MemorySource::unit(2, [3, 1, 1], vec![0.5; 6], vec![0, 1]).unwrap();
+        let info = SourceInfo {
+            classes: Some(vec!["springer".into(), "fish".into()]),
+            class_map: ClassMap::imagenet(vec![217, 0]).unwrap(),
+            ..set.info().clone()
+        };
+        let lines = classes(&info);
+        assert!(
+            lines[0].contains("springer") && lines[0].contains("217 (n02102040 English springer)"),
+            "{lines:?}"
         );
-        assert_eq!(listed(&[3; 11], None), format!("{}3, ...", "3, ".repeat(9)));
+        assert!(lines[1].contains("fish") && lines[1].contains("tench"), "{lines:?}");
+        let plain =
+            SourceInfo { class_map: ClassMap::indices(vec![3; 11]).unwrap(), num_classes: 11, ..info };
+        assert_eq!(classes(&plain).len(), 11);
     }
 }

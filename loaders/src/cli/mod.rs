@@ -143,3 +143,48 @@ fn is_cancelled(error: &Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::KnobsBuilder;
+    use crate::{OpenOptions, options};
+    use std::collections::BTreeSet;
+
+    /// What a command takes besides the groups of options.
+    fn arguments(command: &str) -> BTreeSet<String> {
+        let cli = Cli::command();
+        let found = cli.find_subcommand(command).unwrap_or_else(|| panic!("no {command}"));
+        found.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+    }
+
+    #[test]
+    fn a_command_line_is_well_formed() {
+        Cli::command().mut_subcommand("export", export::command).debug_assert();
+    }
+
+    #[test]
+    fn every_option_is_an_argument() {
+        let of = |schema: &'static serde_json::Value| {
+            schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str())
+        };
+        for command in ["refine", "inspect", "export", "preview", "bench"] {
+            let arguments = arguments(command);
+            let missing = |name: &&str| !arguments.contains(*name);
+            assert_eq!(of(options::schema::<OpenOptions>()).find(missing), None, "{command}");
+            if command != "inspect" {
+                let refiner = of(options::schema::<RefinerArgs>()).map(|name| match name {
+                    // `bench` has batches of its own.
+                    "batch_size" => "refine_batch",
+                    name => name,
+                });
+                let knobs = of(options::schema::<KnobsBuilder>());
+                assert_eq!(
+                    refiner.filter(|name| *name != "knobs").chain(knobs).find(missing),
+                    None,
+                    "{command}"
+                );
+            }
+        }
+    }
+}

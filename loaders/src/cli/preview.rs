@@ -4,6 +4,7 @@ use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
+use crate::paths::local;
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
 use clap::Args;
@@ -62,9 +63,10 @@ pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, out
     output.result(&text, &serde_json::json!({ "images": chosen, "output": args.output }))
 }
 
-/// A picture under the name of another kind would not open everywhere. Said before images are refined.
+/// A picture under the name of another kind would not open everywhere, and an object store has no folder to write to.
+/// Said before images are refined.
 fn check_name(output: &Path) -> Result<()> {
-    match output.extension() {
+    match local("output", output)?.extension() {
         Some(extension) if !extension.eq_ignore_ascii_case("png") => {
             let reason =
                 format!("the sheet is a PNG file: name it {}", output.with_extension("png").display());
@@ -79,8 +81,8 @@ fn check_name(output: &Path) -> Result<()> {
 fn choose(source: &dyn Source, per_class: usize) -> Result<(Vec<usize>, Vec<RgbImage>)> {
     let info = source.info();
     let [_, height, width] = info.shape;
-    let mut classes: Vec<Vec<(usize, RgbImage)>> = vec![Vec::new(); info.classes];
-    for index in 0..info.samples {
+    let mut classes: Vec<Vec<(usize, RgbImage)>> = vec![Vec::new(); info.num_classes];
+    for index in 0..info.num_samples {
         if classes.iter().all(|chosen| chosen.len() >= per_class) {
             break;
         }
@@ -104,5 +106,7 @@ mod tests {
         }
         let error = check_name(Path::new("out/x.jpg")).unwrap_err().to_string();
         assert_eq!(error, "output: the sheet is a PNG file: name it out/x.png");
+        let error = check_name(Path::new("s3://bucket/sheet.png")).unwrap_err().to_string();
+        assert!(error.starts_with("output: `s3://bucket/sheet.png`"), "{error}");
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct RefineArgs {
 pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
     let started = Instant::now();
     let source = args.source.open()?;
-    let samples = source.info().samples;
+    let samples = source.info().num_samples;
     let cache = Cache::open(&args.cache)?;
     let refiner = host.refiner(&args.refiner, cancel)?;
     let fingerprint = refiner.fingerprint();

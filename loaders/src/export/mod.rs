@@ -2,12 +2,14 @@
 
 mod files;
 mod images;
+mod names;
 mod parquet;
 mod safetensors;
 mod torch;
 
-pub(crate) use safetensors::VALUES;
+pub use names::FileNames;
 
+use crate::paths::local;
 use crate::source::{ClassList, SIDECAR, Sidecar};
 use crate::wording::counted;
 use crate::{
@@ -26,10 +28,13 @@ pub enum ExportFormat {
     /// `images_best.pt` and `labels_best.pt`, as MTT and EDF save them: normalised images; class indices or logits; and
     /// `lr_best.pt` where a learning rate was learned with them.
     Mtt,
-    /// `<class>/class<class>_id<n>.png`, classes of five digits as RDED has them; `<wnid>/<n>.png` where classes are
-    /// named by WordNet ids. Labels are class indices.
+    /// `<class>/class<class>_id<n>.png`, classes of five digits or more as RDED has them; `<wnid>/<n>.png` where classes
+    /// are named by WordNet ids. Images keep their own names where these are in order ([`FileNames`]); numbers have as
+    /// many digits as the largest. So every reader, which sorts names as text, lists a class in the set's order. Labels
+    /// are class indices.
     ImageFolder,
-    /// `data-<n>.tar` with `<key>.png` and `<key>.cls`, a thousand samples each. Labels are class indices.
+    /// `data-<n>.tar` with `<key>.png` and `<key>.cls`, a thousand samples each. Keys are the images' own names where all
+    /// of these differ and are in order, else numbers. Labels are class indices.
     #[cfg_attr(feature = "cli", value(name = "webdataset"))]
     WebDataset,
     /// `data-<n>.parquet`, as Hugging Face `datasets` writes images: `image` and `label`, and `soft_label` where
@@ -63,7 +68,7 @@ pub struct Exported {
 /// let folder = tempfile::tempdir()?.path().join("mtt");
 /// let samples = (0..2).map(|index| set.sample(index));
 /// export(set.info(), samples, ExportFormat::Mtt, &folder, &CancelToken::new())?;
-/// assert_eq!(open(&folder)?.info().format, "mtt");
+/// assert_eq!(open(&folder)?.info().format.as_str(), "mtt");
 /// # std::fs::remove_dir_all(folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -78,25 +83,53 @@ pub fn export(
     folder: &Path,
     cancel: &CancelToken,
 ) -> Result<Exported> {
+    export_named(info, &FileNames::numbers(), samples, format, folder, cancel)
+}
+
+/// As [`export`], of images that keep the `names` of their set where the format has files of images.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_named(
+    info: &SourceInfo,
+    names: &FileNames,
+    samples: impl IntoIterator<Item = Result<Sample>>,
+    format: ExportFormat,
+    folder: &Path,
+    cancel: &CancelToken,
+) -> Result<Exported> {
     check_fits(info, format)?;
+    let names = match format {
+        ExportFormat::ImageFolder => names.clone(),
+        ExportFormat::WebDataset => names.in_one_place(),
+        _ => FileNames::numbers(),
+    };
     let target = Target::new(folder)?;
-    let mut writer = writer(info, format, target.path())?;
+    let mut notes: Vec<String> = names.note().map(str::to_owned).into_iter().collect();
+    let mut writer = writer(info, names, format, target.path())?;
     let (mut written, mut has_floats) = (0, false);
+    let (mut is_by_class, mut last_class) = (true, 0);
     for sample in samples {
         cancel.check()?;
         let sample = sample?;
         has_floats |= matches!(sample.pixels, StoredPixels::F32(_));
+        is_by_class &= last_class <= sample.label.class();
+        last_class = sample.label.class();
         writer.add(written, sample)?;
         written += 1;
     }
     writer.finish()?;
-    if written != info.samples {
-        let reason = format!("{} came, where there are {}", counted(written, "sample"), info.samples);
+    if written != info.num_samples {
+        let reason = format!("{} came, where there are {}", counted(written, "sample"), info.num_samples);
         return Err(Error::format(&info.path, reason));
     }
     sidecar(info, format, target.path()).write()?;
     target.commit()?;
-    Ok(Exported { samples: written, notes: notes(info, format, has_floats) })
+    if format == ExportFormat::ImageFolder && !is_by_class {
+        notes.push("class folders list images class by class, which is another order than the set's".into());
+    }
+    notes.extend(self::notes(info, format, has_floats));
+    Ok(Exported { samples: written, notes })
 }
 
 /// Checks, before there are samples, that an export can be written.
@@ -119,7 +152,7 @@ fn check_fits(info: &SourceInfo, format: ExportFormat) -> Result<()> {
     if bytes > ClassList::LONGEST {
         let reason = format!(
             "the list of {} takes {bytes} bytes, of which {} can be read again: shorten their names",
-            counted(info.classes, "class"),
+            counted(info.num_classes, "class"),
             ClassList::LONGEST
         );
         return Err(Error::format(&info.path, reason));
@@ -133,12 +166,17 @@ trait Writer {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-fn writer(info: &SourceInfo, format: ExportFormat, folder: &Path) -> Result<Box<dyn Writer>> {
+fn writer(
+    info: &SourceInfo,
+    names: FileNames,
+    format: ExportFormat,
+    folder: &Path,
+) -> Result<Box<dyn Writer>> {
     Ok(match format {
         ExportFormat::Dc => Box::new(torch::Dc::new(info, folder)?),
         ExportFormat::Mtt => Box::new(torch::Mtt::new(info, folder)?),
-        ExportFormat::ImageFolder => Box::new(images::Folder::new(info, folder)),
-        ExportFormat::WebDataset => Box::new(images::WebDataset::new(info, folder)),
+        ExportFormat::ImageFolder => Box::new(images::Folder::new(info, names, folder)),
+        ExportFormat::WebDataset => Box::new(images::WebDataset::new(info, names, folder)),
         ExportFormat::Parquet => Box::new(parquet::Parquet::new(info, folder)),
         ExportFormat::Safetensors => Box::new(safetensors::Safetensors::new(info, folder)?),
     })
@@ -167,8 +205,10 @@ fn sidecar(info: &SourceInfo, format: ExportFormat, folder: &Path) -> Sidecar {
 fn notes(info: &SourceInfo, format: ExportFormat, has_floats: bool) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     let has_logits = matches!(format, ExportFormat::Mtt | ExportFormat::Parquet | ExportFormat::Safetensors);
-    if info.labels == LabelKind::Logits && !has_logits {
-        notes.push("the format holds no logits: labels are the classes of the largest ones".into());
+    if info.labels != LabelKind::Hard && !has_logits {
+        notes.push(
+            "the format holds no logits or probabilities: each label is the class of the largest one".into(),
+        );
     }
     if has_floats && is_of_pixels(format) {
         notes.push(
@@ -196,6 +236,7 @@ struct Target {
 
 impl Target {
     fn new(folder: &Path) -> Result<Self> {
+        let folder = local("output", folder)?;
         let taken = match fs::read_dir(folder) {
             Ok(mut entries) => entries.next().is_some(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
@@ -228,23 +269,21 @@ impl Target {
     }
 }
 
-/// The labels of a set as the bytes of a tensor: `[N]` int64, or `[N, C]` float32 where `logits`.
+/// The labels of a set as the bytes of a tensor: `[N]` int64, or `[N, C]` float32 where they are soft.
 struct LabelBytes {
-    logits: bool,
+    are_soft: bool,
     bytes: Vec<u8>,
 }
 
 impl LabelBytes {
-    fn new(logits: bool) -> Self {
-        Self { logits, bytes: Vec::new() }
+    fn new(are_soft: bool) -> Self {
+        Self { are_soft, bytes: Vec::new() }
     }
 
     fn add(&mut self, label: &Label) {
-        match label {
-            Label::Logits(logits) if self.logits => {
-                self.bytes.extend(logits.iter().flat_map(|logit| logit.to_le_bytes()));
-            }
-            label => self.bytes.extend((label.class() as i64).to_le_bytes()),
+        match label.scores().filter(|_| self.are_soft) {
+            Some(scores) => self.bytes.extend(scores.iter().flat_map(|score| score.to_le_bytes())),
+            None => self.bytes.extend((label.class() as i64).to_le_bytes()),
         }
     }
 }

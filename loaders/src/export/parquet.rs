@@ -67,7 +67,7 @@ impl Parquet {
     }
 
     fn batch(&self) -> Result<RecordBatch, ArrowError> {
-        let has_logits = self.info.labels == LabelKind::Logits;
+        let has_logits = self.info.labels != LabelKind::Hard;
         let table =
             ImageTable::new(&self.pngs, self.labels.iter(), has_logits, &self.info.names())?.finish()?;
         // Beside the names, which lie where `datasets` looks for them.

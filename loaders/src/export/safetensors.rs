@@ -1,14 +1,11 @@
 //! `images` and `labels` in one safetensors file, written from front to back.
 
 use super::{LabelBytes, Writer, files};
-use crate::source::ClassList;
+use crate::source::{ClassList, VALUES};
 use crate::{Error, LabelKind, Result, Sample, SourceInfo, StoredPixels, ValueSpace, Values};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-
-/// Under this key of the metadata lies what the images' values are; the reader knows it.
-pub(crate) const VALUES: &str = "values";
 
 pub(super) struct Safetensors {
     path: PathBuf,
@@ -20,7 +17,7 @@ pub(super) struct Safetensors {
 
 impl Safetensors {
     pub(super) fn new(info: &SourceInfo, folder: &Path) -> Result<Self> {
-        let labels = LabelBytes::new(info.labels == LabelKind::Logits);
+        let labels = LabelBytes::new(info.labels != LabelKind::Hard);
         Ok(Self { path: folder.join("data.safetensors"), file: None, info: info.clone(), labels })
     }
 
@@ -29,10 +26,10 @@ impl Safetensors {
         let info = &self.info;
         let [channels, height, width] = info.shape;
         let size = if bytes { 1 } else { 4 };
-        let images = info.samples * channels * height * width * size;
-        let (dtype, shape, each) = match self.labels.logits {
-            true => ("F32", vec![info.samples, info.classes], 4 * info.classes),
-            false => ("I64", vec![info.samples], 8),
+        let images = info.num_samples * channels * height * width * size;
+        let (dtype, shape, each) = match self.labels.are_soft {
+            true => ("F32", vec![info.num_samples, info.num_classes], 4 * info.num_classes),
+            false => ("I64", vec![info.num_samples], 8),
         };
         let values = match info.value_space {
             ValueSpace::Normalized(_) => Values::Normalized,
@@ -40,16 +37,16 @@ impl Safetensors {
             ValueSpace::Whitened => Values::Whitened,
         };
         let mut header = serde_json::json!({
-            "__metadata__": { VALUES: values.name(), ClassList::KEY: ClassList::of(info).to_json() },
+            "__metadata__": { VALUES: values.as_str(), ClassList::KEY: ClassList::of(info).to_json() },
             "images": {
                 "dtype": if bytes { "U8" } else { "F32" },
-                "shape": [info.samples, channels, height, width],
+                "shape": [info.num_samples, channels, height, width],
                 "data_offsets": [0, images],
             },
             "labels": {
                 "dtype": dtype,
                 "shape": shape,
-                "data_offsets": [images, images + info.samples * each],
+                "data_offsets": [images, images + info.num_samples * each],
             },
         })
         .to_string();

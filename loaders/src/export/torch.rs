@@ -54,7 +54,7 @@ pub(super) struct Mtt {
 
 impl Mtt {
     pub(super) fn new(info: &SourceInfo, folder: &Path) -> Result<Self> {
-        let logits = info.labels == LabelKind::Logits;
+        let logits = info.labels != LabelKind::Hard;
         let bare = |name: &str, tensor: &Tensor| -> Result<Saved> {
             let mut pickle = Pickle::new();
             pickle.tensor("0", tensor);
@@ -115,14 +115,14 @@ struct Tensor {
 impl Tensor {
     fn images(info: &SourceInfo) -> Self {
         let [channels, height, width] = info.shape;
-        Self { storage_class: "FloatStorage", shape: vec![info.samples, channels, height, width] }
+        Self { storage_class: "FloatStorage", shape: vec![info.num_samples, channels, height, width] }
     }
 
     fn labels(info: &SourceInfo, logits: bool) -> Self {
         if logits {
-            Self { storage_class: "FloatStorage", shape: vec![info.samples, info.classes] }
+            Self { storage_class: "FloatStorage", shape: vec![info.num_samples, info.num_classes] }
         } else {
-            Self { storage_class: "LongStorage", shape: vec![info.samples] }
+            Self { storage_class: "LongStorage", shape: vec![info.num_samples] }
         }
     }
 }
