@@ -1,6 +1,8 @@
 //! Where networks run, and in which precision.
 
 use crate::{Error, Result};
+use diver_loaders::cards;
+use diver_loaders::wording::unknown;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,18 +14,22 @@ use tch::{Cuda, Device, Kind};
 /// ```
 /// use diver::DeviceChoice;
 ///
-/// assert_eq!("cuda".parse::<DeviceChoice>()?, DeviceChoice::Cuda(0));
+/// assert_eq!("cuda".parse::<DeviceChoice>()?, DeviceChoice::OwnCuda);
+/// assert_eq!("cuda:0".parse::<DeviceChoice>()?, DeviceChoice::Cuda(0));
 /// assert_eq!("cpu".parse::<DeviceChoice>()?.resolve()?, tch::Device::Cpu);
 /// assert!("gpu".parse::<DeviceChoice>().is_err());
 /// # Ok::<(), diver::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
-    /// The first CUDA device if there is one, else the CPU.
+    /// This process's own CUDA device if there is one, else the CPU.
     #[default]
     Auto,
     /// The CPU; nothing of CUDA is loaded.
     Cpu,
+    /// This process's own CUDA device: the one of its local rank, if a launcher started several processes on this
+    /// machine ([`cards::own`]), else the first.
+    OwnCuda,
     /// The CUDA device of this index.
     Cuda(usize),
 }
@@ -32,23 +38,35 @@ impl DeviceChoice {
     /// The device, once it is known to be usable. Loads libtorch's CUDA library unless the choice is `cpu`.
     ///
     /// # Errors
-    /// [`Error::Device`] says which of driver, library and device is missing. `auto` never fails; where it falls
-    /// back to the CPU although the libraries are there, it warns.
+    /// [`Error::Device`] says which of driver, library and device is missing; `auto` falls back to the CPU then, and
+    /// warns if the libraries are there. `auto` and `cuda` also fail if there are more processes on this machine than
+    /// devices.
     pub fn resolve(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(index) => self.cuda(index),
-            Self::Auto => Ok(self.cuda(0).unwrap_or_else(|reason| {
-                match cuda_libraries() {
-                    Ok(()) => tracing::warn!(%reason, "refining on the CPU"),
-                    Err(_) => tracing::info!(%reason, "refining on the CPU"),
+            Self::Cuda(index) => match self.count()? {
+                count if index < count => Ok(Device::Cuda(index)),
+                count => Err(unusable(
+                    self.to_string(),
+                    &format!("the last of {count} devices is cuda:{}", count - 1),
+                )),
+            },
+            Self::OwnCuda => Ok(Device::Cuda(cards::own(self.count()?)?)),
+            Self::Auto => match self.count() {
+                Ok(count) => Ok(Device::Cuda(cards::own(count)?)),
+                Err(reason) => {
+                    match cuda_libraries() {
+                        Ok(()) => tracing::warn!(%reason, "refining on the CPU"),
+                        Err(_) => tracing::info!(%reason, "refining on the CPU"),
+                    }
+                    Ok(Device::Cpu)
                 }
-                Device::Cpu
-            })),
+            },
         }
     }
 
-    /// The devices of a list, as in `cuda:0,cuda:1`; `cuda:all` are all that there are.
+    /// The devices of a list, as in `cuda:0,cuda:1`; `cuda:all` are all that there are, for a process that shares them
+    /// with no other of its training ([`cards::all`]).
     ///
     /// ```
     /// use diver::DeviceChoice;
@@ -59,13 +77,18 @@ impl DeviceChoice {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Knob`] if one has no such name, a GPU is named twice, or `auto` is one of several; [`Error::Device`] if there is none.
+    /// [`Error::Knob`] if one has no such name, a GPU is named twice, or `auto` or `cuda` is one of several;
+    /// [`Error::Device`] if there is none; [`Error::Engine`] if each of several processes would take all of them.
     pub fn list(text: &str) -> Result<Vec<Self>> {
         if text != "cuda:all" {
             let devices: Vec<Self> =
                 text.split(',').map(|name| name.trim().parse()).collect::<Result<_>>()?;
-            if devices.len() > 1 && devices.contains(&Self::Auto) {
-                let reason = format!("`auto` is one of several in `{text}`: name the devices, or cuda:all");
+            let chosen = |device: &&Self| matches!(device, Self::Auto | Self::OwnCuda);
+            if let Some(chosen) = devices.iter().find(chosen).filter(|_| devices.len() > 1) {
+                let reason = format!(
+                    "`{chosen}` stands for one device and cannot be part of `{text}`: number each device, as in \
+                     cuda:0,cuda:1, or write cuda:all"
+                );
                 return Err(Error::knob("device", reason));
             }
             let is_twice =
@@ -75,11 +98,11 @@ impl DeviceChoice {
             }
             return Ok(devices);
         }
-        Self::Cuda(0).resolve()?;
-        Ok((0..usize::try_from(Cuda::device_count()).unwrap_or(0)).map(Self::Cuda).collect())
+        Ok(cards::all(Self::OwnCuda.count()?)?.map(Self::Cuda).collect())
     }
 
-    fn cuda(self, index: usize) -> Result<Device> {
+    /// How many CUDA devices there are, at least 1.
+    fn count(self) -> Result<usize> {
         let missing = |reason: &str| unusable(self.to_string(), reason);
         cuda_libraries().map_err(missing)?;
         match usize::try_from(Cuda::device_count()).unwrap_or(0) {
@@ -87,10 +110,7 @@ impl DeviceChoice {
                 "libtorch sees no device: either the NVIDIA driver finds none, or libtorch was asked about CUDA \
                  before `diver::load_cuda()`",
             )),
-            count if index >= count => {
-                Err(missing(&format!("the last of {count} devices is cuda:{}", count - 1)))
-            }
-            _ => Ok(Device::Cuda(index)),
+            count => Ok(count),
         }
     }
 }
@@ -103,9 +123,9 @@ impl FromStr for DeviceChoice {
         match (text, index) {
             ("auto", _) => Ok(Self::Auto),
             ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
+            ("cuda", _) => Ok(Self::OwnCuda),
             (_, Some(Ok(index))) => Ok(Self::Cuda(index)),
-            _ => Err(Error::knob("device", format!("`{text}` is none of auto, cpu, cuda, cuda:N"))),
+            _ => Err(Error::knob("device", format!("`{text}` is not one of auto, cpu, cuda, cuda:N"))),
         }
     }
 }
@@ -115,6 +135,7 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
+            Self::OwnCuda => f.write_str("cuda"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
@@ -239,7 +260,7 @@ impl FromStr for Precision {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::knob("dtype", format!("`{text}` is none of auto, f32, bf16"))),
+            _ => Err(Error::knob("dtype", unknown(text, &["auto", "f32", "bf16"]))),
         }
     }
 }
@@ -260,16 +281,18 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+        for text in ["auto", "cpu", "cuda", "cuda:0", "cuda:3"] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
         let refused = "cuda:x".parse::<DeviceChoice>().unwrap_err().to_string();
-        assert_eq!(refused, "device: `cuda:x` is none of auto, cpu, cuda, cuda:N");
+        assert_eq!(refused, "device: `cuda:x` is not one of auto, cpu, cuda, cuda:N");
         assert!("fp16".parse::<Precision>().is_err());
-        let refused = DeviceChoice::list("auto,cuda:0").unwrap_err().to_string();
-        assert!(refused.contains("`auto` is one of several"), "{refused}");
-        let refused = DeviceChoice::list("cuda,cuda:1,cuda:0").unwrap_err().to_string();
-        assert_eq!(refused, "device: cuda:0 is named twice in `cuda,cuda:1,cuda:0`");
+        for (list, one) in [("auto,cuda:0", "`auto`"), ("cuda:1,cuda", "`cuda`")] {
+            let refused = DeviceChoice::list(list).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("device: {one}")), "{refused}");
+        }
+        let refused = DeviceChoice::list("cuda:0,cuda:1,cuda:0").unwrap_err().to_string();
+        assert_eq!(refused, "device: cuda:0 is named twice in `cuda:0,cuda:1,cuda:0`");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the command line needs of libtorch.
 
-use crate::{DeviceChoice, Error, Fleet, Knobs, KnobsBuilder, Refiner, Result, demo};
+use crate::{DeviceChoice, Error, Fleet, Refiner, Result, demo};
 use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs};
+use diver_loaders::options::check;
+use diver_loaders::paths::local;
 use diver_loaders::{CancelToken, Refine};
 
 /// Makes the [`Refiner`] that a command line asks for, and trains the networks of [`eval`](crate::eval).
@@ -37,19 +39,20 @@ impl Refiner {
     /// # Errors
     /// If an option has a value that it cannot have, and as for [`RefinerBuilder::build`](crate::RefinerBuilder::build).
     pub fn from_args(args: &RefinerArgs, cancel: &CancelToken) -> Result<Self> {
+        check(args)?;
         let mut builder = Self::builder(&args.backbone)
             .cancel(cancel.clone())
             .device(args.device.parse()?)
             .dtype(args.dtype.parse()?)
-            .knobs(knobs(args)?);
-        if let Some(images) = args.refine_batch {
+            .knobs(args.knobs.clone());
+        if let Some(images) = args.batch_size {
             builder = builder.batch_size(images);
         }
         if let Some(vae) = &args.vae {
             builder = builder.vae(vae);
         }
-        if let Some(model) = &args.model {
-            builder = builder.model(model.parse()?);
+        if let Some(model) = args.model {
+            builder = builder.model(model);
         }
         if let Some(heads) = args.num_heads {
             builder = builder.num_heads(heads.into());
@@ -61,6 +64,7 @@ impl Refiner {
             builder = builder.class_names(names);
         }
         if let Some(path) = &args.class_names_file {
+            let path = local("class_names_file", path)?;
             let lines = std::fs::read_to_string(path).map_err(Error::io(path, "cannot read"))?;
             builder = builder.class_names(lines.trim_end().lines().map(str::trim));
         }
@@ -69,27 +73,4 @@ impl Refiner {
         }
         builder.build()
     }
-}
-
-fn knobs(args: &RefinerArgs) -> Result<KnobsBuilder> {
-    let mut builder = match &args.preset {
-        Some(name) => Knobs::preset(name)?,
-        None => Knobs::builder(),
-    };
-    // An option that was given is set; its text is parsed by the type that it has in `Knobs`.
-    macro_rules! set {
-        ($($knob:ident),*) => { $(if let Some(value) = args.$knob { builder = builder.$knob(value); })* };
-    }
-    macro_rules! parse {
-        ($($knob:ident),*) => { $(if let Some(text) = &args.$knob { builder = builder.$knob(text.parse()?); })* };
-    }
-    set!(steps, t_f, gamma, cfg_scale, cfg_channels, refine_seed);
-    parse!(mode, sigma, chain, start, window_ends, gradient, solver, grid, mapping, flow_start);
-    if let Some(window) = &args.window {
-        let [high, low] = window[..] else {
-            return Err(Error::knob("window", "two steps are expected, as in --window 40,25"));
-        };
-        builder = builder.window(high, low);
-    }
-    Ok(builder)
 }

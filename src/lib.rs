@@ -70,8 +70,9 @@ pub use refiner::{Noise, Refiner, RefinerBuilder};
 pub use diver_loaders;
 pub use diver_loaders::{
     Batch, Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, Loader, LoaderBuilder,
-    LoaderState, MemorySource, Mix, Normalize, OnMiss, OpenOptions, Refine, Refinery, RgbImage, Sample,
-    Sheet, Source, SourceInfo, Stats, StoredPixels, Uneven, ValueSpace, Values, imagenet, open,
+    LoaderOptions, LoaderState, MemorySource, Mix, Normalize, OnMiss, OpenOptions, Ranks, Refine, Refinery,
+    RgbImage, Sample, Sheet, Source, SourceInfo, Stats, StoredPixels, Uneven, ValueSpace, Values, imagenet,
+    open,
 };
 
 /// The examples of the README, for the doc tests.

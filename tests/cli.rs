@@ -49,13 +49,13 @@ fn refine<'a>(source: &'a str, backbone: &'a str, cache: &'a str) -> Vec<&'a str
 fn inspect_describes_the_set() {
     let info = json(&["inspect", SET]);
     assert_eq!(info["format"], "mtt");
-    assert_eq!(info["samples"], 10);
-    assert_eq!(info["classes"], 10);
+    assert_eq!(info["num_samples"], 10);
+    assert_eq!(info["num_classes"], 10);
     assert_eq!(info["shape"], serde_json::json!([3, 32, 32]));
     assert_eq!(info["labels"], "hard");
     assert!(info["value_space"]["normalized"]["mean"].is_array());
     let dc = json(&["inspect", "examples/digits/dm_ipc1/res_DM_digits_ConvNet_1ipc.pt"]);
-    assert_eq!((&dc["format"], &dc["samples"]), (&"dc".into(), &10.into()));
+    assert_eq!((&dc["format"], &dc["num_samples"]), (&"dc".into(), &10.into()));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn several_devices_share_a_set() {
     let cache = folder.path().join("none");
     let error =
         failure(&["refine", SET, "--backbone", BACKBONE, "--cache", text(&cache), "--device", "cpu,gpu"]);
-    assert!(error.contains("device: `gpu` is none of auto, cpu, cuda, cuda:N"), "{error}");
+    assert!(error.contains("device: `gpu` is not one of auto, cpu, cuda, cuda:N"), "{error}");
 }
 
 /// A kill at any instant loses the micro-batch in flight and nothing else; Ctrl-C ends with code 130.
@@ -162,7 +162,7 @@ fn a_killed_refinement_keeps_what_was_done() {
     let rest = json(&args);
     assert_eq!((&rest["cached"], &rest["refined"]), (&done.into(), &(100 - done).into()));
     let set = diver::open(rest["folder"].as_str().unwrap()).unwrap();
-    assert_eq!(set.info().samples, 100, "every image is there once");
+    assert_eq!(set.info().num_samples, 100, "every image is there once");
 }
 
 #[test]
@@ -214,9 +214,19 @@ fn preview_writes_a_sheet() {
 fn usage_errors_end_with_code_2() {
     assert_eq!(diver(&["refine"]).status.code(), Some(2));
     assert_eq!(diver(&["no-such-command"]).status.code(), Some(2));
-    let none = diver(&["refine", SET, "--backbone", BACKBONE, "--refine-batch", "0"]);
-    assert_eq!(none.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&none.stderr).contains("'--refine-batch <N>': 0 is not in 1..=65536"));
+    for (option, value) in [
+        ("--refine-batch", "many"),
+        ("--window", "40"),
+        ("--mode", "everything"),
+        ("--sigma", "5"),
+        ("--preset", "nobody"),
+        ("--model", "gan"),
+        ("--mean", "0.5,0.5"),
+    ] {
+        let refused = diver(&["refine", SET, "--backbone", BACKBONE, option, value]);
+        assert_eq!(refused.status.code(), Some(2), "{option} {value}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(&format!("'{value}' for '{option}")));
+    }
     assert_eq!(diver(&["--help"]).status.code(), Some(0));
 }
 
@@ -228,13 +238,10 @@ fn settings_that_cannot_be_are_refused_by_name() {
         ("--steps", "1", "steps"),
         ("--gamma", "-1", "gamma"),
         ("--window", "25,40", "window"),
-        ("--window", "40", "window"),
-        ("--mode", "everything", "mode"),
-        ("--sigma", "5", "sigma"),
+        ("--refine-batch", "0", "batch_size"),
         ("--cfg-channels", "7", "cfg_channels"),
         ("--device", "tpu", "device"),
         ("--dtype", "int4", "dtype"),
-        ("--preset", "nobody", "preset"),
         ("--classes", "0,1", "classes"),
         ("--classes", "0,1,2,3,4,5,6,7,8,10", "class 10"),
     ] {
@@ -286,7 +293,7 @@ fn bad_samples_are_refused_by_number() {
     let folder = tempfile::tempdir().unwrap();
     let cache = text(folder.path());
     let nan = "tests/fixtures/torch/hostile/nan_pixel.pt";
-    let message = failure(&refine(nan, BACKBONE, cache));
+    let message = failure(&[refine(nan, BACKBONE, cache), vec!["--classes", "identity"]].concat());
     assert!(message.contains("nan_pixel.pt: sample 1: pixel value NaN"), "{message}");
     assert_no_parts(folder.path());
 }

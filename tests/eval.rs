@@ -28,8 +28,8 @@ fn shipped_data_sets_are_whole() {
     ] {
         let set = diver::open(example(path)).unwrap();
         let info = set.info();
-        assert_eq!((info.samples, info.classes, info.shape), (samples, 10, [3, 32, 32]), "{path}");
-        let names = info.class_names.as_ref().unwrap();
+        assert_eq!((info.num_samples, info.num_classes, info.shape), (samples, 10, [3, 32, 32]), "{path}");
+        let names = info.classes.as_ref().unwrap();
         assert_eq!((names[0].as_str(), names[9].as_str()), (first, last), "{path}");
     }
 }
@@ -65,7 +65,7 @@ fn shipped_distilled_sets_say_how_they_are_normalised() {
         for file in dc.chain([folder.join("images_best.pt")]) {
             let set = diver::open(&file).unwrap();
             let info = set.info();
-            assert_eq!((info.samples, info.classes), (10 * per_class, 10), "{}", file.display());
+            assert_eq!((info.num_samples, info.num_classes), (10 * per_class, 10), "{}", file.display());
             assert_eq!(
                 (info.normalize.mean, info.normalize.std),
                 ([mean; 3], [std; 3]),

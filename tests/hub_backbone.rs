@@ -160,7 +160,8 @@ fn what_cannot_be_run_is_refused_before_its_weights_come() {
         assert!(said.starts_with(&option[2..].replace('-', "_")), "{said}");
     }
 
-    assert_eq!(place.refine(false, &options).unwrap()["refined"], 10);
+    let with_classes = [&options[..], &["--classes", "identity"]].concat();
+    assert_eq!(place.refine(false, &with_classes).unwrap()["refined"], 10);
     let asked = place.asked();
     assert!(asked.len() == 3 && asked.iter().all(|file| file.ends_with("safetensors")), "{asked:?}");
 }

@@ -336,7 +336,7 @@ fn options_are_checked() {
     let folder = backbone_folder();
     let refused = |builder: diver::RefinerBuilder| builder.build().unwrap_err().to_string();
     let cpu = || Refiner::builder(folder.path()).device(DeviceChoice::Cpu);
-    assert_eq!(refused(cpu().batch_size(0)), "batch_size: 0 is not a number from 1 up");
+    assert_eq!(refused(cpu().batch_size(0)), "batch_size: 0 must be at least 1");
     let knobs = Knobs::builder().steps(2000).build().unwrap();
     assert!(refused(cpu().knobs(knobs)).starts_with("chain: `dit` has no chain of 2000 steps"));
 }

@@ -36,6 +36,7 @@ pub use weights::{Place, Weights};
 
 use crate::hub::{self, Name, Part, Snapshot};
 use crate::{Error, Family, NoiseSchedule, Result};
+use diver_loaders::paths::local;
 use diver_loaders::{CancelToken, Digest};
 use plan::Plan;
 use std::path::{Path, PathBuf};
@@ -143,7 +144,7 @@ impl BackboneBuilder {
     /// everything else is known to suit; `suits` has a say in that.
     pub(crate) fn planned(mut self, suits: impl FnOnce(&Traits) -> Result<()>) -> Result<(Self, Plan)> {
         // Both names are read before anything is fetched.
-        let vae = self.vae.as_deref().map(Name::read).transpose()?;
+        let vae = self.vae.as_deref().map(|vae| Name::read(local("vae", vae)?)).transpose()?;
         if let Some(Name::File(file)) = &vae {
             let reason =
                 "is a file: a folder with an autoencoder's config.json and weights is expected as `vae`";

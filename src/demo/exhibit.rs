@@ -96,7 +96,7 @@ impl Exhibit {
         let info = source.info();
         Ok(Opened {
             normalize: info.normalize,
-            ipc: info.samples / info.classes,
+            ipc: info.num_samples / info.num_classes,
             folder,
             set,
             cache: cache.clone(),
@@ -124,7 +124,7 @@ impl Opened {
         }
         let set = diver_loaders::open(&self.set)?;
         if row == Row::Clipped {
-            let all: Vec<usize> = (0..set.info().samples).collect();
+            let all: Vec<usize> = (0..set.info().num_samples).collect();
             return Ok(Box::new(as_pixels(&*set, &all)?));
         }
         Ok(set)
@@ -205,7 +205,7 @@ fn as_pixels(source: &dyn Source, indices: &[usize]) -> Result<MemorySource> {
         pixels.extend(sample.to_pixels(&info.value_space)?);
         labels.push(sample.label);
     }
-    info.samples = labels.len();
+    info.num_samples = labels.len();
     info.shape[0] = 3;
     info.value_space = ValueSpace::Unit;
     MemorySource::new(info, pixels, labels)
@@ -214,8 +214,8 @@ fn as_pixels(source: &dyn Source, indices: &[usize]) -> Result<MemorySource> {
 /// Positions of `count` samples of each class, others for every seed.
 fn some_of_each_class(source: &dyn Source, count: usize, seed: u64) -> Result<Vec<usize>> {
     let info = source.info();
-    let mut classes = vec![Vec::new(); info.classes];
-    for index in 0..info.samples {
+    let mut classes = vec![Vec::new(); info.num_classes];
+    for index in 0..info.num_samples {
         classes[source.label(index)?.class()].push(index);
     }
     let mut random = Random(seed);
@@ -237,7 +237,7 @@ fn some_of_each_class(source: &dyn Source, count: usize, seed: u64) -> Result<Ve
 /// The first image of each class, in the order of the dataset.
 fn first_of_each_class(loader: &mut Loader) -> Result<Vec<RgbImage>> {
     let normalize = loader.info().normalize;
-    let mut first: Vec<Option<(usize, RgbImage)>> = vec![None; loader.info().classes];
+    let mut first: Vec<Option<(usize, RgbImage)>> = vec![None; loader.info().num_classes];
     for batch in loader.epoch(0) {
         let batch = batch?;
         let [_, channels, height, width] = batch.shape();

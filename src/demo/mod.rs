@@ -1,6 +1,7 @@
 //! `diver demo`: what refinement changes, on the shipped examples, beside what its parts do alone.
 
 mod exhibit;
+mod markup;
 mod page;
 mod plot;
 mod rows;

@@ -1,6 +1,7 @@
 //! The demonstration as one HTML page that needs nothing beside it.
 
 use super::exhibit::Strip;
+use super::markup::escaped;
 use super::plot::plot;
 use super::rows::Row;
 use super::{PROXY, Results, cells};
@@ -80,9 +81,4 @@ fn table(html: &mut String, result: &Results) {
 
 fn picture(strip: &Strip) -> Result<Vec<u8>> {
     Sheet::new(2, 1)?.row(strip.images.clone()).to_image()?.to_png()
-}
-
-/// `text` as HTML shows it.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

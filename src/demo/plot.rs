@@ -31,7 +31,7 @@ pub(super) fn plot(scores: &[Scores]) -> String {
     }
     for (index, row) in scores.iter().enumerate() {
         let y = TOP + LINE * (index as f64 + 0.5);
-        let label = super::page::escaped(&row.label);
+        let label = super::markup::escaped(&row.label);
         let _ = writeln!(svg, "<text class=\"row\" x=\"{}\" y=\"{}\">{label}</text>", LEFT - 10.0, y + 4.0);
         let marks = [("proxy", row.summary(&[PROXY])), ("unseen", row.summary(&unseen(row)))];
         for (class, summary) in marks {

@@ -59,11 +59,11 @@ impl Row {
         let builder = match self {
             Self::Raw | Self::Clipped | Self::Real => return Ok(None),
             // No noise: the seed would only make copies.
-            Self::Autoencoder => return Knobs::builder().mode(Mode::Vae).build().map(Some),
+            Self::Autoencoder => return Ok(Some(Knobs::builder().mode(Mode::Vae).build()?)),
             Self::Diffusion => Knobs::builder().mode(Mode::Raw),
             Self::Paper => Knobs::builder(),
             Self::Preset | Self::RealRefined => Knobs::preset("small_latents")?,
         };
-        builder.refine_seed(seed).build().map(Some)
+        Ok(Some(builder.refine_seed(seed).build()?))
     }
 }

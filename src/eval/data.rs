@@ -48,8 +48,9 @@ pub fn endless(loader: &mut Loader, device: Device) -> impl Iterator<Item = Resu
 pub fn labelled(set: &dyn Source) -> Result<(Tensor, Tensor)> {
     let info = set.info();
     let shape = info.shape.map(|n| n as i64);
-    let (mut images, mut labels) = (Vec::with_capacity(info.samples), Vec::with_capacity(info.samples));
-    for index in 0..info.samples {
+    let (mut images, mut labels) =
+        (Vec::with_capacity(info.num_samples), Vec::with_capacity(info.num_samples));
+    for index in 0..info.num_samples {
         let sample = set.sample(index)?;
         labels.push(sample.label.class() as i64);
         let values = sample.into_normalized(&info.value_space, &info.normalize);
@@ -136,7 +137,7 @@ mod tests {
         let info = set(3).info().clone();
         let error = wrong(SourceInfo { shape: [3, 2, 2], ..info.clone() });
         assert_eq!(error, "memory: sample 0: 3 values do not make an image of shape [3, 2, 2]");
-        let error = wrong(SourceInfo { samples: 0, ..info });
+        let error = wrong(SourceInfo { num_samples: 0, ..info });
         assert!(error.starts_with("images: libtorch: "), "{error}");
     }
 

@@ -134,7 +134,7 @@ impl Judge {
 
     /// How many real images there are.
     pub fn test_images(&self) -> usize {
-        self.info.samples
+        self.info.num_samples
     }
 
     /// The scores of every candidate, in their order. `progress` hears, from the threads that train, how many
@@ -176,8 +176,8 @@ impl Judge {
         let same = "the same options";
         let (differs, with) = if set.normalize != test.normalize {
             (format!("normalised with {:?}, the test images with {:?}", set.normalize, test.normalize), same)
-        } else if set.classes != test.classes {
-            (format!("{} classes, the test images have {}", set.classes, test.classes), same)
+        } else if set.num_classes != test.num_classes {
+            (format!("{} classes, the test images have {}", set.num_classes, test.num_classes), same)
         } else if set.shape[1..] != test.shape[1..] {
             (format!("images of shape {:?}, the test images of {:?}", set.shape, test.shape), same)
         } else if set.shape[0] != test.shape[0] && by_channel {
@@ -202,7 +202,7 @@ impl Judge {
     ) -> Result<f64> {
         let mut loader = (candidate.stream)(seed)?;
         self.check(&candidate.label, loader.info())?;
-        let (side, classes) = (self.info.shape[1], self.info.classes);
+        let (side, classes) = (self.info.shape[1], self.info.num_classes);
         let mut network = Network::new(architecture, side, classes, seed, Device::Cpu)?;
         let batches = endless(&mut loader, Device::Cpu).map(|batch| cancel.check().and(batch));
         train(&mut network, batches, &Recipe { seed, ..self.recipe.clone() })?;

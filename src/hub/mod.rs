@@ -58,6 +58,7 @@ pub use repository::{NotARepository, Repository};
 pub(crate) use snapshot::Snapshot;
 
 use crate::{Error, Result};
+use diver_loaders::paths::local;
 use std::path::{Path, PathBuf};
 
 /// File names that end so are files, not repositories.
@@ -72,6 +73,7 @@ const FILES: [&str; 7] = ["bin", "ckpt", "json", "pt", "pth", "safetensors", "zi
 /// assert!(matches!(Name::read("Cargo.toml".as_ref())?, Name::File(_)));
 /// assert!(matches!(Name::read("facebook/DiT-XL-2-256".as_ref())?, Name::Repository(_)));
 /// assert!(Name::read("/no/such/folder".as_ref()).is_err());
+/// assert!(Name::read("s3://bucket/DiT".as_ref()).unwrap_err().to_string().contains("local path"));
 /// # Ok::<(), diver::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +90,9 @@ impl Name {
     /// Tells which it is. Asks the file system, never the network.
     ///
     /// # Errors
-    /// [`Error::File`] if it is a path, and there is nothing.
+    /// [`Error::File`] if it is a path, and there is nothing; [`Error::Engine`] if it is the path of an object store.
     pub fn read(what: &Path) -> Result<Self> {
+        let what = local("backbone", what)?;
         if what.is_dir() {
             return Ok(Self::Folder(what.to_owned()));
         }

@@ -114,7 +114,7 @@ impl RefinerBuilder {
     /// has, or `sigma` is `learned` and there is no variance head.
     pub fn build(self) -> Result<Refiner> {
         if self.batch_size == Some(0) {
-            return Err(Error::knob("batch_size", "0 is not a number from 1 up"));
+            return Err(Error::knob("batch_size", "0 must be at least 1"));
         }
         // Before anything is fetched or read.
         self.knobs.clone().build()?;

@@ -1,11 +1,13 @@
 """Makes networks as large as the published ones, with random weights, and what diffusers' and transformers' classes
 (and the reference in tests/golden/oracle, for the DiT and SiT repositories' layout) compute with them on the CPU.
 
-Usage: make.py FOLDER. Takes some minutes and 15 GB on disk; parts that are there are kept.
+Usage: make.py FOLDER [--quick]. Takes some minutes and 15 GB on disk; parts that are there are kept. `--quick` makes
+narrow networks of one layer, to see that all of it runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -58,6 +60,14 @@ CLIP = {
     "bos_token_id": 49406,
     "eos_token_id": 49407,
 }
+# What `--quick` has in place of these: widths that the readers know, and few of everything.
+NARROW = {"block_out_channels": [32, 64, 64, 64]}
+QUICK = (
+    (DIT, {"num_attention_heads": 6, "attention_head_dim": 64, "num_layers": 1}),
+    (VAE, NARROW),
+    (UNET, NARROW | {"cross_attention_dim": 64}),
+    (CLIP, {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4}),
+)
 SCHEDULERS = {
     "dit": {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"},
     "sd": {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
@@ -198,7 +208,16 @@ def save(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def main() -> None:
-    root = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description="Make networks of the published sizes, and what they compute."
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--quick", action="store_true", help="narrow networks of one layer")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        for usual, narrow in QUICK:
+            usual |= narrow
+    root = arguments.folder
     parts: dict[str, Callable[[Path], None]] = {"vae": vae, "dit": dit, "sd": sd}
     for name, make in parts.items():
         folder = root / name

@@ -1,7 +1,7 @@
 //! Attention over the positions of a feature map, and from them to a prompt.
 
-use super::blocks::Parts;
 use super::context::Attended;
+use super::parts::Parts;
 use crate::Result;
 use crate::backbone::layers::{GroupNorm, LayerNorm, Linear};
 use crate::backbone::weights::Weights;

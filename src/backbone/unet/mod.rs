@@ -4,6 +4,7 @@ mod attention;
 mod blocks;
 mod config;
 mod context;
+mod parts;
 
 pub use config::{PerLevel, UnetConfig};
 pub use context::UnetContext;
@@ -12,8 +13,9 @@ use super::embedding::TimeEmbedding;
 use super::layers::{Conv, GroupNorm, Linear};
 use super::weights::{Place, Weights};
 use crate::{Error, Result};
-use blocks::{Level, Middle, Parts};
+use blocks::{Level, Middle};
 use context::KeyValue;
+use parts::Parts;
 use tch::{Device, Kind, Tensor};
 
 /// A frozen UNet that denoises latents to a prompt.

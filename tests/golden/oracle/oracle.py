@@ -396,13 +396,13 @@ def run_diver(net, chain: Chain, z0, noise, cfg: Diver, record_eps: bool = False
     return (out, torch.stack(epss)) if record_eps else out
 
 
-def dit_net(sd, y, heads, cfg_scale=4.0, channels=3, conv: Convention = OFFICIAL, num_classes=None):
+def dit_net(sd, y, heads, cfg_scale=4.0, channels=3, conv: Convention = OFFICIAL, num_classes=None, patch: int = 2):
     """Official-layout DiT as a guided eps network (cond+uncond batched as [cond; null])."""
     null = sd["y_embedder.embedding_table.weight"].shape[0] - 1 if num_classes is None else num_classes
     yy = torch.cat([y, torch.full_like(y, null)])
 
     def net(z, tau):
-        out = dit_forward(sd, torch.cat([z, z]), torch.full((2 * len(z),), tau), yy, heads, conv=conv)
+        out = dit_forward(sd, torch.cat([z, z]), torch.full((2 * len(z),), tau), yy, heads, patch, conv)
         c, u = out.chunk(2, dim=0)
         g = cfg_combine(c, u, cfg_scale, channels)
         C = z.shape[1]
