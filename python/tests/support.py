@@ -34,10 +34,15 @@ def inverter() -> Callable[..., Any]:
     return refiner
 
 
+def stored(source: diver.Source) -> list[diver.Sample]:
+    """All samples as they are stored."""
+    return [source.sample(index) for index in range(len(source))]
+
+
 def unit_pixels(source: diver.Source, index: int) -> np.ndarray:
     """Sample `index` as a refiner sees it."""
     mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (source.mean, source.std))
-    return np.clip(source[index].values * std + mean, 0, 1)
+    return np.clip(source.sample(index).values * std + mean, 0, 1)
 
 
 def normalized(source: diver.Source, image: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import DIGITS, ROOT, run
+from support import DIGITS, ROOT, run, stored
 
 import diver
 
@@ -45,9 +45,22 @@ def test_inspect_gives_one_json_object() -> None:
     code, out, err = command("inspect", DIGITS, "--json")
     assert (code, err) == (0, "") and out.count("\n") == 1
     info = json.loads(out)
-    assert {"format", "samples", "classes", "shape", "labels", "value_space"} <= set(info)
+    assert {
+        "format",
+        "num_samples",
+        "num_classes",
+        "classes",
+        "facts",
+        "shape",
+        "labels",
+        "value_space",
+    } <= set(info)
     source = diver.open(DIGITS)
-    assert (info["format"], info["samples"], info["classes"]) == (source.format, len(source), source.classes)
+    assert (info["format"], info["num_samples"], info["num_classes"]) == (
+        source.format,
+        len(source),
+        source.num_classes,
+    )
     assert (info["labels"], info["value_space"]) == (source.labels, source.value_space)
     assert tuple(info["shape"]) == source.shape
 
@@ -60,7 +73,7 @@ def test_inspect_takes_what_open_takes() -> None:
 
 def test_inspect_counts_the_windows_of_canvases() -> None:
     code, out, _ = command("inspect", ROOT / "tests/fixtures/torch/texture", "--canvas", "2", "--json")
-    assert code == 0 and (json.loads(out)["samples"], json.loads(out)["shape"]) == (8, [3, 3, 4])
+    assert code == 0 and (json.loads(out)["num_samples"], json.loads(out)["shape"]) == (8, [3, 3, 4])
 
 
 def test_a_preview_is_not_written_under_the_name_of_another_kind(tmp_path: Path) -> None:
@@ -111,7 +124,7 @@ def test_warnings_go_to_standard_error(tmp_path: Path) -> None:
     """
     code, out, err = run(program, str(tmp_path))
     assert (code, out) == (0, "")
-    assert err.startswith("WARNING diver") and "ImageNet" in err and err.count("\n") == 1
+    assert err.startswith("WARNING diver") and "ImageNet" in err and err.count("\n") == 2
 
 
 def test_without_the_refiner_it_says_what_to_install(tmp_path: Path) -> None:
@@ -163,7 +176,7 @@ def test_refine_fills_the_cache_once(tmp_path: Path) -> None:
     second = json.loads(out)
     assert (second["refined"], second["cached"]) == (0, 10)
     assert first["folder"] == second["folder"] and first["fingerprint"] == second["fingerprint"]
-    assert diver.open(first["folder"]).samples == 10
+    assert diver.open(first["folder"]).num_samples == 10
 
 
 def test_a_bad_setting_is_refused_by_name(tmp_path: Path) -> None:
@@ -231,8 +244,8 @@ def test_the_demo_ends_soon_after_an_interrupt(tmp_path: Path) -> None:
 
 def test_exported_files_are_what_the_methods_save(tmp_path: Path) -> None:
     source = diver.open(DIGITS)
-    values = torch.stack([torch.from_numpy(sample.values) for sample in source])
-    labels = torch.tensor([sample.label for sample in source])
+    values = torch.stack([torch.from_numpy(sample.values) for sample in stored(source)])
+    labels = torch.tensor([sample.label for sample in stored(source)])
     for kind in ("mtt", "dc", "safetensors", "webdataset", "parquet"):
         code, out, err = command("export", DIGITS, "--raw", "--to", kind, "-o", tmp_path / kind, "--json")
         assert (code, json.loads(out)["samples"]) == (0, 10), err
@@ -247,7 +260,7 @@ def test_exported_files_are_what_the_methods_save(tmp_path: Path) -> None:
         assert tar.getnames()[:3] == ["00000000.png", "00000000.cls", "00000001.png"]
     for opened in ("mtt", "dc", "safetensors", "webdataset", "parquet"):
         again = diver.open(tmp_path / opened)
-        assert [sample.label for sample in again] == labels.tolist() and again.mean == source.mean
+        assert [sample.label for sample in stored(again)] == labels.tolist() and again.mean == source.mean
 
 
 def test_refined_images_are_exported_at_the_sets_size(tmp_path: Path) -> None:
@@ -268,7 +281,7 @@ def test_refined_images_are_exported_at_the_sets_size(tmp_path: Path) -> None:
         batch = next(iter(loader))
         assert loader.stats()["misses"] == 0
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (images.mean, images.std))
-    for image, label, sample in zip(batch.images, batch.labels.tolist(), images, strict=True):
+    for image, label, sample in zip(batch.images, batch.labels.tolist(), stored(images), strict=True):
         assert label == sample.label
         assert torch.equal(
             ((image * std + mean) * 255).round().to(torch.uint8), torch.from_numpy(sample.values)

@@ -177,7 +177,7 @@ from support import *
 
 def first(source, indices):
     with diver.DataLoader(source, batch_size=5, format="numpy") as loader:
-        return [plain(batch) for batch in loader], [source[index].digest for index in indices]
+        return [plain(batch) for batch in loader], [source.sample(index).digest for index in indices]
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
@@ -225,13 +225,10 @@ from support import *
 warnings.simplefilter("ignore")
 source = diver.open(DIGITS)
 
-def collate(samples):
-    return torch.stack([torch.from_numpy(sample.values) for sample in samples]), [s.label for s in samples]
-
-loader = torch.utils.data.DataLoader(source, batch_size=5, num_workers=2, collate_fn=collate)
+loader = torch.utils.data.DataLoader(source, batch_size=5, num_workers=2)
 for _ in range(2):
     batches = list(loader)
-    print([labels for _, labels in batches])
+    print([labels.tolist() for _, labels in batches])
 with diver.DataLoader(source, batch_size=5) as own:
     print(all(torch.equal(a[0], b[0]) for a, b in zip(batches, own)))
 """,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import stored
 
 import diver
 from diver.errors import DataError, OptionError
@@ -33,7 +34,7 @@ def test_they_are_the_set_that_they_would_be_in_a_file(tmp_path: Path) -> None:
         saved.mean,
         saved.std,
     )
-    assert [sample.digest for sample in held] == [sample.digest for sample in saved]
+    assert [sample.digest for sample in stored(held)] == [sample.digest for sample in stored(saved)]
     for (images, targets), (same, as_well) in zip(batches(saved), batches(held), strict=True):
         assert images.equal(same) and targets.equal(as_well)
 
@@ -51,18 +52,20 @@ def test_they_are_the_set_that_they_would_be_in_a_file(tmp_path: Path) -> None:
 )
 def test_of_every_kind_the_images_are_the_same(images: Any, labels: Any) -> None:
     source = diver.from_tensors(images, labels, **CIFAR)
-    assert np.array_equal(np.stack([sample.values for sample in source]), IMAGES.numpy())
-    assert [sample.label for sample in source] == LABELS.tolist()
+    assert np.array_equal(np.stack([sample.values for sample in stored(source)]), IMAGES.numpy())
+    assert [sample.label for sample in stored(source)] == LABELS.tolist()
 
 
 def test_coarser_kinds_are_as_they_are() -> None:
     coarse = IMAGES.bfloat16()
     source = diver.from_tensors(coarse, LABELS, **CIFAR)
-    assert np.array_equal(source[5].values, coarse[5].float().numpy())
+    assert np.array_equal(source.sample(5).values, coarse[5].float().numpy())
     grey = (IMAGES[:, :1] * 255).byte()
     source = diver.from_tensors(grey, LABELS, num_classes=10, **CIFAR)
-    assert source.shape == (1, 4, 4) and source.classes == 10 and source.value_space == "unit"
-    assert np.array_equal(source[5].values, grey[5].numpy()) and source[5].values.dtype == np.uint8
+    assert source.shape == (1, 4, 4) and source.num_classes == 10 and source.value_space == "unit"
+    assert (
+        np.array_equal(source.sample(5).values, grey[5].numpy()) and source.sample(5).values.dtype == np.uint8
+    )
     source = diver.from_tensors(IMAGES * 4 - 2, LABELS, mean=0.5, std=0.25)
     assert source.value_space == {"normalized": {"mean": [0.5] * 3, "std": [0.25] * 3}}
 
@@ -72,23 +75,34 @@ def test_the_set_has_its_own_memory_and_goes_to_other_processes() -> None:
     source = diver.from_tensors(images, LABELS, **CIFAR)
     images.zero_()
     copy = pickle.loads(pickle.dumps(source))
-    assert np.array_equal(copy[5].values, IMAGES[5].numpy()) and copy.path == source.path
+    assert np.array_equal(copy.sample(5).values, IMAGES[5].numpy()) and copy.path == source.path
 
 
 def test_nothing_beside_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "norm.json").write_text("of something else")
     monkeypatch.chdir(tmp_path)
-    assert diver.from_tensors(IMAGES, LABELS, **CIFAR).samples == 6
+    assert diver.from_tensors(IMAGES, LABELS, **CIFAR).num_samples == 6
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "error", "words"),
     [
         (IMAGES, LABELS[:5], DataError, "<memory>: `labels`: 5 labels for 6 images"),
-        (IMAGES[0], LABELS, DataError, "<memory>: `images`: "),
+        (IMAGES[0], LABELS, DataError, "<memory>: `labels`: 6 labels for 3 images"),
+        (IMAGES[0, 0], LABELS, DataError, "<memory>: `images`: "),
         (IMAGES, LABELS - 1, DataError, "<memory>: sample 0: label -1 in `labels`"),
-        (torch.rand(6, 4, 4, 4), LABELS, DataError, "4 channels: 1 or 3 are expected"),
-        (IMAGES.to(torch.complex64), LABELS, OptionError, "images: dtype complex64 is none of bool, uint8"),
+        (
+            torch.rand(6, 4, 4, 4),
+            LABELS,
+            DataError,
+            "<memory>: `images`: expected images [N, C, H, W] with 1 or 3 channels, found shape [6, 4, 4, 4]",
+        ),
+        (
+            IMAGES.to(torch.complex64),
+            LABELS,
+            OptionError,
+            "images: dtype complex64 is not one of bool, uint8",
+        ),
         ("images.pt", LABELS, OptionError, "images: a tensor or an array is expected, not str"),
         (IMAGES.to_sparse(), LABELS, OptionError, "images: a tensor or an array is expected, not Tensor: "),
         (IMAGES.to("meta"), LABELS, OptionError, "images: a tensor or an array is expected, not Tensor: "),
@@ -97,8 +111,9 @@ def test_nothing_beside_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             [IMAGES[0], IMAGES[1, :1]],
             LABELS,
             OptionError,
-            "images: a tensor or an array is expected, not list",
+            "images: the tensors have different shapes, as (1, 4, 4)",
         ),
+        ([IMAGES[0], "1.png"], LABELS, OptionError, "images: the tensors have different shapes"),
     ],
 )
 def test_what_is_none_is_refused(images: Any, labels: Any, error: type[Exception], words: str) -> None:

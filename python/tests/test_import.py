@@ -23,7 +23,7 @@ def test_neither_torch_nor_numpy_is_imported() -> None:
         import sys
         import diver
         from diver import cache, errors, loader, mix, refiners, source
-        dir(diver), diver.__version__, diver.open("examples/digits/dm_ipc1").samples
+        dir(diver), diver.__version__, diver.open("examples/digits/dm_ipc1").num_samples
         print([name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "diver_refiner")])
     """)
     assert (code, out, err) == (0, "[]\n", "")

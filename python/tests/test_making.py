@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import ROOT
+from support import ROOT, stored
 
 import diver
 
@@ -104,12 +104,11 @@ def test_timesteps_are_where_small_latents_are_undecided() -> None:
         assert least < ((times >= 100) & (times < 740)).float().mean() < most
 
 
-def test_the_perceptual_distance_sees_what_squared_error_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_perceptual_distance_sees_what_squared_error_does_not() -> None:
     perceptual = module("making.perceptual")
-    monkeypatch.setattr(perceptual, "STEPS", 20)
     torch.manual_seed(0)
     images, labels = torch.rand(32, 3, 32, 32) * 2 - 1, torch.arange(32) % 2
-    once, twice = (perceptual.train(images, labels, weight=weight) for weight in (1, 2))
+    once, twice = (perceptual.train(images, labels, weight=weight, steps=20) for weight in (1, 2))
     assert once(images, images) == 0
     # Of two images as far away, the one that keeps the edges is nearer than the one that smooths them.
     brighter = images + 0.3
@@ -215,8 +214,8 @@ def test_distillation_lowers_its_loss_and_is_saved_in_both_formats(
     distil.save(tmp_path, synthetic, classes=3, method=method.upper(), dataset="dots", mean=0.4, std=0.2)
     for path in (tmp_path, tmp_path / f"res_{method.upper()}_dots_ConvNet_1ipc.pt"):
         source = diver.open(path)
-        assert (source.samples, source.classes, source.shape) == (3, 3, (3, 32, 32))
-        sample = source[2]
+        assert (source.num_samples, source.num_classes, source.shape) == (3, 3, (3, 32, 32))
+        sample = source.sample(2)
         assert sample.label == 2 and np.array_equal(sample.values, synthetic[2].numpy())
     assert json.loads((tmp_path / "norm.json").read_text()) == {"mean": 0.4, "std": 0.2}
 
@@ -226,7 +225,7 @@ def test_the_shipped_shapes_are_what_the_script_draws(monkeypatch: pytest.Monkey
     for split, of_class in ("test", 50), ("validation", 100), ("train", 50):
         source = diver.open(EXAMPLES / "shapes" / f"{split}.parquet")
         for index in (0, of_class - 1):
-            sample = source[4 * of_class + index]
+            sample = source.sample(4 * of_class + index)
             assert sample.label == 4 and sample.values.dtype == np.uint8
             # A sine may differ between platforms by a grey level.
             difference = sample.values.astype(int) - drawn[split][index].transpose(2, 0, 1)
@@ -241,6 +240,6 @@ def test_the_shipped_digits_are_what_the_script_makes(monkeypatch: pytest.Monkey
     for split in ("test", "validation"):
         source = diver.open(EXAMPLES / "digits" / f"{split}.parquet")
         images, labels = splits[split]
-        assert [sample.label for sample in source] == labels.tolist()
-        stored = np.stack([sample.values for sample in source])
-        assert np.array_equal(stored, images.transpose(0, 3, 1, 2))
+        assert [sample.label for sample in stored(source)] == labels.tolist()
+        values = np.stack([sample.values for sample in stored(source)])
+        assert np.array_equal(values, images.transpose(0, 3, 1, 2))

@@ -24,6 +24,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from support import stored
 
 import diver
 from diver.errors import (
@@ -153,7 +154,13 @@ def test_home_is_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_from_command_line_options(folder: Path, shared: Refiner) -> None:
-    options = {"backbone": str(folder), "device": "cpu", "dtype": "auto", "steps": 4, "refine_batch": 7}
+    options = {
+        "backbone": str(folder),
+        "device": "cpu",
+        "dtype": "auto",
+        "batch_size": 7,
+        "knobs": {"steps": 4},
+    }
     refiner = Refiner._from_args(json.dumps(options))
     assert refiner.fingerprint == shared.fingerprint and refiner.preferred_batch == 7
     z0 = refiner.encode(images())
@@ -214,8 +221,8 @@ def test_default_keys_are_the_digests_of_samples(shared: Refiner, tmp_path: Path
     """As the engine has them for a set that stores these values."""
     x, y = images(), torch.tensor([4, 5])
     torch.save({"data": [[x, y]]}, tmp_path / "res_DM_CIFAR10_ConvNet_1ipc.pt")
-    stored = diver.open(tmp_path / "res_DM_CIFAR10_ConvNet_1ipc.pt", dataset="cifar10")
-    digests = [sample.digest for sample in stored]
+    source = diver.open(tmp_path / "res_DM_CIFAR10_ConvNet_1ipc.pt", dataset="cifar10")
+    digests = [source.sample(index).digest for index in range(len(source))]
     assert shared.refine(x, y).equal(shared.refine(x, y, keys=digests))
 
 
@@ -223,7 +230,7 @@ def test_default_keys_are_the_digests_of_samples(shared: Refiner, tmp_path: Path
 def test_by_hand_stage_by_stage_images_are_the_loaders(shared: Refiner, classes: list[int] | None) -> None:
     """As the documentation of `Refiner` has it."""
     source = diver.open("examples/digits/dm_ipc1", classes=classes)
-    samples = [source[index] for index in range(8)]
+    samples = [source.sample(index) for index in range(8)]
     labels = [source.class_map[s.label] if source.class_map else s.label for s in samples]
     z0 = shared.encode(source.pixels(range(8)))
     z = shared.sample_latents(z0, labels, keys=[s.digest for s in samples])
@@ -568,21 +575,21 @@ WRONG_KNOBS: list[tuple[dict[str, Any], type[DiverError], str]] = [
     ({"steps": 1001}, OptionError, "chain: `dit` has no chain of 1001 steps over 1000 timesteps"),
     ({"t_f": 5}, OptionError, "t_f: 5 is not a step from 1 to 4"),
     ({"window": (2, 3)}, OptionError, r"window: 2\.\.3 is not two steps from 4 down to 1, the higher first"),
-    ({"window": (3, 2, 1)}, OptionError, "window: 3 values; two steps are expected"),
+    ({"window": (3, 2, 1)}, OptionError, "window: 3 values; 2 are expected"),
     ({"window": "ab"}, OptionTypeError, "window: a sequence of integers is expected, not str"),
     ({"window": 3}, OptionTypeError, "window: a sequence of integers is expected, not int"),
-    ({"gamma": -1}, OptionError, "gamma: -1 is not a number from 0 up"),
+    ({"gamma": -1}, OptionError, "gamma: -1.0 must be at least 0"),
     ({"gamma": math.nan}, OptionError, "gamma: nan is not finite"),
     ({"cfg_scale": math.inf}, OptionError, "cfg_scale: inf is not finite"),
     ({"gamma": "0.1"}, OptionTypeError, "gamma: a number is expected, not str"),
     ({"cfg_channels": 5}, OptionError, "cfg_channels: 5 must be at most 4"),
-    ({"mode": "fool"}, OptionError, "mode: `fool` is none of raw, si, sg, si_sg, full, sg_sf, vae"),
+    ({"mode": "fool"}, OptionError, "mode: `fool` is not one of raw, si, sg, si_sg, full, sg_sf, vae"),
     ({"mode": 1}, OptionTypeError, "mode: a string is expected, not int"),
-    ({"sigma": "prior"}, OptionError, "sigma: `prior` is none of posterior"),
-    ({"chain": "x"}, OptionError, "chain: `x` is none of dit"),
-    ({"start": "x"}, OptionError, "start: `x` is none of t_r, t_f"),
-    ({"window_ends": "x"}, OptionError, "window_ends: `x` is none of closed"),
-    ({"gradient": "x"}, OptionError, "gradient: `x` is none of latent"),
+    ({"sigma": "prior"}, OptionError, "sigma: `prior` is not one of posterior"),
+    ({"chain": "x"}, OptionError, "chain: `x` is not one of dit"),
+    ({"start": "x"}, OptionError, "start: `x` is not one of t_r, t_f"),
+    ({"window_ends": "x"}, OptionError, "window_ends: `x` is not one of closed"),
+    ({"gradient": "x"}, OptionError, "gradient: `x` is not one of latent"),
 ]
 
 
@@ -600,20 +607,20 @@ def test_wrong_settings(
 
 
 WRONG_OPTIONS: list[tuple[dict[str, Any], type[DiverError], str]] = [
-    ({"device": "gpu"}, OptionError, "device: `gpu` is none of auto, cpu, cuda, cuda:N"),
-    ({"device": torch.device("meta")}, OptionError, "device: `meta` is none of"),
+    ({"device": "gpu"}, OptionError, "device: `gpu` is not one of auto, cpu, cuda, cuda:N"),
+    ({"device": torch.device("meta")}, OptionError, "device: `meta` is not one of"),
     ({"device": "cuda:4096"}, OptionError, "device: `cuda:4096`: .*; the device `cpu` works without"),
-    ({"device": "cuda:0,cuda:1"}, OptionError, "device: one is expected; diver.refiners.Fleet joins"),
+    ({"device": "cuda:0,cuda:1"}, OptionError, "device: expected one device; diver.refiners.Fleet joins"),
     ({"device": 0}, OptionTypeError, "device: a string is expected, not int"),
-    ({"dtype": "f16"}, OptionError, "dtype: `f16` is none of auto, f32, bf16"),
-    ({"dtype": torch.float16}, OptionError, "dtype: `float16` is none of auto, f32, bf16"),
+    ({"dtype": "f16"}, OptionError, "dtype: `f16` is not one of auto, f32, bf16"),
+    ({"dtype": torch.float16}, OptionError, "dtype: `float16` is not one of auto, f32, bf16"),
     ({"dtype": 32}, OptionTypeError, "dtype: a string is expected, not int"),
     ({"batch_size": 0}, OptionError, "batch_size: 0 must be at least 1"),
     ({"batch_size": 1.5}, OptionTypeError, "batch_size: an integer is expected, not float"),
-    ({"preset": "gan"}, OptionError, "preset: `gan` is none of dc, dsa"),
+    ({"preset": "gan"}, OptionError, "preset: `gan` is not one of dc, dsa"),
     ({"preset": 1}, OptionTypeError, "preset: a string is expected, not int"),
     ({"refine_seed": -1}, OptionError, "refine_seed: -1 must be at least 0"),
-    ({"model": "gan"}, OptionError, "model: `gan` is none of dit, sit, stable_diffusion"),
+    ({"model": "gan"}, OptionError, "model: `gan` is not one of dit, sit, stable_diffusion"),
     ({"model": "sit"}, OptionError, "model: `sit` was given, but the folder .* holds a dit"),
     ({"num_heads": 4}, OptionError, "num_heads: a folder's config.json tells them"),
     ({"vae": 1}, OptionTypeError, "vae: a path is expected, not int"),
@@ -622,7 +629,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[DiverError], str]] = [
         OptionError,
         "prompt: is for Stable Diffusion; this backbone is conditioned on classes",
     ),
-    ({"class_names": "cat"}, OptionTypeError, "class_names: a sequence of names is expected, not str"),
+    ({"class_names": "cat"}, OptionTypeError, "class_names: a sequence of strings is expected, not str"),
     ({"class_names": ["cat", 1]}, OptionTypeError, r"class_names\[1\]: a string is expected, not int"),
     ({"resolution": 32}, OptionError, "resolution: a transformer works on images of its own size alone"),
     ({"path": 1}, OptionTypeError, "path: a path is expected, not int"),
@@ -1044,7 +1051,7 @@ def test_with_the_keys_of_a_source_the_stages_do_what_a_loader_does() -> None:
     with Refiner.from_pretrained("examples/digits/backbone", device="cpu", steps=4) as refiner:
         source = diver.open("examples/digits/dm_ipc1")
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (source.mean, source.std))
-        samples = list(source)
+        samples = stored(source)
         values = torch.from_numpy(np.stack([sample.values for sample in samples]))
         pixels = (values * std + mean).clamp(0, 1)
         keys, labels = [sample.digest for sample in samples], [sample.label for sample in samples]

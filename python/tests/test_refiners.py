@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import DIGITS, SHAPES, eventually, invert, inverter, normalized, plain, run, threads, unit_pixels
+from support import (
+    DIGITS,
+    SHAPES,
+    eventually,
+    invert,
+    inverter,
+    normalized,
+    plain,
+    run,
+    stored,
+    threads,
+    unit_pixels,
+)
 
 import diver
 from diver import refiners
@@ -158,10 +170,10 @@ def test_a_refiner_sees_pixels_labels_and_keys() -> None:
     keys = [key for _, _, keys in seen for key in keys]
     assert images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1
     assert labels.dtype == np.int64
-    index_of = {source[index].digest: index for index in range(10)}
+    index_of = {source.sample(index).digest: index for index in range(10)}
     for image, label, key in zip(images, labels, keys, strict=True):
         index = index_of[key]
-        assert label == 100 + source[index].label
+        assert label == 100 + source.sample(index).label
         np.testing.assert_allclose(image, unit_pixels(source, index), atol=1e-6)
 
 
@@ -199,7 +211,7 @@ def test_a_refiner_may_open_sets_and_use_torch() -> None:
     def refiner(images: np.ndarray) -> torch.Tensor:
         with diver.DataLoader(SHAPES, batch_size=50) as other:
             assert sum(len(batch.images) for batch in other) == 100
-        assert diver.open(DIGITS)[3].label == 3
+        assert diver.open(DIGITS).sample(3).label == 3
         weights = torch.ones(1, requires_grad=True)
         return ((1 - torch.from_numpy(images) * weights) * 255).round().to(torch.uint8)
 
@@ -330,7 +342,7 @@ def test_refined_batches_are_the_normalised_bytes() -> None:
     for image, index in zip(batch.images.numpy(), batch.indices.tolist(), strict=True):
         expected = normalized(source, invert(unit_pixels(source, index)))
         np.testing.assert_allclose(image, expected, atol=2e-6)
-    assert batch.labels.tolist() == [source[index].label for index in batch.indices.tolist()]
+    assert batch.labels.tolist() == [source.sample(index).label for index in batch.indices.tolist()]
 
 
 def _torch_tensor(images: np.ndarray) -> Any:
@@ -495,7 +507,7 @@ def test_classes_beyond_the_refiners_are_refused_at_once() -> None:
     with pytest.raises((DataError, OptionError), match="class 9 is beyond the refiner's 9 classes"):
         refining(refiner)
     refining(refiner, classes=[0] * 10).close()
-    with pytest.raises(DataError, match="label 3 is out of range, of 3 classes"):
+    with pytest.raises(DataError, match="label 3 is out of range: the set was opened with 3 classes"):
         refining(refiner, classes=[0, 1, 2])
     with pytest.raises(OptionError, match="classes: label 3"):
         diver.DataLoader(diver.open(DIGITS), refiner=refiner, classes=[0, 1, 2])
@@ -534,8 +546,8 @@ def test_images_in_the_cache_are_not_refined_again(tmp_path: Path) -> None:
     assert json.loads((folder / "fingerprint.json").read_text()) == refiner.fingerprint
     refined = diver.open(folder)
     source = diver.open(DIGITS)
-    assert (refined.format, refined.samples) == ("parquet", 10)
-    by_bytes = {sample.values.tobytes() for sample in refined}
+    assert (refined.format, refined.num_samples) == ("parquet", 10)
+    by_bytes = {sample.values.tobytes() for sample in stored(refined)}
     assert by_bytes == {invert(unit_pixels(source, index)).tobytes() for index in range(10)}
 
 
@@ -643,7 +655,7 @@ def test_exactly_the_share_is_refined(mix: Any, shares: list[int]) -> None:
                 ):
                     refined += [index] * flag
                     if not flag:
-                        assert image.numpy().tobytes() == source[index].values.tobytes()
+                        assert image.numpy().tobytes() == source.sample(index).values.tobytes()
             assert len(refined) == share
 
 
@@ -940,14 +952,12 @@ def test_images_that_are_lost_with_the_loader_are_said(
     )
 
 
-@pytest.mark.parametrize(("classes", "warned"), [(None, True), (range(10), False)])
-def test_labels_taken_for_classes_of_another_number_are_said(
-    classes: Any, warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_labels_of_another_number_of_classes_need_a_list() -> None:
     refiner = inverter()
     refiner.num_classes = 1000  # type: ignore[attr-defined]
-    diver.DataLoader(DIGITS, refiner=refiner, classes=classes).close()
-    assert ("10 classes, where the refiner knows 1000" in caplog.text) == warned
+    with pytest.raises(OptionError, match=r"has 10 classes, but the refiner knows 1000.*identity"):
+        diver.DataLoader(DIGITS, refiner=refiner)
+    diver.DataLoader(DIGITS, refiner=refiner, classes=range(10)).close()
 
 
 def test_a_refiner_cannot_wait_for_its_own_loader() -> None:

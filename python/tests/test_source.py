@@ -8,13 +8,14 @@ import os
 import pickle
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support import DIGITS, ROOT, SHAPES
+from support import DIGITS, ROOT, SHAPES, invert, stored
 
 import diver
 from diver.errors import (
@@ -49,9 +50,14 @@ SETS: dict[str, tuple[str, int, int]] = {
 def test_every_shipped_set_opens(name: str) -> None:
     source = diver.open(EXAMPLES / name)
     format, samples, classes = SETS[name]
-    assert (source.format, source.samples, len(source), source.classes) == (format, samples, samples, classes)
+    assert (source.format, source.num_samples, len(source), source.num_classes) == (
+        format,
+        samples,
+        samples,
+        classes,
+    )
     assert source.shape == (3, 32, 32) and source.labels == "hard"
-    sample = source[samples - 1]
+    sample = source.sample(samples - 1)
     assert sample.values.shape == source.shape and 0 <= sample.label < classes
     assert sample.logits is None and len(sample.digest) == 32 and type(sample.digest) is bytes
 
@@ -61,7 +67,9 @@ def test_texture_canvases_are_cut_into_windows() -> None:
     canvases, windows = diver.open(texture), diver.open(texture, canvas=2)
     assert (canvases.shape, len(canvases)) == ((3, 6, 8), 2)
     assert (windows.shape, len(windows)) == ((3, 3, 4), 8)
-    assert (windows[5].values == canvases[1].values[:, :3, 4:]).all() and windows[5].label == 1
+    assert (windows.sample(5).values == canvases.sample(1).values[:, :3, 4:]).all() and windows.sample(
+        5
+    ).label == 1
     with pytest.raises(OptionError, match="canvas: 5 does not divide images of 6 x 8 pixels"):
         diver.open(texture, canvas=5)
     with pytest.raises(OptionError, match="canvas: 0 must be at least 1"):
@@ -90,14 +98,14 @@ def test_every_format_is_documented() -> None:
 def test_a_set_says_what_it_is() -> None:
     source = diver.open(DIGITS)
     assert source.path == DIGITS / "images_best.pt" and isinstance(source.path, Path)
-    assert source.class_names is None and source.notes == []
+    assert source.classes == [str(label) for label in range(10)] and source.notes == []
     assert source.value_space == {"normalized": {"mean": list(source.mean), "std": list(source.std)}}
     assert source.mean == pytest.approx((0.305,) * 3) and source.std == pytest.approx((0.36,) * 3)
     assert repr(source) == f"<mtt '{DIGITS}/images_best.pt': 10 samples, 3 x 32 x 32, 10 classes>"
     one = diver.open(ROOT / "tests/fixtures/torch/latest/images_900.pt")
-    assert repr(one).endswith(": 1 sample, 3 x 4 x 5, 1 class, 1 note>")
+    assert repr(one).endswith(": 1 sample, 3 x 4 x 5, 1 class, 2 notes>")
     images = diver.open(PARQUET)
-    assert images.value_space == "unit" and images.class_names is not None and len(images.class_names) == 10
+    assert images.value_space == "unit" and len(images.classes) == 10
 
 
 def png() -> bytes:
@@ -116,12 +124,12 @@ def test_tensors_of_ones_own_open(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", images=images, labels=labels)
     source = diver.open(tmp_path / "own.npz")
     assert (source.format, source.value_space, source.method) == ("tensors", "unit", None)
-    assert source[1].values.tobytes() == images[1].tobytes() and source[0].label == 1
+    assert source.sample(1).values.tobytes() == images[1].tobytes() and source.sample(0).label == 1
     torch.save([torch.from_numpy(images), torch.from_numpy(labels)], tmp_path / "data.pt")
     parts = diver.open(tmp_path)
     assert (parts.format, len(parts), parts.method) == ("idc", 8, "IDC, by the file's name and layout")
     assert len(diver.open(tmp_path / "data.pt", factor=1)) == 2
-    with pytest.raises(OptionError, match="values: 'zca' is none of normalized, unit, whitened"):
+    with pytest.raises(OptionError, match="values: `zca` is not one of normalized, unit, whitened"):
         diver.open(tmp_path / "own.npz", values="zca")
     with pytest.raises(OptionError, match="factor: "):
         diver.open(tmp_path / "own.npz", factor=2)
@@ -150,7 +158,7 @@ def test_pixels_are_what_a_refiner_gets() -> None:
 
     with diver.DataLoader(source, refiner=refiner) as loader:
         list(loader)
-    expected = np.stack([seen[sample.digest] for sample in source])
+    expected = np.stack([seen[sample.digest] for sample in stored(source)])
     pixels = source.pixels()
     assert (pixels.dtype, pixels.shape) == (np.float32, (10, 3, 32, 32)) and pixels.flags.writeable
     assert pixels.min() == 0 and pixels.max() == 1, "normalised values go beyond; pixels do not"
@@ -196,9 +204,7 @@ def test_class_lists_have_names_and_files(tmp_path: Path) -> None:
         DataError, match=r"classes\.txt: `line 2`: `crane` is the name of classes 134 and 517"
     ):
         diver.open(DIGITS, classes=listed)
-    with pytest.raises(
-        OptionError, match="classes: there is no list `fruits`: there are imagenet, imagenette"
-    ):
+    with pytest.raises(OptionError, match=r"classes: .*`fruits`.*`imagenet-fruits`"):
         diver.open(DIGITS, classes="fruits")
     with pytest.raises(OptionError, match="num_classes: 11, where `classes` lists 10"):
         diver.open(DIGITS, classes="imagenette", num_classes=11)
@@ -210,10 +216,10 @@ def test_folders_of_wordnet_ids_follow_the_list(tmp_path: Path) -> None:
     for wnid in ("n02086240", "n02096294"):
         (tmp_path / wnid).mkdir()
         (tmp_path / wnid / "0.png").write_bytes(png())
-    assert [sample.label for sample in diver.open(tmp_path)] == [0, 1]
+    assert [sample.label for sample in stored(diver.open(tmp_path))] == [0, 1]
     assert diver.open(tmp_path).class_map == [155, 193]
     woof = diver.open(tmp_path, classes="imagewoof")
-    assert [sample.label for sample in woof] == [0, 4] and woof.classes == 10
+    assert [sample.label for sample in stored(woof)] == [0, 4] and woof.num_classes == 10
     with diver.DataLoader(tmp_path, classes="imagewoof") as loader:
         assert next(iter(loader)).labels.tolist() == [0, 4]
     with pytest.raises(OptionError, match="another order of these classes: give the list when it is opened"):
@@ -245,11 +251,11 @@ def test_a_loader_says_which_classes_it_refines_labels_as(tmp_path: Path) -> Non
 def test_what_was_assumed_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("images_best.pt", "labels_best.pt"):
         (tmp_path / name).write_bytes((DIGITS / name).read_bytes())
-    (note,) = diver.open(tmp_path).notes
-    assert note.endswith("give mean and std then")
-    assert "ImageNet" in note
+    note, of_glad = diver.open(tmp_path).notes
+    assert "ImageNet" in note and note.endswith("pass `dataset`, or `mean` and `std`, for other constants")
+    assert "GLaD" in of_glad
     source = diver.open(tmp_path)
-    assert repr(source).endswith("10 classes, 1 note>") and repr(diver.open(DIGITS)).endswith("10 classes>")
+    assert repr(source).endswith("10 classes, 2 notes>") and repr(diver.open(DIGITS)).endswith("10 classes>")
     diver.DataLoader(source, rank=1, world_size=2).close()
     assert note not in caplog.text
     for _ in range(3):
@@ -263,43 +269,48 @@ def test_samples_are_the_stored_values_bit_for_bit() -> None:
     images = torch.load(DIGITS / "images_best.pt", weights_only=True)
     labels = torch.load(DIGITS / "labels_best.pt", weights_only=True)
     source = diver.open(DIGITS)
-    for index, sample in enumerate(source):
+    for index, sample in enumerate(stored(source)):
         assert sample.values.dtype == np.float32
         assert sample.values.tobytes() == images[index].numpy().tobytes()
         assert sample.label == labels[index].item()
     stored_images, stored_labels = torch.load(DC_FILE, weights_only=False)["data"][-1]
-    for index, sample in enumerate(diver.open(DC_FILE)):
+    for index, sample in enumerate(stored(diver.open(DC_FILE))):
         assert sample.values.tobytes() == stored_images[index].numpy().tobytes()
         assert sample.label == stored_labels[index].item()
 
 
 def test_samples_of_an_image_set_are_bytes() -> None:
-    values = diver.open(PARQUET)[0].values
+    values = diver.open(PARQUET).sample(0).values
     assert values.dtype == np.uint8 and values.flags.writeable
 
 
 def test_a_sample_is_the_callers_own() -> None:
     source = diver.open(DIGITS)
-    sample = source[0]
-    values, label, logits, digest = sample
+    sample = source.sample(0)
+    values, label, logits, probabilities, digest = sample
     values[:] = 0
-    assert source[0].values.any() and source[0].digest == digest
-    assert (sample.label, sample.logits) == (label, logits)
+    assert source.sample(0).values.any() and source.sample(0).digest == digest
+    assert (
+        (sample.label, sample.logits, sample.probabilities)
+        == (label, logits, probabilities)
+        == (0, None, None)
+    )
 
 
 def test_digests_tell_samples_apart_and_nothing_else() -> None:
     digits, shapes = diver.open(DIGITS), diver.open(SHAPES)
-    assert len({sample.digest for sample in (*digits, *shapes)}) == 110
-    assert [s.digest for s in digits] == [s.digest for s in diver.open(DC_FILE)], (
+    assert len({sample.digest for sample in (*stored(digits), *stored(shapes))}) == 110
+    digests = [sample.digest for sample in stored(digits)]
+    assert digests == [sample.digest for sample in stored(diver.open(DC_FILE))], (
         "equal values in another file"
     )
-    assert [s.digest for s in diver.open(DIGITS, mean=0, std=1)] == [s.digest for s in digits]
+    assert digests == [sample.digest for sample in stored(diver.open(DIGITS, mean=0, std=1))]
 
 
 @pytest.mark.parametrize(("index", "same"), [(-1, 9), (-10, 0), (np.int64(3), 3), (torch.tensor(4), 4)])
 def test_samples_are_found_by_any_index(index: Any, same: int) -> None:
     source = diver.open(DIGITS)
-    assert source[index].digest == source[same].digest
+    assert source.sample(index).digest == source.sample(same).digest
 
 
 @pytest.mark.parametrize("index", [10, -11, 2**40, -(2**40)])
@@ -317,9 +328,9 @@ def test_an_index_is_an_integer(index: Any) -> None:
 
 def test_a_set_is_a_sequence_to_iterate() -> None:
     source = diver.open(DIGITS)
-    assert [sample.label for sample in source] == list(range(10))
+    assert [sample.label for sample in stored(source)] == list(range(10))
     assert len(list(zip(source, source, strict=True))) == 10
-    assert [sample.label for sample in reversed(source)] == list(range(9, -1, -1))
+    assert [sample.label for sample in reversed(list(stored(source)))] == list(range(9, -1, -1))
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
@@ -332,7 +343,7 @@ def test_a_set_can_be_copied_and_pickled(copied: Any) -> None:
     ):
         twin = copied(source)
         assert repr(twin) == repr(source) and (twin.mean, twin.std) == (source.mean, source.std)
-        assert [s.digest for s in twin] == [s.digest for s in source]
+        assert [s.digest for s in stored(twin)] == [s.digest for s in stored(source)]
 
 
 def test_what_was_opened_by_a_relative_path_is_pickled_for_any_folder(
@@ -350,7 +361,7 @@ def test_what_was_opened_by_a_relative_path_is_pickled_for_any_folder(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     twin, same = pickle.loads(pickled)
-    assert twin.path.is_absolute() and [s.digest for s in twin] == [s.digest for s in source]
+    assert twin.path.is_absolute() and [s.digest for s in stored(twin)] == [s.digest for s in stored(source)]
     assert same.path == tmp_path / "cache" and list(elsewhere.iterdir()) == []
     again = pickle.loads(pickle.dumps((twin, cache)))
     assert (again[0].path, again[1].path) == (twin.path, same.path)
@@ -378,8 +389,8 @@ def test_options_say_what_files_do_not() -> None:
     ]:
         source = diver.open(DIGITS, mean=mean, std=std)  # type: ignore[arg-type]
         assert source.mean == (0.5, 0.5, 0.5) and source.std == (0.25, 0.25, 0.25)
-    assert diver.open(DIGITS, num_classes=12).classes == 12
-    assert diver.open(DC_FILE, experiment=0).samples == 10
+    assert diver.open(DIGITS, num_classes=12).num_classes == 12
+    assert diver.open(DC_FILE, experiment=0).num_samples == 10
     assert diver.open(ZCA, zca=ZCA / "transform.pt").value_space == "unit"
 
 
@@ -467,11 +478,11 @@ def test_a_bad_option_is_refused_by_name(options: dict[str, Any], named: str) ->
 
 
 def test_options_that_do_not_fit_the_files_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"experiment: 1, where .* holds experiments 0 to 0"):
+    with pytest.raises(OptionError, match=r"experiment: 1 is out of range: .* holds experiments 0 to 0"):
         diver.open(DC_FILE, experiment=1)
-    with pytest.raises(DataError, match="label 5 is out of range, of 5 classes"):
+    with pytest.raises(DataError, match="label 5 is out of range: the set was opened with 5 classes"):
         diver.open(DIGITS, num_classes=5)
-    with pytest.raises(OptionError, match="`nonsuch` is unknown; known are cifar10"):
+    with pytest.raises(OptionError, match="dataset: `nonsuch` is not one of cifar10"):
         diver.open(PARQUET, dataset="nonsuch")
 
 
@@ -504,7 +515,7 @@ def test_a_file_that_would_run_code_does_not(legacy: bool, tmp_path: Path) -> No
             assert name in str(error)
         else:
             # What is beside the data is not looked at.
-            assert name == "b.pt" and source.samples == 2
+            assert name == "b.pt" and source.num_samples == 2
         assert not exploded.exists()
     torch.load(tmp_path / "images_best.pt", weights_only=False)
     assert exploded.exists(), "it would have"
@@ -537,7 +548,7 @@ def test_a_file_cut_short_is_refused(name: str, keep: int, tmp_path: Path) -> No
         (torch.zeros(2, 3, 8, 8), torch.tensor([0, 2**40]), "sample 1: label"),
         (torch.zeros(2, 3, 8, 8), torch.tensor([0]), "label"),
         (torch.zeros(2, 3, 8, 8), {}, "labels_best.pt"),
-        (torch.zeros(2, 3, 8), torch.tensor([0, 1]), r"\[N, C, H, W\]"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), r"\[N, C, H, W\]"),
         (torch.zeros(2, 5, 8, 8), torch.tensor([0, 1]), "channel|C, H, W|shape"),
         (torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64), "sample|empty|images"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.int64), torch.tensor([0, 1]), "float"),
@@ -569,7 +580,7 @@ def test_a_value_that_is_not_finite_is_said_when_it_is_read(tmp_path: Path) -> N
     torch.save(images, tmp_path / "images_best.pt")
     torch.save(torch.tensor([0, 1]), tmp_path / "labels_best.pt")
     source = diver.open(tmp_path)
-    assert source[0].label == 0
+    assert source.sample(0).label == 0
     with pytest.raises(DataError, match="sample 1: pixel value NaN at channel 2, row 3, column 4"):
         source[1]
     with diver.DataLoader(source, batch_size=1) as loader:
@@ -598,3 +609,31 @@ def test_a_cache_is_a_folder_that_is_made(tmp_path: Path, monkeypatch: pytest.Mo
     assert diver.Cache("~/c").path == tmp_path / "c"
     with pytest.raises(FileError, match=r"README\.md"):
         diver.Cache("README.md")
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/x", "gs://bucket/x", "hf://datasets/x", Path("s3://bucket/x")])
+def test_paths_with_a_scheme_are_refused_before_anything_is_made(path: str | Path) -> None:
+    attempts: list[tuple[str, Callable[[], object]]] = [
+        ("path", lambda: diver.open(path)),
+        ("zca", lambda: diver.open(DIGITS, zca=path)),
+        ("classes", lambda: diver.open(DIGITS, classes=path)),
+        ("source", lambda: diver.DataLoader(path)),
+        ("cache", lambda: diver.Cache(path)),
+        ("cache", lambda: diver.DataLoader(DIGITS, refiner=invert, cache=path)),
+        ("tree", lambda: diver.SoftLabels(path, diver.open(DIGITS))),
+    ]
+    for option, attempt in attempts:
+        with pytest.raises(OptionError, match=f"^{option}: .*local path"):
+            attempt()
+        assert not Path(str(path).split("/")[0]).exists()
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(OptionError, match=r"classes.*`imagefruits`.*`imagefruit`"):
+        diver.open(DIGITS, classes="imagefruits")
+    with pytest.raises(OptionError, match=r"dataset.*`cifar-ten`.*`cifar10`"):
+        diver.open(DIGITS, dataset="cifar-ten")
+    with pytest.raises(OptionError, match=r"values.*`whitend`.*`whitened`"):
+        diver.open(DIGITS, values="whitend")
+    with pytest.raises(OptionError, match=r"on_miss.*`weit`.*`wait`"):
+        diver.DataLoader(DIGITS, on_miss="weit")

@@ -6,7 +6,8 @@
     ...     pass
     >>> loader.close()
 
-- :func:`open`: what is on disk, as a :class:`Source`; :func:`from_tensors`: what a program holds;
+- :func:`open`: what is on disk, as a :class:`Source`; :func:`from_tensors` and :func:`from_dataset`: what a program
+  holds;
 - :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`);
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
 - :class:`SoftLabels`: a teacher's labels of every crop (FKD), with the crops;
@@ -19,6 +20,7 @@ Importing diver imports neither torch nor numpy. Messages go to :mod:`logging`.
 from typing import TYPE_CHECKING, Any
 
 from diver import mix
+from diver._datasets import from_dataset
 from diver.cache import Cache
 from diver.errors import DiverError
 from diver.loader import Batch, DataLoader
@@ -38,6 +40,7 @@ __all__ = [
     "SoftLabels",
     "Source",
     "Views",
+    "from_dataset",
     "from_tensors",
     "mix",
     "open",

@@ -39,7 +39,7 @@ def _devices(names: str) -> list[str]:
         return [name.strip() for name in names.split(",")]
     import torch
 
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cuda"]
+    return [f"cuda:{index}" for index in _engine.all_cards(torch.cuda.device_count())] or ["cuda"]
 
 
 def _demo(options: str, cancel: _engine.CancelToken) -> str:

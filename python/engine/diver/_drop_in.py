@@ -14,7 +14,8 @@ _NO_WORKERS = (
     "there are no worker processes: `threads` assemble batches, `prefetch` of them ahead; leave it out"
 )
 _ORDER = (
-    "`shuffle` and `seed` decide the order, and `rank` and `world_size`, which torchrun sets, share it out"
+    "`shuffle` and `seed` decide the order, and every rank of torch.distributed, torchrun or srun gets its share of "
+    "it; `rank` and `world_size` choose another"
 )
 _HINTS = {
     "dataset": "it is called `source` here: a path, what diver.open gives, or diver.from_tensors(images, labels)",

@@ -15,11 +15,18 @@ __all__ = [
     "SoftLabels",
     "Source",
     "Tensor",
+    "all_cards",
     "check_refiner",
     "join_threads",
     "open",
+    "own_card",
+    "ranks_from_env",
+    "refused_path",
     "run_command",
+    "schema",
     "source_pixels",
+    "subset",
+    "unknown_name",
 ]
 
 @final
@@ -83,30 +90,20 @@ class Source:
     @property
     def path(self) -> Path: ...
     def __len__(self) -> int: ...
-    def sample(self, index: int) -> tuple[bytes, bool, int, list[float] | None, bytes]: ...
+    def sample(self, index: int) -> tuple[bytes, bool, int, list[float] | None, bool, bytes]: ...
+    def items(self, indices: Sequence[int]) -> tuple[Tensor, list[int], Tensor | None]: ...
 
 @final
 class Loader:
     def __new__(
         cls,
         source: Source,
+        options: str,
         *,
         refiner: Adapter | None,
         cache: Cache | None,
-        classes: list[int] | str | None,
         mix: Mix | None,
-        on_miss: str,
-        batch_size: int,
-        shuffle: bool,
-        drop_last: bool,
-        seed: int,
         shard: tuple[int, int],
-        uneven: str,
-        image_size: tuple[int, int] | None,
-        temperature: float,
-        memory_limit: int,
-        threads: int,
-        prefetch: int,
     ) -> Loader: ...
     def __len__(self) -> int: ...
     @property
@@ -134,24 +131,17 @@ class SoftLabels:
 class Making:
     def result(self) -> tuple[Tensor, Tensor, list[int]]: ...
 
-def open(
-    path: str,
-    *,
-    content: bytes | None,
-    dataset: str | None,
-    mean: tuple[float, float, float] | None,
-    std: tuple[float, float, float] | None,
-    experiment: int | None,
-    num_classes: int | None,
-    classes: list[int] | str | None,
-    values: str | None,
-    zca: str | None,
-    factor: int | None,
-    canvas: int | None,
-) -> Source: ...
+def open(path: str, options: str, content: bytes | None = None) -> Source: ...
+def schema(group: str) -> str: ...
+def subset(source: Source, indices: Sequence[int]) -> Source: ...
 def source_pixels(source: Source, indices: Sequence[int]) -> Tensor: ...
+def all_cards(visible: int) -> list[int]: ...
+def own_card(visible: int) -> int: ...
+def ranks_from_env() -> tuple[int, int, str | None]: ...
 def check_refiner(adapter: Adapter, side: int, classes: list[int]) -> None: ...
 def join_threads() -> None: ...
+def refused_path(path: str) -> str | None: ...
+def unknown_name(name: str, known: list[str]) -> str: ...
 def run_command(
     args: list[str],
     make_refiner: Callable[[str, CancelToken], Adapter],

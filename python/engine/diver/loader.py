@@ -8,11 +8,13 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsFloat, SupportsIndex
 
-from diver import _engine, _options, _tensors
+from diver import _engine, _options, _ranks, _tensors
 from diver import mix as mixes
+from diver._datasets import from_dataset
 from diver._drop_in import hinted
 from diver._wording import counted
 from diver.cache import Cache
@@ -105,7 +107,8 @@ class DataLoader:
     that it has not is refused with what stands in for it.
 
     Args:
-        source: What :func:`diver.open` gives, or a path for it.
+        source: What :func:`diver.open` gives, or a path for it; or what :func:`diver.from_dataset` takes: ``(images,
+            labels)``, a ``TensorDataset``, a ``Subset``.
         refiner: A folder or repository with a diffusion model (for :meth:`diver.Refiner.from_pretrained`), a
             refiner, or any callable (:mod:`diver.refiners`). Without one, samples come raw.
         cache: Where refined images are kept across runs: a :class:`diver.Cache` or its folder. Without one they are
@@ -122,9 +125,15 @@ class DataLoader:
         shuffle: Whether every epoch has its own order.
         drop_last: Whether a last, smaller batch is left out.
         seed: The seed of order and mix, from 0 to below 2**64. It does not touch refined images.
-        rank: This process among ``world_size``; by default what the environment says (``RANK`` and ``WORLD_SIZE``, as
-            torchrun sets them), else 0 of 1. Give the loader of your test images ``rank=0, world_size=1``.
-        world_size: Number of processes that share an epoch.
+        rank: The rank of this process among ``world_size``. By default, ``torch.distributed`` decides both if it is
+            initialised, else the launcher: torchrun, accelerate or Lightning (``RANK`` and ``WORLD_SIZE``), Open MPI
+            (``OMPI_COMM_WORLD_RANK`` and ``_SIZE``), MPICH (``PMI_RANK`` and ``PMI_SIZE``), or Slurm (``SLURM_PROCID``
+            and ``SLURM_NTASKS``) in a task that ``srun`` started: a batch script itself and an interactive shell are
+            one process. Else the rank is 0 of 1. Which of them decided is in ``repr(loader)``, and is logged once as a
+            warning if there are several ranks. A loader that is made before ``init_process_group`` takes its rank from
+            it when its length is asked for or its first epoch begins. Pass ``rank=0, world_size=1`` to the loader of
+            your test images, and the data-parallel rank and size if several processes share one copy of the model.
+        world_size: Number of processes that share an epoch. Pass both ``rank`` and ``world_size``, or neither.
         uneven: Where samples do not divide among ranks: ``"pad"`` with the first ones, which come twice; ``"drop"`` the
             last ones, which are logged as a warning; or ``"partial"``, where the last ranks have one sample less.
         image_size: Size of images in batches, a side or (height, width), each from 1 to 16,384; the set's own by
@@ -135,7 +144,9 @@ class DataLoader:
         threads: Threads that assemble batches, 1 to 1,024.
         prefetch: Batches made ahead, 1 to 65,536.
         format: ``"torch"`` or ``"numpy"``; ``"auto"`` is torch where it is installed.
-        device: Where torch tensors go, as in ``"cuda"``; they stay on the CPU by default.
+        device: Where torch tensors go, as in ``"cuda"``; they stay on the CPU by default. ``"cuda"`` is this process's
+            own device: torch's current one if it was set, else that of the local rank (``LOCAL_RANK``,
+            ``SLURM_LOCALID`` and the like), else the first.
 
     Raises:
         DiverError: of the class that says what is wrong (:mod:`diver.errors`); nothing has been started then.
@@ -174,32 +185,17 @@ class DataLoader:
             raise OptionError(
                 "cache: without a refiner there is nothing to keep; give a refiner, or no cache"
             )
-        options: dict[str, Any] = {
-            "classes": None if classes is None else _options.classes("classes", classes),
-            "mix": _mix(mix),
-            "on_miss": _options.choice("on_miss", on_miss, ("wait", "raw")),
-            "batch_size": _options.integer("batch_size", batch_size, least=1),
-            "shuffle": _options.boolean("shuffle", shuffle),
-            "drop_last": _options.boolean("drop_last", drop_last),
-            "seed": _options.integer("seed", seed, most=_options.SEED),
-            "shard": _shard(rank, world_size),
-            "uneven": _options.choice("uneven", uneven, ("drop", "pad", "partial")),
-            "image_size": None if image_size is None else _options.size("image_size", image_size),
-            "temperature": _options.number("temperature", temperature),
-            "memory_limit": _options.integer("memory_limit", memory_limit),
-            "threads": _options.integer("threads", threads, least=1, most=_options.THREADS),
-            "prefetch": _options.integer("prefetch", prefetch, least=1, most=_options.PREFETCH),
-        }
+        options = _options.given("loader", locals())
+        share = _mix(mix)
+        self._ranks = _ranks.decided(rank, world_size)
         self._tensor = _tensors.converter(_options.text("format", format), device)
         if not isinstance(source, Source):
-            if not isinstance(source, (str, bytes, os.PathLike)):
-                raise OptionTypeError(
-                    f"source: a path or a diver.Source is expected, not {type(source).__name__}; for images and labels "
-                    "in memory, give diver.from_tensors(images, labels)"
-                )
-            source = open_source(_options.path("source", source), classes=options["classes"])
-            # The source has them now.
-            options["classes"] = None
+            # The source has the classes then.
+            classes = options.pop("classes", None)
+            if isinstance(source, (str, bytes, os.PathLike)):
+                source = open_source(_options.path("source", source), classes=classes)
+            else:
+                source = from_dataset(source, classes=classes)
         self._source = source
         if cache is not None and not isinstance(cache, Cache):
             cache = Cache(cache)
@@ -213,35 +209,46 @@ class DataLoader:
             refiner = self._own_refiner = refiner_class().from_pretrained(refiner)
         #: Counts iterators: the last one is the one in turn.
         self._turn = 0
+        self._process = os.getpid()
+        #: Makes an engine for other ranks; None once the first epoch has begun.
+        self._make_engine: Callable[..., _engine.Loader] | None = None
         try:
-            self._engine = _engine.Loader(
+            make_engine = partial(
+                _engine.Loader,
                 self._source._engine,
+                _options.to_json(options),
                 refiner=None if refiner is None else Adapter(refiner),
                 cache=None if cache is None else cache._engine,
-                **options,
+                mix=share,
             )
+            self._engine = make_engine(shard=self._ranks[:2])
+            self._make_engine = make_engine
         except BaseException:
             if self._own_refiner is not None:
                 self._own_refiner.close()
             raise
         _OPEN.add(self)
-        if cache is None and options["shard"][0] == 0 and getattr(refiner, "fingerprint", None) is not None:
+        _ranks.say(self._ranks)
+        if cache is None and self._ranks.rank == 0 and getattr(refiner, "fingerprint", None) is not None:
             _warn_of_loss(source.path)
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of the next epoch; after :meth:`load_state_dict`, the rest of an epoch. An epoch that is left in
         the middle is over. A batch that fails raises in its place, and the ones after it still come."""
+        self._begin()
         epoch = self._engine.start_epoch()
         self._turn += 1
         return _Epoch(self, epoch)
 
     def __len__(self) -> int:
         """Number of batches in every epoch."""
+        self._follow_ranks()
         return len(self._engine)
 
     def set_epoch(self, epoch: SupportsIndex) -> None:
         """Goes to the start of ``epoch``, which decides order and mix; to where a state stands that was loaded in it.
         Needed only to leave the natural order of epochs."""
+        self._begin()
         self._engine.set_epoch(_options.integer("epoch", epoch))
         self._turn += 1
 
@@ -252,6 +259,7 @@ class DataLoader:
         In an epoch that was left by ``break``, that is in this epoch, and who loads the state goes on with the rest of
         it; call :meth:`set_epoch` with the next one before, if the epoch is meant to be over.
         """
+        self._follow_ranks()
         state: dict[str, Any] = json.loads(self._engine.state())
         return state
 
@@ -269,6 +277,7 @@ class DataLoader:
             text = json.dumps(dict(state_dict), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise StateError(f"state_dict: not a loader state: {error}") from error
+        self._begin()
         self._engine.load_state(text)
         self._turn += 1
 
@@ -313,6 +322,7 @@ class DataLoader:
         """Ends the loader's threads and waits for them; a refinement under way ends within one step. What was refined
         stays in the cache. Happens by itself when the loader is dropped and when the program ends; a loader whose own
         refiner refers to it is not dropped before, and is better closed by hand."""
+        self._make_engine = None
         self._engine.close()
         if self._own_refiner is not None:
             self._own_refiner.close()
@@ -324,10 +334,37 @@ class DataLoader:
         self.close()
 
     def __repr__(self) -> str:
+        batches = f"{counted(len(self), 'batch')} of {self._batch_size}"
+        ranks = "" if self._ranks.origin is None else f", {self._ranks}"
         closed = ", closed" if self.closed else ""
-        return (
-            f"<DataLoader of {self._source!r}: {counted(len(self), 'batch')} of {self._batch_size}{closed}>"
-        )
+        return f"<DataLoader of {self._source!r}: {batches}{ranks}{closed}>"
+
+    def _follow_ranks(self) -> None:
+        """Takes the share that ``torch.distributed`` says, if that was initialised after the loader was made and before
+        its first epoch. Otherwise every process that makes its loader first would train on every sample."""
+        ranks = self._newer_ranks()
+        if ranks is None or self._make_engine is None:
+            return
+        engine = self._make_engine(shard=ranks[:2])
+        self._engine.close()
+        self._engine, self._ranks = engine, ranks
+        _ranks.say(ranks)
+
+    def _begin(self) -> None:
+        """Settles the ranks, which the position in an epoch depends on."""
+        self._follow_ranks()
+        self._make_engine = None
+        ranks = self._newer_ranks()
+        if ranks is not None:
+            raise OptionError(
+                f"rank: this loader has begun to stream as {self._ranks}, but this process is {ranks} now; make the "
+                "loader after init_process_group, or pass rank and world_size"
+            )
+
+    def _newer_ranks(self) -> _ranks.Ranks | None:
+        # A loader that is closed, or of the process that this one was forked from, has an error of its own.
+        is_usable = not self.closed and os.getpid() == self._process
+        return _ranks.newer(self._ranks) if is_usable else None
 
     def __reduce__(self) -> NoReturn:
         raise OptionTypeError("a loader has threads and cannot be pickled: make it where it is used")
@@ -370,28 +407,6 @@ def _mix(mix: mixes.Mix | SupportsFloat | None) -> _engine.Mix | None:
     if isinstance(mix, mixes.Mix):
         return mix._engine
     return _engine.Mix.constant(_options.number("mix", mix))
-
-
-def _shard(rank: SupportsIndex | None, world_size: SupportsIndex | None) -> tuple[int, int]:
-    if (rank is None) != (world_size is None):
-        raise OptionError("rank and world_size go together: give both, or neither")
-    if rank is None or world_size is None:
-        named = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
-        if not named or named == {"WORLD_SIZE": "1"}:
-            return 0, 1
-        try:
-            rank, world_size = int(named["RANK"]), int(named["WORLD_SIZE"])
-        except (KeyError, ValueError):
-            there = " ".join(f"{name}={value!r}" for name, value in named.items())
-            raise OptionError(
-                f"rank: the environment has {there}, where RANK and WORLD_SIZE, two numbers, are expected; give rank "
-                "and world_size"
-            ) from None
-    world = _options.integer("world_size", world_size, least=1)
-    here = _options.integer("rank", rank)
-    if here >= world:
-        raise OptionError(f"rank: {here} of {world}: ranks run from 0 to world_size - 1")
-    return here, world
 
 
 #: The sets of which it was said that what is refined of them will be lost.

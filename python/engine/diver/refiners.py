@@ -141,7 +141,8 @@ class Fleet:
         refiners = [diver.Refiner.from_pretrained(folder, device=f"cuda:{i}") for i in range(2)]
         loader = diver.DataLoader(path, refiner=diver.refiners.Fleet(refiners), cache="~/.cache/diver")
 
-    Any callables may be its refiners, if calls of several at a time are no trouble.
+    Any callables may be its refiners, if they can be called concurrently. A process that shares its machine with other
+    ranks of the same training needs no fleet: each rank refines on its own device (``device="cuda"``).
 
     Raises:
         OptionError: there is none, or they have different fingerprints.

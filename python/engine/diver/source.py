@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from diver import _engine, _options, _tensors
 from diver._wording import counted
-from diver.errors import OptionError, OutOfRangeError
+from diver.errors import OutOfRangeError
 
 if TYPE_CHECKING:
     import numpy
@@ -19,29 +19,36 @@ if TYPE_CHECKING:
 #: Stands for the file of a set that is in none.
 MEMORY = "<memory>"
 
-#: What stored floats can be.
-VALUES = ("normalized", "unit", "whitened")
-
 
 class Sample(NamedTuple):
     """One sample as its method stored it."""
 
     #: ``[C, H, W]``: float32 in the source's value space, or uint8.
     values: numpy.ndarray[Any, Any]
-    #: The class: the hard label, or the position of the largest logit.
+    #: The class: the hard label, or the position of the largest logit or probability.
     label: int
-    #: ``[classes]``, float32, where the set has soft labels.
+    #: ``[classes]``, float32, where the set's labels are logits.
     logits: numpy.ndarray[Any, Any] | None
+    #: ``[classes]``, float32, where the set's labels are probabilities.
+    probabilities: numpy.ndarray[Any, Any] | None
     #: 32 bytes: the hash of dtype, shape and values, which seeds the sample's noise.
     digest: bytes
 
 
 class Source:
-    """A distilled dataset: what it is, and its samples. Made by :func:`open` or :func:`from_tensors`."""
+    """A distilled dataset: what it is, and its samples. Made by :func:`open`, :func:`from_tensors` or
+    :func:`from_dataset`.
 
-    def __init__(self, engine: _engine.Source, opened: tuple[str, dict[str, Any]]) -> None:
+    It is a map-style dataset of torch's, too: ``source[i]`` is a pair of image and target, so that
+    ``torch.utils.data.DataLoader(source)``, ``Subset``, ``random_split`` and ``ConcatDataset`` take it as it is. What
+    is stored of a sample is had by name, as ``source.sample(i).values``.
+    """
+
+    def __init__(self, engine: _engine.Source, made: tuple[Callable[..., Source], tuple[Any, ...]]) -> None:
         self._engine = engine
-        self._opened = opened
+        #: What makes it again, in another process.
+        self._made = made
+        self._tensor: Callable[[_engine.Tensor], Any] | None = None
         self._info: dict[str, Any] = json.loads(engine.info())
 
     @property
@@ -68,20 +75,25 @@ class Source:
         return self._engine.path
 
     @property
-    def samples(self) -> int:
+    def num_samples(self) -> int:
         """Number of samples."""
         return len(self)
 
     @property
-    def classes(self) -> int:
+    def num_classes(self) -> int:
         """Number of classes."""
-        return int(self._info["classes"])
+        return int(self._info["num_classes"])
 
     @property
-    def class_names(self) -> list[str] | None:
-        """The name of each class, where the set has them."""
-        names: list[str] | None = self._info["class_names"]
-        return names
+    def classes(self) -> list[str]:
+        """The name of each class; its number where the set has no names."""
+        names: list[str] | None = self._info["classes"]
+        return [str(label) for label in range(self.num_classes)] if names is None else names
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """The label of each class, by its name."""
+        return {name: label for label, name in enumerate(self.classes)}
 
     @property
     def class_map(self) -> list[int] | None:
@@ -97,7 +109,7 @@ class Source:
 
     @property
     def labels(self) -> str:
-        """``hard`` (class indices) or ``logits``."""
+        """``hard`` (class indices), ``logits`` or ``probabilities``."""
         return str(self._info["labels"])
 
     @property
@@ -120,6 +132,12 @@ class Source:
         return red, green, blue
 
     @property
+    def facts(self) -> list[dict[str, str]]:
+        """What is known beyond what every file of the format says: ``name``, ``value`` and by what ``right``: an
+        ``option``, the ``sidecar`` (norm.json), what is ``embedded`` in the files, the ``path``, or a ``guess``."""
+        return list(self._info["facts"])
+
+    @property
     def notes(self) -> list[str]:
         """What the files do not say and was assumed, a sentence each. The first loader of the set in a process logs
         them as warnings."""
@@ -128,8 +146,31 @@ class Source:
     def __len__(self) -> int:
         return len(self._engine)
 
-    def __getitem__(self, index: SupportsIndex) -> Sample:
-        """Sample ``index``, from the end if it is negative.
+    def __getitem__(self, index: SupportsIndex) -> tuple[Any, Any]:
+        """Image and target of sample ``index``, from the end if it is negative: the image normalised as in batches,
+        ``[C, H, W]``, float32; the target a class index, or of soft labels a distribution ``[num_classes]``, float32.
+        They are torch tensors where torch is installed, else numpy arrays.
+
+        Raises:
+            OutOfRangeError: there is no such sample.
+            DataError: it cannot be read.
+        """
+        return self._items([self._position("index", index)])[0]
+
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[tuple[Any, Any]]:
+        """As ``source[i]`` for several samples at once, which torch's loader asks for."""
+        return self._items([self._position("index", index) for index in indices])
+
+    def _items(self, positions: list[int]) -> list[tuple[Any, Any]]:
+        if self._tensor is None:
+            self._tensor = _tensors.converter("auto", None)
+        images, classes, targets = self._engine.items(positions)
+        return list(
+            zip(self._tensor(images), classes if targets is None else self._tensor(targets), strict=True)
+        )
+
+    def sample(self, index: SupportsIndex) -> Sample:
+        """What is stored of sample ``index``, from the end if it is negative.
 
         Raises:
             OutOfRangeError: there is no such sample.
@@ -137,11 +178,10 @@ class Source:
         """
         import numpy
 
-        position = self._position("index", index)
-        raw, is_bytes, label, logits, digest = self._engine.sample(position)
+        raw, is_bytes, label, scores, are_logits, digest = self._engine.sample(self._position("index", index))
         values = numpy.frombuffer(raw, dtype="u1" if is_bytes else "<f4").reshape(self.shape).copy()
-        soft = None if logits is None else numpy.array(logits, dtype=numpy.float32)
-        return Sample(values, label, soft, digest)
+        soft = None if scores is None else numpy.array(scores, dtype=numpy.float32)
+        return Sample(values, label, soft if are_logits else None, None if are_logits else soft, digest)
 
     def pixels(self, indices: Iterable[SupportsIndex] | None = None) -> numpy.ndarray[Any, Any]:
         """The pixels of some samples, or of all, as a refiner gets them: what :meth:`diver.Refiner.encode` and
@@ -178,20 +218,19 @@ class Source:
             raise OutOfRangeError(f"{name}: there is no sample {given} among {len(self)}")
         return position
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         channels, height, width = self.shape
         notes = f", {counted(len(self.notes), 'note')}" if self.notes else ""
         return (
-            f"<{self.format} {str(self.path)!r}: {counted(self.samples, 'sample')}, "
-            f"{channels} x {height} x {width}, {counted(self.classes, 'class')}{notes}>"
+            f"<{self.format} {str(self.path)!r}: {counted(self.num_samples, 'sample')}, "
+            f"{channels} x {height} x {width}, {counted(self.num_classes, 'class')}{notes}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        path, options = self._opened
-        return _reopen, (path, options)
+        return self._made
 
 
 def open(
@@ -207,24 +246,31 @@ def open(
     zca: str | os.PathLike[str] | None = None,
     factor: SupportsIndex | None = None,
     canvas: SupportsIndex | None = None,
+    first_label: SupportsIndex | None = None,
+    split: str | None = None,
+    columns: str | None = None,
+    image_size: SupportsIndex | Iterable[SupportsIndex] | None = None,
+    fit: str | None = None,
 ) -> Source:
     """Opens the distilled dataset at ``path``, whichever known format it has.
 
     Args:
-        path: The torch file of DC, DSA or DM; the run folder of MTT, GLaD, EDF or DATM, or one ``images_<n>.pt`` of it;
-            the run folder of IDC or NCFM, or its ``data.pt`` or ``data_<n>.pt``; images and labels by name in an npz,
-            safetensors or torch file, or the two as a pair; a folder of class folders with PNG or JPEG images; a file
-            of Parquet, Arrow or WebDataset (tar), or a folder of them; a folder with one such file.
+        path: The torch file of DC, DSA or DM; the run folder of MTT, GLaD, FTD, EDF or DATM, or one images file of it;
+            the run folder of IDC, DREAM or NCFM, or its data file; images and labels by name in a torch, pickle, npz or
+            safetensors file, or in two files; a folder, zip or tar of class folders; a Parquet, Arrow or WebDataset
+            (tar) file, or a folder of them; a folder with one such file, or with one for each ``split``.
         dataset: The dataset that was distilled, as in ``"cifar10"``, for its normalisation constants.
         mean: The mean that stored values were normalised with, or that images are to be normalised with: one number,
             or one for each channel, in units of pixels in [0, 1]. Goes together with ``std``.
         std: The standard deviation, likewise.
         experiment: Which experiment of a DC, DSA or DM file, from 0; the last by default.
-        num_classes: The number of classes, where the set may lack some of the last ones and its files do not say.
+        num_classes: The number of classes, 1 to 1,048,576, where the set may lack some of the last ones and its files
+            do not say.
         classes: The classes of the set in the order of its labels, as classes of a refiner: the name of a subset of
             ImageNet (``"imagenette"``, ``"imagefruit"``, ``"imagefruit-ncfm"``, ``"imagenet-idc-100"``, ...), a file
-            with a class on each line (an index, a WordNet id or a name), or indices. Folders with WordNet ids or names
-            of ImageNet's classes are labelled by their place in it. By default it is what an exported set says.
+            with a class on each line (an index, a WordNet id or a name), or indices; ``"identity"`` if the labels are
+            the refiner's classes. Folders with WordNet ids or names of ImageNet's classes are labelled by their place
+            in it. By default it is what an exported set says.
         values: What stored floats are, where that is another than what is usual for the format, or than what a
             ``norm.json`` beside the set says: ``"normalized"``, ``"unit"`` (pixels in [0, 1]) or ``"whitened"`` (by
             ZCA).
@@ -236,6 +282,14 @@ def open(
         canvas: How many images lie along each side of a stored one that is a texture canvas (MTT with ``--texture``), 1
             for none: samples are windows of it, which together show each pixel once. By default canvases are told by
             their size, where ``dataset`` is given.
+        first_label: The label of the first class, where labels do not count from 0: 1 for labels 1 to N.
+        split: The split to open where there are several, as in ``"train"``.
+        columns: The columns of a table, the arrays of a file or the suffixes of archive entries that are images and
+            labels, where their names do not tell: ``"image=NAME,label=NAME"``, and ``soft_label=NAME`` if there is one.
+        image_size: The size that images of several sizes are brought to, a side or (height, width), each from 1 to
+            16,384. Images of one size keep it unless ``fit="crop"``; the loader may resize them.
+        fit: How they are brought to it: ``"stretch"`` (the default), or ``"crop"``: the shorter side is scaled and the
+            centre cut out, as torchvision's ``Resize`` and ``CenterCrop`` do.
 
     Raises:
         FileError: there is nothing at ``path``, or it cannot be read.
@@ -243,23 +297,13 @@ def open(
         OptionError: an argument is out of range or does not fit the dataset.
 
     >>> source = open("examples/digits/dm_ipc1")
-    >>> source.format, source.samples, source.shape
+    >>> source.format, source.num_samples, source.shape
     ('mtt', 10, (3, 32, 32))
-    >>> source[0].label
-    0
+    >>> image, target = source[0]
+    >>> tuple(image.shape), target
+    ((3, 32, 32), 0)
     """
-    options = _given(
-        dataset=dataset,
-        mean=mean,
-        std=std,
-        experiment=experiment,
-        num_classes=num_classes,
-        classes=classes,
-        values=values,
-        zca=zca,
-        factor=factor,
-        canvas=canvas,
-    )
+    options = _options.given("open", locals())
     return _reopen(_options.path("path", path), options)
 
 
@@ -274,15 +318,16 @@ def from_tensors(
     classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
     values: str | None = None,
     zca: str | os.PathLike[str] | None = None,
+    first_label: SupportsIndex | None = None,
 ) -> Source:
     """A dataset of tensors that a program holds, as a file with ``images`` and ``labels`` would be. They are copied.
 
     Args:
-        images: ``[N, C, H, W]`` or ``[N, H, W, C]`` of one channel or three, as torch or numpy has them: uint8, or
-            floats, which are taken for pixels if they lie in [0, 1], else for normalised values (``values`` says
-            otherwise).
-        labels: Integers ``[N]``, or floats ``[N, classes]``: logits, or probabilities that sum to 1. A sequence of
-            integers will do.
+        images: ``[N, C, H, W]``, ``[N, H, W, C]`` or ``[N, H, W]``, of one channel or three, as torch or numpy has
+            them, or a list of such images: integers from 0 to 255, or floats, which are taken for pixels if they lie
+            in [0, 1], else for normalised values (``values`` says otherwise).
+        labels: Class indices ``[N]`` or ``[N, 1]``, or a list of them; names of classes, which are numbered in the
+            order of their text; or rows ``[N, classes]``: one-hot, logits, or probabilities that sum to 1.
         dataset: As for :func:`open`, like all that follow.
         mean: As for :func:`open`.
         std: As for :func:`open`.
@@ -290,6 +335,7 @@ def from_tensors(
         classes: As for :func:`open`.
         values: As for :func:`open`.
         zca: As for :func:`open`.
+        first_label: As for :func:`open`.
 
     Raises:
         DataError: shapes or dtypes are others, a label is out of range, or a value is not finite.
@@ -298,58 +344,37 @@ def from_tensors(
     >>> import numpy
     >>> images = numpy.zeros((20, 3, 32, 32), dtype="uint8")
     >>> source = from_tensors(images, [label // 2 for label in range(20)], dataset="cifar10")
-    >>> source.samples, source.classes, source.shape
+    >>> source.num_samples, source.num_classes, source.shape
     (20, 10, (3, 32, 32))
     """
-    content = _tensors.as_safetensors({"images": images, "labels": labels})
-    options = _given(
-        dataset=dataset,
-        mean=mean,
-        std=std,
-        num_classes=num_classes,
-        classes=classes,
-        values=values,
-        zca=zca,
-    )
-    return _reopen(MEMORY, {**options, "content": content})
+    options = _options.given("open", locals())
+    labels, metadata = _numbered(labels)
+    return _reopen(MEMORY, options, _tensors.as_safetensors({"images": images, "labels": labels}, metadata))
 
 
-def _given(
-    *,
-    dataset: str | None,
-    mean: float | Iterable[float] | None,
-    std: float | Iterable[float] | None,
-    num_classes: SupportsIndex | None,
-    classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None,
-    values: str | None,
-    zca: str | os.PathLike[str] | None,
-    experiment: SupportsIndex | None = None,
-    factor: SupportsIndex | None = None,
-    canvas: SupportsIndex | None = None,
-) -> dict[str, Any]:
-    """The options as the engine takes them."""
-    if (mean is None) != (std is None):
-        raise OptionError("mean and std go together: give both, or neither")
-    return {
-        "content": None,
-        "dataset": None if dataset is None else _options.text("dataset", dataset),
-        "mean": None if mean is None else _options.channels("mean", mean),
-        "std": None if std is None else _options.channels("std", std),
-        "experiment": None if experiment is None else _options.integer("experiment", experiment),
-        "num_classes": None
-        if num_classes is None
-        else _options.integer("num_classes", num_classes, least=1, most=_options.CLASSES),
-        "classes": None if classes is None else _options.classes("classes", classes),
-        "values": None if values is None else _options.choice("values", values, VALUES),
-        "zca": None if zca is None else _options.path("zca", zca),
-        "factor": None if factor is None else _options.integer("factor", factor, least=1),
-        "canvas": None if canvas is None else _options.integer("canvas", canvas, least=1),
-    }
+def _numbered(labels: Any) -> tuple[Any, dict[str, str] | None]:
+    """Labels that are names as class indices, with the names as a file's metadata has them; others as they are."""
+    if (
+        not isinstance(labels, (list, tuple))
+        or not labels
+        or not all(isinstance(name, str) for name in labels)
+    ):
+        return labels, None
+    names = sorted(set(labels))
+    classes = {"count": len(names), "names": names}
+    return [names.index(name) for name in labels], {"diver.classes": json.dumps(classes)}
 
 
-def _reopen(path: str, options: dict[str, Any]) -> Source:
+def subset(source: Source, indices: Iterable[SupportsIndex]) -> Source:
+    """The samples of a source at some indices, in their order."""
+    positions = [source._position(f"indices[{at}]", index) for at, index in enumerate(indices)]
+    return Source(_engine.subset(source._engine, positions), (subset, (source, positions)))
+
+
+def _reopen(path: str, options: dict[str, Any], content: bytes | None = None) -> Source:
+    engine = _engine.open(path, _options.to_json(options), content)
     # Another process, or this one later, may stand in another folder.
-    zca = options["zca"]
-    fixed = {**options, "zca": None if zca is None else _options.absolute(zca)}
-    where = path if options["content"] is not None else _options.absolute(path)
-    return Source(_engine.open(path, **options), (where, fixed))
+    where = path if content is not None else _options.absolute(path)
+    if "zca" in options:
+        options = options | {"zca": _options.absolute(options["zca"])}
+    return Source(engine, (_reopen, (where, options, content)))

@@ -11,11 +11,14 @@ mod command;
 mod conformance;
 mod loader;
 mod mix;
+mod options;
 mod pixels;
+mod ranks;
 mod refiner;
 mod soft_labels;
 mod source;
 mod threads;
+mod words;
 
 use pyo3::prelude::*;
 
@@ -34,15 +37,21 @@ mod _engine {
     #[pymodule_export]
     use super::mix::Mix;
     #[pymodule_export]
+    use super::options::schema;
+    #[pymodule_export]
     use super::pixels::source_pixels;
+    #[pymodule_export]
+    use super::ranks::{all_cards, own_card, ranks_from_env};
     #[pymodule_export]
     use super::refiner::{CancelToken, Progress};
     #[pymodule_export]
     use super::soft_labels::{Making, SoftLabels};
     #[pymodule_export]
-    use super::source::{Source, open};
+    use super::source::{Source, open, subset};
     #[pymodule_export]
     use super::threads::join_threads;
+    #[pymodule_export]
+    use super::words::{refused_path, unknown_name};
     #[pymodule_export]
     use diver_python::tensor::Tensor;
     use pyo3::prelude::*;

@@ -4,8 +4,9 @@ use crate::batch::Batch;
 use crate::cache::Cache;
 use crate::mix::Mix;
 use crate::refiner::PyRefine;
-use crate::source::{Classes, Source};
-use diver_loaders::{CancelToken, Loader as Engine, OnMiss, Uneven};
+use crate::source::Source;
+use diver_loaders::options::from_json;
+use diver_loaders::{CancelToken, Loader as Engine};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit, SLICE};
 use pyo3::prelude::*;
@@ -29,74 +30,28 @@ pub struct Loader {
 
 #[pymethods]
 impl Loader {
+    /// `shard` is this process's rank and the number of ranks; `options` the JSON object of `diver_loaders::LoaderOptions`.
     #[new]
-    #[pyo3(signature = (
-        source, *, refiner, cache, classes, mix, on_miss, batch_size, shuffle, drop_last, seed, shard, uneven,
-        image_size, temperature, memory_limit, threads, prefetch,
-    ))]
-    #[allow(clippy::too_many_arguments)] // The options of a loader, by name.
+    #[pyo3(signature = (source, options, *, refiner, cache, mix, shard))]
     fn new(
         py: Python<'_>,
         source: &Source,
+        options: &str,
         refiner: Option<Bound<'_, PyAny>>,
         cache: Option<&Cache>,
-        classes: Option<Classes>,
         mix: Option<&Mix>,
-        on_miss: &str,
-        batch_size: usize,
-        shuffle: bool,
-        drop_last: bool,
-        seed: u64,
         shard: (usize, usize),
-        uneven: &str,
-        image_size: Option<(usize, usize)>,
-        temperature: f64,
-        memory_limit: usize,
-        threads: usize,
-        prefetch: usize,
     ) -> PyResult<Self> {
-        let unknown = |option: &str, value: &str, known: &str| {
-            Class::Option.error(py, format!("{option}: `{value}` is none of {known}"))
-        };
-        if temperature > f64::from(f32::MAX) || temperature < f64::from(f32::MIN_POSITIVE) {
-            let reason = format!("temperature: {temperature} is not above 0, or too far from 1 for float32");
-            return Err(Class::Option.error(py, reason));
-        }
-        let mut builder = Engine::builder(Arc::clone(&source.0))
-            .on_miss(match on_miss {
-                "wait" => OnMiss::Wait,
-                "raw" => OnMiss::Raw,
-                other => return Err(unknown("on_miss", other, "wait, raw")),
-            })
-            .uneven(match uneven {
-                "drop" => Uneven::Drop,
-                "pad" => Uneven::Pad,
-                "partial" => Uneven::Partial,
-                other => return Err(unknown("uneven", other, "drop, pad, partial")),
-            })
-            .batch_size(batch_size)
-            .shuffle(shuffle)
-            .drop_last(drop_last)
-            .seed(seed)
-            .shard(shard.0, shard.1)
-            .temperature(temperature as f32)
-            .memory_limit(memory_limit)
-            .threads(threads)
-            .prefetch(prefetch);
+        let options = from_json(options).map_err(|error| to_python(py, &error))?;
+        let mut builder = Engine::builder(Arc::clone(&source.0)).options(options).shard(shard.0, shard.1);
         if let Some(refiner) = refiner {
             builder = builder.refiner(PyRefine::new(&refiner)?);
         }
         if let Some(cache) = cache {
             builder = builder.cache(cache.0.clone());
         }
-        if let Some(classes) = classes {
-            builder = builder.classes(classes.try_into().map_err(|error| to_python(py, &error))?);
-        }
         if let Some(mix) = mix {
             builder = builder.mix(mix.0.clone());
-        }
-        if let Some((height, width)) = image_size {
-            builder = builder.image_size(height, width);
         }
         // A cache with many parts takes a while to open.
         let engine = wait::on_thread(py, "diver-build", AtExit::Abandon, &CancelToken::new(), move || {

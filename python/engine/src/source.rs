@@ -1,7 +1,10 @@
 //! Distilled datasets.
 
-use diver_loaders::{CancelToken, ClassMap, Error, Normalize, OpenOptions, StoredPixels};
+use diver_loaders::options::from_json;
+use diver_loaders::source::Subset;
+use diver_loaders::{CancelToken, Error, Label, LabelKind, OpenOptions, StoredPixels};
 use diver_python::errors::{Class, to_python};
+use diver_python::tensor::Tensor;
 use diver_python::wait::{self, AtExit};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -27,16 +30,17 @@ impl Source {
     }
 
     fn __len__(&self) -> usize {
-        self.0.info().samples
+        self.0.info().num_samples
     }
 
-    /// Sample `index`: its values as stored, little-endian, planar; whether they are bytes; its class; its logits.
+    /// Sample `index`: its values as stored, little-endian, planar; whether they are bytes; its class; its scores, and
+    /// whether these are logits; its digest.
     #[allow(clippy::type_complexity)] // A tuple that Python takes apart at once.
     fn sample<'py>(
         &self,
         py: Python<'py>,
         index: usize,
-    ) -> PyResult<(Bound<'py, PyBytes>, bool, usize, Option<Vec<f32>>, Bound<'py, PyBytes>)> {
+    ) -> PyResult<(Bound<'py, PyBytes>, bool, usize, Option<Vec<f32>>, bool, Bound<'py, PyBytes>)> {
         let sample = py.detach(|| self.0.sample(index)).map_err(|error| to_python(py, &error))?;
         let digest = PyBytes::new(py, sample.digest().as_bytes());
         let class = sample.label.class();
@@ -47,85 +51,60 @@ impl Source {
                 (PyBytes::new(py, &raw), false)
             }
         };
-        let logits = match sample.label {
-            diver_loaders::Label::Logits(logits) => Some(logits),
-            _ => None,
+        let scores = sample.label.scores().map(<[f32]>::to_vec);
+        let are_logits = sample.label.kind() == LabelKind::Logits;
+        Ok((pixels, bytes, class, scores, are_logits, digest))
+    }
+
+    /// Some samples as a training gets them: normalised images `[B, C, H, W]`, their classes, and where labels are soft
+    /// the targets `[B, classes]`.
+    fn items(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<(Tensor, Vec<usize>, Option<Tensor>)> {
+        let set = Arc::clone(&self.0);
+        let info = set.info();
+        let rows = indices.len() as i64;
+        let read = || -> Result<(Vec<f32>, Vec<Label>), Error> {
+            let (mut images, mut labels) = (Vec::new(), Vec::with_capacity(indices.len()));
+            for index in &indices {
+                let sample = set.sample(*index)?;
+                labels.push(sample.label.clone());
+                images.extend(sample.into_normalized(&info.value_space, &info.normalize));
+            }
+            Ok((images, labels))
         };
-        Ok((pixels, bytes, class, logits, digest))
+        let (images, labels) = py.detach(read).map_err(|error| to_python(py, &error))?;
+        let [channels, height, width] = info.shape.map(|side| side as i64);
+        let images = Tensor::from_vec(images, vec![rows, channels, height, width]);
+        let classes = labels.iter().map(Label::class).collect();
+        let targets = (info.labels != LabelKind::Hard).then(|| {
+            let mut targets = Vec::with_capacity(labels.len() * info.num_classes);
+            labels.iter().for_each(|label| targets.extend(label.target(info.num_classes, 1.0)));
+            Tensor::from_vec(targets, vec![rows, info.num_classes as i64])
+        });
+        Ok((images, classes, targets))
     }
 }
 
-/// The option `classes`: the refiner's class for each label, or where these are listed.
-#[derive(FromPyObject)]
-pub enum Classes {
-    Indices(Vec<usize>),
-    /// The name of a list, or a file.
-    List(String),
-}
-
-impl TryFrom<Classes> for ClassMap {
-    type Error = Error;
-
-    fn try_from(classes: Classes) -> Result<Self, Error> {
-        match classes {
-            Classes::Indices(indices) => ClassMap::indices(indices),
-            Classes::List(name) => ClassMap::find(&name),
-        }
-    }
-}
-
-/// Opens the dataset at `path`, or the one that `content` would be as a safetensors file.
+/// The samples of `source` at `indices`.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // The options of a dataset, by name.
-#[pyo3(signature = (path, *, content, dataset, mean, std, experiment, num_classes, classes, values, zca, factor, canvas))]
+pub fn subset(py: Python<'_>, source: &Source, indices: Vec<usize>) -> PyResult<Source> {
+    let subset = Subset::new(Box::new(Arc::clone(&source.0)), indices);
+    subset.map(|subset| Source(Arc::new(subset))).map_err(|error| to_python(py, &error))
+}
+
+/// Opens the dataset at `path`, or the one that `content` would be as a safetensors file. `options` is the JSON object of
+/// [`OpenOptions`].
+#[pyfunction]
+#[pyo3(signature = (path, options, content=None))]
 pub fn open(
     py: Python<'_>,
     path: PathBuf,
+    options: &str,
     content: Option<PyBackedBytes>,
-    dataset: Option<String>,
-    mean: Option<[f32; 3]>,
-    std: Option<[f32; 3]>,
-    experiment: Option<usize>,
-    num_classes: Option<usize>,
-    classes: Option<Classes>,
-    values: Option<String>,
-    zca: Option<PathBuf>,
-    factor: Option<usize>,
-    canvas: Option<usize>,
 ) -> PyResult<Source> {
-    let open = move || -> Result<Box<dyn diver_loaders::Source>, Error> {
-        let mut options = OpenOptions::new();
-        if let Some(dataset) = dataset {
-            options = options.dataset(dataset);
-        }
-        if let (Some(mean), Some(std)) = (mean, std) {
-            options = options.normalization(Normalize::new(mean, std)?);
-        }
-        if let Some(index) = experiment {
-            options = options.experiment(index);
-        }
-        if let Some(count) = num_classes {
-            options = options.num_classes(count);
-        }
-        if let Some(classes) = classes {
-            options = options.classes(classes.try_into()?);
-        }
-        if let Some(values) = values {
-            options = options.values(values.parse()?);
-        }
-        if let Some(zca) = zca {
-            options = options.zca(zca);
-        }
-        if let Some(factor) = factor {
-            options = options.factor(factor);
-        }
-        if let Some(canvas) = canvas {
-            options = options.canvas(canvas);
-        }
-        match content {
-            Some(content) => options.open_bytes(&content),
-            None => options.open(&path),
-        }
+    let options: OpenOptions = from_json(options).map_err(|error| to_python(py, &error))?;
+    let open = move || match content {
+        Some(content) => options.open_bytes(&content),
+        None => options.open(&path),
     };
     let source = wait::on_thread(py, "diver-open", AtExit::Abandon, &CancelToken::new(), open)?;
     source.map(|source| Source(source.into())).map_err(|error| to_python(py, &error))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, TypedDict
 
 from diver import _options
 from diver.errors import OptionError
-from diver_refiner import _refiner
 
 Mode: TypeAlias = Literal["raw", "si", "sg", "si_sg", "full", "sg_sf", "vae"]
 Sigma: TypeAlias = Literal["posterior", "marginal", "beta", "learned", "ddim_eta0"]
@@ -77,7 +75,7 @@ NAMES = tuple(KnobOptions.__annotations__)
 
 
 def checked(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are given, once their names and types are known to be right."""
+    """The settings that are given, once their names, types and ranges are known to be right."""
     for name in knobs:
         if name not in NAMES:
             close = difflib.get_close_matches(name, NAMES, 1)
@@ -85,38 +83,10 @@ def checked(knobs: Mapping[str, Any]) -> dict[str, Any]:
             if name == "refine_seed":
                 meant = "give seed to a call"
             raise OptionError(f"{name}: there is no such setting; {meant}")
-    return {name: _value(name, value) for name, value in knobs.items() if value is not None}
+    return _options.given("knobs", knobs)
 
 
-def _value(name: str, value: Any) -> Any:
-    match name:
-        case "steps":
-            return _options.integer(name, value, least=2)
-        case "t_f":
-            return _options.integer(name, value, least=1)
-        case "cfg_channels":
-            return _options.integer(name, value, least=3, most=4)
-        case "gamma" | "cfg_scale":
-            return _options.number(name, value)
-        case "window":
-            steps = _options.integers(name, value)
-            if len(steps) != 2:
-                raise OptionError(
-                    f"window: {len(steps)} values; two steps are expected, the higher first, as in (40, 25)"
-                )
-            return steps
-        case _:
-            return _options.text(name, value)
-
-
-def seed(name: str, value: SupportsIndex) -> int:
-    """The seed of the noise, as a setting."""
-    return _options.integer(name, value, most=_options.SEED)
-
-
-def of_preset(method: str | None) -> dict[str, Any]:
-    """The settings that a preset stands for, as the extension reads them."""
-    if method is None:
-        return {}
-    given: dict[str, Any] = json.loads(_refiner.preset(_options.text("preset", method)))
-    return given
+def seed(name: str, value: SupportsIndex | None) -> dict[str, Any]:
+    """The seed of the noise as a setting, by the name that a call has for it."""
+    schema = _options.schema("knobs")["refine_seed"]
+    return {} if value is None else {"refine_seed": _options.checked(name, value, schema)}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diver import _options
+from diver import _options, _ranks
 from diver.errors import OptionError, OptionTypeError
 from diver_refiner import _knobs, _refiner, _tensors
 from diver_refiner._knobs import KnobOptions
@@ -104,20 +104,21 @@ class Refiner:
                 a checkpoint, which has none.
             model: Whether a checkpoint is of a ``"dit"`` or a ``"sit"``, which its weights do not tell; what its
                 file's name says unless given.
-            num_heads: Attention heads of a checkpoint that is none of the sizes S, B, L and XL.
+            num_heads: Attention heads of a checkpoint that is none of the sizes S, B, L and XL, at most 65,536.
             prompt: What Stable Diffusion is asked for, ``{}`` standing for the class's name; ``"a photo of a {}"``
                 unless given.
             class_names: The names by which Stable Diffusion knows classes, in their order; those of ImageNet-1K
                 unless given.
-            resolution: Rows and columns of the images that Stable Diffusion works on; those of its training (512)
-                unless given.
-            device: ``"auto"`` (the first CUDA device if there is one, else the CPU), ``"cpu"``, ``"cuda"`` or
-                ``"cuda:N"``.
+            resolution: Rows and columns of the images that Stable Diffusion works on, at most 65,536; those of its
+                training (512) unless given.
+            device: ``"auto"`` (the same as ``"cuda"`` if there is a CUDA device, else the CPU), ``"cpu"``, ``"cuda"``
+                (this process's own device: torch's current one if it was set, else that of the local rank, as
+                ``LOCAL_RANK`` or ``SLURM_LOCALID`` say it, else the first) or ``"cuda:N"``.
             dtype: In which precision the diffusion network computes: ``"auto"`` (bfloat16 on CUDA, else
                 float32), ``"f32"`` (``"float32"``) or ``"bf16"`` (``"bfloat16"``). The autoencoder is float32
                 in any case.
-            batch_size: How many images go through the networks at a time; unless given, 32 on a CPU, and on a GPU
-                8 to 256, the more the smaller the network. Halved when the device's memory runs out.
+            batch_size: How many images go through the networks at a time, at most 65,536; unless given, 32 on a CPU,
+                and on a GPU 8 to 256, the more the smaller the network. Halved when the device's memory runs out.
             preset: Settings by name. Distillation methods: ``"ncfm"`` has ``gamma=0.02``; ``"paper"``,
                 ``"dc"``, ``"dsa"``, ``"dm"``, ``"mtt"``, ``"datm"``, ``"edf"``, ``"idc"``, ``"sre2l"`` and
                 ``"g_vbsm"`` have the paper's. ``"small_latents"`` is for latents of about 8 x 8:
@@ -135,41 +136,16 @@ class Refiner:
             DataError: there is no whole backbone; the message names file and key.
             RefineError: a repository cannot be fetched, or is none that can be run; the message says why.
         """
-        own: dict[str, Any] = _knobs.checked(knobs)
-        if refine_seed is not None:
-            own["refine_seed"] = _knobs.seed("refine_seed", refine_seed)
-        args = {
-            "backbone": _path("path", path),
-            "vae": None if vae is None else _path("vae", vae),
-            "model": None if model is None else _options.text("model", model),
-            "num_heads": None
-            if num_heads is None
-            else _options.integer("num_heads", num_heads, least=1, most=2**16),
-            "prompt": None if prompt is None else _options.text("prompt", prompt),
-            "class_names": None if class_names is None else _names(class_names),
-            "resolution": None
-            if resolution is None
-            else _options.integer("resolution", resolution, least=1, most=2**16),
-            "device": _device_name(device),
-            "dtype": _dtype_name(dtype),
-            "refine_batch": None
-            if batch_size is None
-            else _options.integer("batch_size", batch_size, least=1),
-            "preset": preset,
-            **own,
-        }
-        # Before anything is read.
-        _refiner.check_knobs(json.dumps(_knobs.of_preset(preset) | own))
-        return cls._from_args(json.dumps(args))
+        device, dtype = _device_name(device), _dtype_name(dtype)
+        options = _options.given("refiner", locals())
+        own = _knobs.checked(knobs) | _options.given("knobs", {"preset": preset, "refine_seed": refine_seed})
+        return cls._from_args(json.dumps(options | {"backbone": _path("path", path), "knobs": own}))
 
     @classmethod
     def _from_args(cls, args: str, cancel: CancelToken | None = None) -> Self:
         """The refiner that a command line asks for: ``diver_loaders::cli::RefinerArgs`` as JSON."""
-        options: dict[str, Any] = json.loads(args)
-        given = {name: options.get(name) for name in (*_knobs.NAMES, "refine_seed")}
         self = cls.__new__(cls)
-        self._own = _knobs.of_preset(options.get("preset"))
-        self._own |= {name: value for name, value in given.items() if value is not None}
+        self._own = json.loads(args)["knobs"]
         self._rust = _refiner.Refiner.load(args, cancel)
         self._about = json.loads(self._rust.description)
         channels, height, width = self._about["latent"]
@@ -308,10 +284,7 @@ class Refiner:
 
     def _settings(self, seed: SupportsIndex | None, knobs: KnobOptions) -> str:
         """The refiner's own settings, with those of a call; checked again as a whole."""
-        given: dict[str, Any] = self._own | _knobs.checked(knobs)
-        if seed is not None:
-            given["refine_seed"] = _knobs.seed("seed", seed)
-        return json.dumps(given)
+        return json.dumps(self._own | _knobs.checked(knobs) | _knobs.seed("seed", seed))
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -401,19 +374,18 @@ def _path(name: str, path: str | os.PathLike[str]) -> str:
     return given
 
 
-def _names(names: Sequence[str]) -> list[str]:
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        _options.wrong_type("class_names", names, "a sequence of names")
-    return [_options.text(f"class_names[{position}]", name) for position, name in enumerate(names)]
-
-
 def _device_name(device: str | torch.device) -> str:
     if isinstance(device, torch.device):
         # torch writes "cpu:0" for the only one there is.
-        return device.type if device.type == "cpu" else str(device)
-    name = _options.text("device", device)
+        name = device.type if device.type == "cpu" else str(device)
+    else:
+        name = _options.text("device", device)
     if "," in name or name == "cuda:all":
-        raise OptionError("device: one is expected; diver.refiners.Fleet joins the refiners of several")
+        raise OptionError("device: expected one device; diver.refiners.Fleet joins the refiners of several")
+    # The extension knows the local rank, but not which device the program has made torch's current one.
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if name == "cuda" or (name == "auto" and is_used):
+        return f"cuda:{_ranks.own_card(torch)}" if torch.cuda.device_count() else name
     return name
 
 

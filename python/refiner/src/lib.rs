@@ -21,8 +21,6 @@ mod _refiner {
     #[pymodule_export]
     use super::demo::demo;
     #[pymodule_export]
-    use super::knobs::{check_knobs, preset};
-    #[pymodule_export]
     use super::refiner::{Refiner, close_all};
     #[pymodule_export]
     use diver_python::tensor::Tensor;

@@ -7,9 +7,10 @@ use crate::tensors::Given;
 use crate::waiting::{self, Deaf, Listener};
 use diver::Knobs;
 use diver_loaders::cli::RefinerArgs;
+use diver_loaders::options::from_json;
 use diver_loaders::refine::Progress;
 use diver_loaders::{CancelToken, Error, Refine, Result};
-use diver_python::errors::Class;
+use diver_python::errors::to_python;
 use diver_python::tensor::Tensor;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -63,8 +64,7 @@ impl Refiner {
     #[staticmethod]
     #[pyo3(signature = (args, cancel=None))]
     fn load(py: Python<'_>, args: &str, cancel: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let args: RefinerArgs =
-            serde_json::from_str(args).map_err(|error| Class::Option.error(py, error.to_string()))?;
+        let args: RefinerArgs = from_json(args).map_err(|error| to_python(py, &error))?;
         let handle = Handle::start(py)?;
         let loaded = handle.run(py, &Engine { cancel, progress: None }, move |slot, cancel, _| {
             Loaded::of(slot.insert(diver::Refiner::from_args(&args, cancel)?))
@@ -110,7 +110,7 @@ impl Refiner {
         keys: Option<&[u8]>,
         knobs: &str,
     ) -> PyResult<Tensor> {
-        let knobs = knobs::read(py, knobs)?;
+        let knobs = from_json(knobs).map_err(|error| to_python(py, &error))?;
         let z0 = Given::new(z0, "z0")?;
         let noise = noise.map(|noise| Given::new(noise, "noise")).transpose()?;
         let keys = keys.map(stages::keys);
@@ -134,7 +134,7 @@ impl Refiner {
         keys: Option<&[u8]>,
         knobs: &str,
     ) -> PyResult<Tensor> {
-        let knobs = knobs::read(py, knobs)?;
+        let knobs = from_json(knobs).map_err(|error| to_python(py, &error))?;
         let images = Given::new(images, "images")?;
         let keys = keys.map(stages::keys);
         self.run(py, &Deaf, move |refiner, cancel, progress| {
