@@ -6,11 +6,15 @@ CARGO ?= cargo
 # The torch that tch 0.24 binds to.
 TORCH := 2.11.0
 # What builds and checks the Python packages.
-TOOLS := "maturin>=1.9,<2" "mypy==2.4.*" "pytest==9.*" "ruff==0.17.*"
+# Lightning is for the tests of its launchers, Pillow for those of images, webdataset for those of archives.
+TOOLS := "maturin>=1.9,<2" "mypy==2.4.*" "pillow>=12" "pytest==9.*" "pytorch-lightning==2.6.*" "ruff==0.17.*" \
+	"webdataset==1.0.*"
 # The binary is built with the features that the extensions need, and so from the same parts.
 PACKAGES := -p diver-dataset -p diver-python-engine -p diver-python-refiner
 PIP := .venv/bin/pip --quiet --disable-pip-version-check
 OUT ?= out
+# Networks of other sizes are other files. The memory that small ones take says nothing, and what `make test` built will do.
+FULL_SIZE = $(OUT)/full-size$(if $(QUICK),-quick)
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
@@ -42,10 +46,11 @@ test: setup ## Format, lint and run every test.
 	.venv/bin/stubtest --mypy-config-file python/mypy.ini diver._engine diver_refiner._refiner
 	.venv/bin/pytest -c python/pytest.ini
 
-test-full: setup ## Compare networks of the published sizes with diffusers' and transformers' (15 GB on disk, half an hour).
+test-full: setup ## Compare networks of the published sizes with diffusers' and transformers' (15 GB on disk, half an hour; QUICK=1: small ones).
 	$(PIP) install diffusers transformers
-	.venv/bin/python tests/full_size/make.py $(OUT)/full-size
-	DIVER_FULL_SIZE=$(abspath $(OUT)/full-size) $(CARGO) test --release --test full_size -- --ignored --nocapture --test-threads 1
+	.venv/bin/python tests/full_size/make.py $(FULL_SIZE) $(if $(QUICK),--quick)
+	DIVER_FULL_SIZE=$(abspath $(FULL_SIZE)) $(CARGO) test $(if $(QUICK),--workspace --all-features,--release) --test full_size -- \
+		--ignored --nocapture --test-threads 1 $(if $(QUICK),--skip loading_takes)
 
 fuzz: ## Try the readers on random damage, FUZZ_SECONDS for each (needs cargo-fuzz and a nightly toolchain).
 	tests/fuzz/run.sh $(OUT)/fuzz $(FUZZ_SECONDS)
@@ -56,16 +61,18 @@ demo: .venv/libtorch ## Refine distilled sets, train on them, and show what chan
 	target/release/diver inspect examples/shapes/dm_ipc10
 	target/release/diver demo --output $(OUT)/demo $(if $(QUICK),--quick)
 
-bench: setup ## Time the refiner and the loader beside plain torch.
+bench: setup ## Time the refiner and the loader beside plain torch (QUICK=1: a few images, to see that it runs).
 	$(PIP) install diffusers
 	$(CARGO) build --release $(PACKAGES) --bin diver
-	.venv/bin/python benches/compare.py
-	$(CARGO) bench -p diver-loaders --bench sources
+	.venv/bin/python benches/compare.py $(if $(QUICK),--quick)
+	$(CARGO) bench -p diver-loaders --bench sources $(if $(QUICK),-- --quick)
 
-examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours).
+examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours; QUICK=1: a few steps of it, in $(OUT)/examples).
 	$(PIP) install -r examples/making/requirements.txt
 	for set in digits shapes; do \
-		.venv/bin/python examples/$$set/make_data.py && .venv/bin/python examples/$$set/make.py || exit; \
+		out=$(if $(QUICK),$(OUT)/examples/$$set,examples/$$set); \
+		.venv/bin/python examples/$$set/make_data.py --out $$out && \
+		.venv/bin/python examples/$$set/make.py --out $$out $(if $(QUICK),--quick) || exit; \
 	done
 
 doc: .venv/libtorch ## Build the API documentation.

@@ -6,6 +6,7 @@
   TensorDataset.
 
 Needs diver, torch, safetensors and diffusers (`make bench` installs the last one). Run from the repository root.
+`--quick` runs the same steps on a few images, to see that they run: its ratios mean little.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import oracle  # noqa: E402
 DIVER = ROOT / "target/release/diver"
 STREAM_BATCH = 64
 STREAM_IMAGES = 20_000  # as in `diver bench`
+QUICK_STREAM_IMAGES = 500
 
 
 class EagerTorch:
@@ -43,7 +45,8 @@ class EagerTorch:
 
         config = json.loads((folder / "transformer/config.json").read_text())
         weights = load_file(folder / "transformer/diffusion_pytorch_model.safetensors")
-        grid = config["sample_size"] // config["patch_size"]
+        self.patch = config["patch_size"]
+        grid = config["sample_size"] // self.patch
         self.heads = config["num_attention_heads"]
         self.weights = oracle.diffusers_to_official(
             {key: value.float() for key, value in weights.items()}, config["num_layers"], grid
@@ -57,13 +60,13 @@ class EagerTorch:
         images = oracle.preprocess(pixels, self.vae.config.sample_size)
         mean, logvar, _ = oracle.vae_moments(self.vae, images)
         z0 = oracle.vae_to_z0(mean, logvar, scale=scale)
-        net = oracle.dit_net(self.weights, labels, self.heads)
+        net = oracle.dit_net(self.weights, labels, self.heads, patch=self.patch)
         latents = oracle.run_diver(net, self.chain, z0, noise, oracle.MODES["full"])[-1]
         decoded = oracle.postprocess(oracle.vae_decode(self.vae, latents, scale))
         return (decoded * 255).round().to(torch.uint8)
 
 
-def diver_bench(name: str, subset: str, batches: list[int]) -> dict:
+def diver_bench(name: str, subset: str, batches: list[int], runs: int) -> dict:
     folder = ROOT / "examples" / name
     command = [
         DIVER,
@@ -76,49 +79,55 @@ def diver_bench(name: str, subset: str, batches: list[int]) -> dict:
         "--json",
     ]
     command += ["--batches", ",".join(map(str, batches)), "--stream-batch", str(STREAM_BATCH)]
+    command += ["--runs", str(runs)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def seconds(run, repeats: int = 3) -> float:
+def seconds(run, runs: int) -> float:
     """Median time after a warm-up run."""
     run()
     times = []
-    for _ in range(repeats):
+    for _ in range(runs):
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 
-def torch_stream(images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Images a second of whole shuffled epochs through torch's DataLoader."""
-    return stream(
-        DataLoader(TensorDataset(images, labels), batch_size=STREAM_BATCH, shuffle=True), len(images)
-    )
+def torch_stream(images: torch.Tensor, labels: torch.Tensor, least: int, runs: int) -> float:
+    """Images a second of whole shuffled epochs through torch's DataLoader, of `least` images or more."""
+    loader = DataLoader(TensorDataset(images, labels), batch_size=STREAM_BATCH, shuffle=True)
+    return stream(loader, len(images), least, runs)
 
 
-def diver_stream(folder: Path) -> float:
+def diver_stream(folder: Path, least: int, runs: int) -> float:
     """The same through diver's."""
     with diver.DataLoader(folder, batch_size=STREAM_BATCH, shuffle=True) as loader:
-        return stream(loader, loader.source.samples)
+        return stream(loader, len(loader.source), least, runs)
 
 
-def stream(loader: Iterable, samples: int) -> float:
-    epochs = -(-STREAM_IMAGES // samples)
+def stream(loader: Iterable, samples: int, least: int, runs: int) -> float:
+    epochs = -(-least // samples)
 
     def run():
         for _ in range(epochs):
             for _batch in loader:
                 pass
 
-    return epochs * samples / seconds(run)
+    return epochs * samples / seconds(run, runs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often the two take turns")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 10, 50])
+    parser.add_argument("--rounds", type=int, help="how often the two take turns (default: 3; quick: 1)")
+    parser.add_argument("--batches", type=int, nargs="+", help="default: 1 10 50; quick: 1 2")
+    parser.add_argument("--quick", action="store_true", help="a few images, to see that it runs")
     arguments = parser.parse_args()
+    quick = arguments.quick
+    rounds = arguments.rounds or (1 if quick else 3)
+    batches = arguments.batches or ([1, 2] if quick else [1, 10, 50])
+    runs = 1 if quick else 3
+    least = QUICK_STREAM_IMAGES if quick else STREAM_IMAGES
 
     for name, subset in (("digits", "dm_ipc1"), ("shapes", "dm_ipc10")):
         folder = ROOT / "examples" / name
@@ -127,27 +136,27 @@ def main() -> None:
         reference = EagerTorch(folder / "backbone")
         size = reference.vae.config.sample_size // 2 ** (len(reference.vae.config.block_out_channels) - 1)
 
-        ours: dict[int, list[float]] = {batch: [] for batch in arguments.batches}
-        theirs: dict[int, list[float]] = {batch: [] for batch in arguments.batches}
+        ours: dict[int, list[float]] = {batch: [] for batch in batches}
+        theirs: dict[int, list[float]] = {batch: [] for batch in batches}
         streams = []
-        for _ in range(arguments.rounds):
-            report = diver_bench(name, subset, arguments.batches)
+        for _ in range(rounds):
+            report = diver_bench(name, subset, batches, runs)
             for entry in report["refine"]:
                 ours[entry["batch"]].append(entry["seconds_per_image"])
-            for batch in arguments.batches:
+            for batch in batches:
                 repeat = torch.arange(batch) % len(images)
                 pixels = images[repeat].mul(0.25).add(0.5).clamp(0, 1)
                 noise = torch.randn(batch, 4, size, size)
                 run = partial(reference.refine, pixels, labels[repeat], noise)
-                theirs[batch].append(seconds(run) / batch)
-            torch_rate = torch_stream(images, labels)
+                theirs[batch].append(seconds(run, runs) / batch)
+            torch_rate = torch_stream(images, labels, least, runs)
             stream = report["stream"]
             rates = stream["raw_images_per_second"], stream["refined_images_per_second"]
-            streams.append((*rates, diver_stream(folder / subset), torch_rate))
+            streams.append((*rates, diver_stream(folder / subset, least, runs), torch_rate))
 
         print(f"{name}/{subset}: {len(images)} images, {torch.get_num_threads()} threads")
         print("  refine  batch  diver s/image  eager torch s/image  diver / torch")
-        for batch in arguments.batches:
+        for batch in batches:
             a, b = statistics.median(ours[batch]), statistics.median(theirs[batch])
             ratio = statistics.median(x / y for x, y in zip(ours[batch], theirs[batch], strict=True))
             print(f"  {batch:13} {a:14.4f} {b:20.4f} {ratio:14.2f}")

@@ -88,7 +88,7 @@ def main() -> None:
     test_set = diver.open(arguments.test, mean=source.mean, std=source.std)
     test = diver.DataLoader(test_set, batch_size=500, rank=0, world_size=1)
 
-    model = network(source.shape[0], source.classes)
+    model = network(source.shape[0], source.num_classes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     if arguments.checkpoint and arguments.checkpoint.exists():
         saved = torch.load(arguments.checkpoint, weights_only=True)
@@ -114,7 +114,7 @@ def main() -> None:
     print(f"refined: {stats['misses']} now, {stats['disk_hits'] + stats['memory_hits']} from the cache")
     if batches:
         print(f"loss: {loss.item():.4f} at last")
-    print(f"{arguments.mode}: {100 * accuracy(model, test):.1f} % of {test.source.samples}")
+    print(f"{arguments.mode}: {100 * accuracy(model, test):.1f} % of {test.source.num_samples}")
 
 
 if __name__ == "__main__":

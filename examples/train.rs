@@ -66,7 +66,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (images, labels) = labelled(&*test)?;
 
     let architecture: Architecture = arguments.parsed("--net", Architecture::ConvNet)?;
-    let mut network = Network::new(architecture, info.shape[1], info.classes, seed, device)?;
+    let mut network = Network::new(architecture, info.shape[1], info.num_classes, seed, device)?;
     let recipe = Recipe { steps: arguments.parsed("--steps", 100)?, seed, ..Recipe::default() };
     let losses = train(&mut network, endless(&mut loader, device), &recipe)?;
 

@@ -18,7 +18,7 @@ SEED = 1
 
 
 def train(
-    images: torch.Tensor, labels: torch.Tensor, *, weight: float
+    images: torch.Tensor, labels: torch.Tensor, *, weight: float, steps: int = STEPS
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """`weight` times the distance in a `ConvNet` that was taught the labels `[N]` of `images` `[N, 3, 32, 32]`, as a
     function of two batches of images: the squared difference of its features after each block, which have length 1
@@ -26,8 +26,8 @@ def train(
     torch.manual_seed(SEED)
     network = ConvNet().to(images.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=MAX_LR, weight_decay=0.05)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=STEPS)
-    for _ in range(STEPS):
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=steps)
+    for _ in range(steps):
         rows = torch.randint(len(images), (BATCH,), device=images.device)
         loss = F.cross_entropy(network(shifted(images[rows], 3)), labels[rows])
         optimizer.zero_grad()

@@ -2,12 +2,18 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from making import autoencoder, distil, networks, perceptual, transformer
+
+# The learning rate's cycle has two parts, each of at least a step.
+QUICK_STEPS = 15
+QUICK_BATCH = 8
+# One of so many images is enough to see that all of it runs.
+QUICK_STRIDE = 10
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,23 @@ class Recipe:
     size: transformer.Size
     sets: tuple[Distilled, ...]
     judge_steps: int
+    perceptual_steps: int = perceptual.STEPS
+    # Images of each class that `check` has the diffusion model draw.
+    drawn_per_class: int = 50
+
+    def quick(self) -> "Recipe":
+        """The same with so few steps that nothing is learned, to see that all of it runs."""
+        return replace(
+            self,
+            autoencoder_steps=QUICK_STEPS,
+            autoencoder_batch=QUICK_BATCH,
+            perceptual_steps=QUICK_STEPS,
+            transformer_steps=QUICK_STEPS,
+            transformer_batch=QUICK_BATCH,
+            judge_steps=QUICK_STEPS,
+            sets=tuple(replace(wanted, steps=2) for wanted in self.sets),
+            drawn_per_class=1,
+        )
 
 
 def main(recipe: Recipe) -> None:
@@ -61,11 +84,23 @@ def main(recipe: Recipe) -> None:
     parser.add_argument(
         "--device", type=torch.device, default="cpu", help="where the autoencoder and the transformer train"
     )
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps and images, to see that it runs; needs --out"
+    )
     arguments = parser.parse_args()
+    if arguments.quick and arguments.out.resolve() == recipe.folder.resolve():
+        parser.error("--quick needs --out: what it makes must not replace the shipped files")
     if unknown := set(arguments.parts) - set(parts):
         parser.error(f"there is no part {sorted(unknown)[0]}")
     torch.set_num_threads(arguments.threads)
     data = {split: tensors(*arrays) for split, arrays in recipe.splits().items()}
+    if arguments.quick:
+        recipe = recipe.quick()
+        sets = {wanted.folder: wanted for wanted in recipe.sets}
+        data = {
+            split: (images[::QUICK_STRIDE], labels[::QUICK_STRIDE])
+            for split, (images, labels) in data.items()
+        }
     backbone = arguments.out / "backbone"
     for part in arguments.parts or parts:
         match part:
@@ -94,7 +129,9 @@ def make_autoencoder(recipe: Recipe, data: Data, backbone: Path, device: torch.d
     images, labels = (values.to(device) for values in data["train"])
     distance = None
     if recipe.perceptual_weight:
-        distance = perceptual.train(images, labels, weight=recipe.perceptual_weight)
+        distance = perceptual.train(
+            images, labels, weight=recipe.perceptual_weight, steps=recipe.perceptual_steps
+        )
     model = autoencoder.train(
         images,
         steps=recipe.autoencoder_steps,
@@ -174,7 +211,7 @@ def check(recipe: Recipe, data: Data, backbone: Path) -> None:
             f"{split}: {autoencoder.psnr(vae, images):.2f} dB; the judge recognises {found:.1f} % of real images"
         )
         print(f"{split}: and {left:.1f} % of them after the autoencoder")
-    labels = torch.arange(recipe.size.classes).repeat_interleave(50)
+    labels = torch.arange(recipe.size.classes).repeat_interleave(recipe.drawn_per_class)
     noise = torch.randn(len(labels), recipe.size.channels, recipe.size.side, recipe.size.side)
     with diver.Refiner.from_pretrained(backbone, device="cpu", mode="raw") as refiner:
         latents = refiner.sample_latents(torch.zeros_like(noise), labels, noise=noise)
