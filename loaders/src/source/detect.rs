@@ -194,9 +194,7 @@ fn has_soft_labels(folder: &Folder) -> bool {
 /// Whether a folder is one of FKD's soft labels: epochs with their files.
 fn is_soft_labels(folder: &Folder) -> bool {
     let epoch = folder.folders().find(|name| name.to_str().is_some_and(|name| name.starts_with("epoch_")));
-    epoch
-        .and_then(|name| Folder::list(&folder.path().join(name)).ok())
-        .is_some_and(|epoch| has_soft_labels(&epoch))
+    epoch.and_then(|name| folder.folder(name).ok().flatten()).is_some_and(has_soft_labels)
 }
 
 /// The error for a folder that contains datasets in its subfolders.

@@ -33,38 +33,28 @@ pub trait Source: Send + Sync + fmt::Debug {
     }
 }
 
-impl<S: Source + ?Sized> Source for Box<S> {
-    fn info(&self) -> &SourceInfo {
-        (**self).info()
-    }
+/// What a pointer holds is a source through it.
+macro_rules! forwarded {
+    ($pointer:ident) => {
+        impl<S: Source + ?Sized> Source for $pointer<S> {
+            fn info(&self) -> &SourceInfo {
+                (**self).info()
+            }
 
-    fn label(&self, index: usize) -> Result<Label> {
-        (**self).label(index)
-    }
+            fn label(&self, index: usize) -> Result<Label> {
+                (**self).label(index)
+            }
 
-    fn sample(&self, index: usize) -> Result<Sample> {
-        (**self).sample(index)
-    }
+            fn sample(&self, index: usize) -> Result<Sample> {
+                (**self).sample(index)
+            }
 
-    fn name(&self, index: usize) -> Option<Cow<'_, str>> {
-        (**self).name(index)
-    }
+            fn name(&self, index: usize) -> Option<Cow<'_, str>> {
+                (**self).name(index)
+            }
+        }
+    };
 }
 
-impl<S: Source + ?Sized> Source for Arc<S> {
-    fn info(&self) -> &SourceInfo {
-        (**self).info()
-    }
-
-    fn label(&self, index: usize) -> Result<Label> {
-        (**self).label(index)
-    }
-
-    fn sample(&self, index: usize) -> Result<Sample> {
-        (**self).sample(index)
-    }
-
-    fn name(&self, index: usize) -> Option<Cow<'_, str>> {
-        (**self).name(index)
-    }
-}
+forwarded!(Box);
+forwarded!(Arc);

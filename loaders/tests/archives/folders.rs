@@ -25,7 +25,7 @@ fn class_folders_are_read_in_zips_and_tars() {
         ("", ["cat", "dog", "emu"]),
         ("syn/", ["new000", "new001", "new002"]),
         ("./", ["0", "1", "2"]),
-        ("/root/set/", ["a.b", "a.c", "b.a"]),
+        ("/data/set/", ["a.b", "a.c", "b.a"]),
         ("../train/", ["cat", "dog", "emu"]),
         ("set/train/", ["cat", "dog", "emu"]),
     ] {
