@@ -8,15 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from diver import _engine, _ranks
+from diver import _engine, _options, _ranks
 from diver.errors import OptionError, VersionError
 
 
 def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
     """What makes a tensor of ``format`` on ``device``."""
-    formats = ["auto", "torch", "numpy"]
-    if format not in formats:
-        raise OptionError(f"format: {_engine.unknown_name(format, formats)}")
+    format = _options.choice("format", format, ("auto", "torch", "numpy"))
     if format == "auto":
         there = sys.modules.get("torch") or importlib.util.find_spec("torch")
         format = "torch" if there else "numpy"

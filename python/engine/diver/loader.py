@@ -188,7 +188,7 @@ class DataLoader:
         options = _options.given("loader", locals())
         share = _mix(mix)
         self._ranks = _ranks.decided(rank, world_size)
-        self._tensor = _tensors.converter(_options.text("format", format), device)
+        self._tensor = _tensors.converter(format, device)
         if not isinstance(source, Source):
             # The source has the classes then.
             classes = options.pop("classes", None)

@@ -74,7 +74,7 @@ class SoftLabels:
         seen = self._size
         if teacher_size is not None:
             seen = _options.integer("teacher_size", teacher_size, least=1, most=MOST_PIXELS)
-        self._tensor = _tensors.converter(_options.text("format", format), device)
+        self._tensor = _tensors.converter(format, device)
         self._engine = _engine.SoftLabels(_options.path("tree", tree), images._engine, seen)
 
     @property
