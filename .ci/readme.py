@@ -24,7 +24,7 @@ PROGRAMS = ("make", "diver", "cargo", "pip", "python")
 # A command that takes longer than this, in seconds, has no small form.
 LONGEST = 900
 
-# What the README writes for a user's own paths. A folder to write is another one for each option.
+# What the README writes for a user's own paths. A folder to write is a new one for each command and option.
 PATHS = {
     "SET": ROOT / "examples/digits/dm_ipc1",
     "FOLDER": ROOT / "examples/digits/backbone",
@@ -130,7 +130,7 @@ def line(command: str, small: Small) -> list[str]:
 
 
 def run(command: str, small: Small, folder: Path) -> None:
-    """Runs the small form: `diver` in `folder`, which is its home, too, and all else in the repository."""
+    """Runs the small form: `diver` in the empty `folder`, which is its home, too, and all else in the repository."""
     words = line(command, small)
     path = os.pathsep.join([str(ROOT / ".venv/bin"), os.environ["PATH"]])
     of_user = words[0] == "diver"
@@ -155,8 +155,8 @@ def main() -> None:
     found = [(command, rule(command)) for command in commands((ROOT / "README.md").read_text())]
     if not found:
         raise SystemExit("README.md: no commands were found")
-    with tempfile.TemporaryDirectory() as folder:
-        for command, how in found:
+    for command, how in found:
+        with tempfile.TemporaryDirectory() as folder:
             if isinstance(how, Elsewhere):
                 print(f"README.md: `{command}` is run by {how.file}: `{how.line}`", flush=True)
             elif arguments.list or (how.slow and not arguments.all):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import diver
-from diver.errors import DataError
+from diver.errors import DataError, OptionError
 
 WIDTH, HEIGHT = 13, 11
 
@@ -215,3 +215,28 @@ def test_what_cannot_be_read_is_named_with_the_way_out(
     assert ours(tmp_path, file.getvalue()) is None
     with pytest.raises(DataError, match=f"{name}.*convert the file to PNG"):
         diver.open(tmp_path)
+
+
+def deep() -> Image.Image:
+    """A grey image of 16 bits."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return Image.fromarray((x * 4000 + y * 1500).astype(np.uint16))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "I;16"])
+def test_images_in_memory_are_those_of_their_files(tmp_path: Path, mode: str) -> None:
+    image = deep() if mode == "I;16" else picture(mode)
+    assert image.mode == mode
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    read = ours(tmp_path, file.getvalue())
+    assert read is not None
+    source = diver.from_dataset([(image, 0), (image, 1)])
+    assert np.array_equal(np.moveaxis(source.sample(1).values, 0, 2), read)
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "LAB"])
+def test_images_in_memory_whose_range_is_unknown_are_refused(mode: str) -> None:
+    image = Image.new(mode, (WIDTH, HEIGHT))
+    with pytest.raises(OptionError, match=rf"image of item 0 has Pillow's mode '{mode}'.*numpy\.asarray"):
+        diver.from_dataset([(image, 0)])

@@ -11,6 +11,8 @@ from diver.source import Source, from_tensors, subset
 
 #: More samples than these are not fetched one by one: it would take too long, and all of them must fit into memory.
 MOST_FETCHED = 1 << 20
+#: Modes of Pillow's that `convert("RGB")` shows as they look, but for alpha, which is dropped.
+_COLOURS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
 
 
 def from_dataset(
@@ -25,7 +27,8 @@ def from_dataset(
     Args:
         dataset: A pair ``(images, labels)``; a ``TensorDataset`` of these; a ``Subset`` of such a dataset or of a
             source; or any dataset with ``len()`` whose items are pairs of image and label, as torchvision's are. A
-            source is returned as it is. Items are fetched once, and kept in memory.
+            source is returned as it is. Items are fetched once, and kept in memory. Pillow's images become RGB of
+            8 bits, as image files do: grey is repeated, 16 bits are scaled, alpha is dropped.
         classes: As for :func:`diver.open`.
         **options: As for :func:`diver.from_tensors`.
 
@@ -56,9 +59,17 @@ def from_dataset(
         if len(tensors) != 2:
             raise OptionError(f"source: expected two tensors, images and labels, found {len(tensors)}")
         return from_tensors(*tensors, **options)
-    if isinstance(dataset, (tuple, list)) and len(dataset) == 2 and all(_is_array(part) for part in dataset):
+    if _are_images_and_labels(dataset):
         return from_tensors(*dataset, **options)
     return from_tensors(*_fetched(dataset), **options)
+
+
+def _are_images_and_labels(dataset: Any) -> bool:
+    """Whether it is ``(images, labels)``. Two tuples are the items of a dataset that has two."""
+    if not isinstance(dataset, (tuple, list)) or len(dataset) != 2:
+        return False
+    are_items = all(isinstance(part, tuple) and len(part) == 2 for part in dataset)
+    return not are_items and all(_is_array(part) for part in dataset)
 
 
 def _is_array(part: Any) -> bool:
@@ -94,11 +105,22 @@ def _fetched(dataset: Any) -> tuple[Any, Any]:
 
 
 def _pixels(index: int, image: Any) -> Any:
-    """An image of Pillow's as bytes; arrays as they are."""
+    """An image of Pillow's as bytes, as the reader of image files turns it into them; arrays as they are."""
     if hasattr(image, "shape"):
         return image
-    if hasattr(image, "convert") and hasattr(image, "getdata"):
-        import numpy
+    if not (hasattr(image, "convert") and hasattr(image, "mode")):
+        raise OptionTypeError(
+            f"source: the image of item {index} is not a tensor, an array or a Pillow image"
+        )
+    import numpy
 
-        return numpy.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    raise OptionTypeError(f"source: the image of item {index} is not a tensor, an array or a Pillow image")
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips.
+        grey = (numpy.asarray(image).astype("uint32") + 128) // 257
+        return grey.astype("uint8")[None].repeat(3, axis=0)
+    if image.mode not in _COLOURS:
+        raise OptionError(
+            f"source: the image of item {index} has Pillow's mode {image.mode!r}, which does not say what is black and "
+            "what is white: give an array instead (numpy.asarray(image)), and its values to from_dataset (values=)"
+        )
+    return numpy.asarray(image.convert("RGB")).transpose(2, 0, 1)
