@@ -312,6 +312,10 @@ impl File {
     }
 }
 
+fn is_image(name: impl AsRef<Path>) -> bool {
+    name.as_ref().extension().and_then(OsStr::to_str).and_then(picture::Kind::of_extension).is_some()
+}
+
 fn kind(path: &Path, head: &[u8]) -> Result<Kind> {
     Ok(if zip::is_zip(head) {
         // torch's, numpy's and everybody's archives begin alike.
@@ -319,7 +323,10 @@ fn kind(path: &Path, head: &[u8]) -> Result<Kind> {
             names if names.iter().any(|name| name.ends_with("/data.pkl") || name == "data.pkl") => {
                 Kind::Torch
             }
-            names if names.iter().any(|name| name.ends_with(".npy")) => Kind::Npz,
+            // Images with a `labels.npy` beside them are a folder in an archive.
+            names if names.iter().any(|name| name.ends_with(".npy")) && !names.iter().any(is_image) => {
+                Kind::Npz
+            }
             _ => Kind::Zip,
         }
     } else if torch::is_torch(head) {

@@ -100,13 +100,14 @@ pub(super) fn pick(names: &[String], extension: &str, split: Option<&str>) -> Re
         }
         places.entry(place(name, extension)).or_default().push(name);
     }
+    let places = apart(places, extension);
     let splits: BTreeSet<&str> = places.keys().map(|place| place.split.as_str()).collect();
     let splits: Vec<&str> = splits.into_iter().collect();
     if places.is_empty() {
         return Ok(Vec::new());
     }
     let wanted = wanted(&splits, split, &format!("files *.{extension}"))?;
-    places.retain(|place, _| place.split == wanted);
+    let places: BTreeMap<_, _> = places.into_iter().filter(|(place, _)| place.split == wanted).collect();
     let sets: Vec<&str> = places.keys().map(|place| place.set.as_str()).collect();
     if sets.len() > 1 {
         let sets =
@@ -116,6 +117,34 @@ pub(super) fn pick(names: &[String], extension: &str, split: Option<&str>) -> Re
     let mut files: Vec<String> = places.into_values().flatten().cloned().collect();
     files.sort_unstable();
     Ok(files)
+}
+
+/// The places of files, where those whose numbers do not count them are a place each: `cifar-10` and `cifar-100`.
+fn apart<'a>(places: BTreeMap<Place, Vec<&'a String>>, extension: &str) -> BTreeMap<Place, Vec<&'a String>> {
+    let mut found: BTreeMap<Place, Vec<&String>> = BTreeMap::new();
+    for (place, names) in places {
+        let stems = names.iter().map(|name| {
+            let file = name.rsplit('/').next().unwrap_or(name);
+            stem(file, extension).unwrap_or(file)
+        });
+        let numbers: Option<Vec<&str>> = stems.clone().map(|stem| Some(numbered(stem)?.1)).collect();
+        if numbers.is_none_or(|numbers| count_up(&numbers)) {
+            found.insert(place, names);
+            continue;
+        }
+        for (name, stem) in names.iter().zip(stems) {
+            let place = Place { set: place.set.clone(), split: stem.to_owned() };
+            found.entry(place).or_default().push(name);
+        }
+    }
+    found
+}
+
+/// Whether numbers at the ends of names count files: they are written with as many digits, or go up from 0 or 1.
+fn count_up(numbers: &[&str]) -> bool {
+    let values: BTreeSet<usize> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
+    let are_all = |first: usize| values.iter().copied().eq(first..first + numbers.len());
+    numbers.iter().all(|number| number.len() == numbers[0].len()) || are_all(0) || are_all(1)
 }
 
 /// The split that is meant.
@@ -200,11 +229,15 @@ fn counted_name(stem: &str) -> Option<(&str, &str, usize)> {
     Some((name, number, count.parse().ok()?))
 }
 
-/// `train`, of `train-00000-of-00002`, `train-00000` and `train`; nothing of `0000`.
+/// The name and the number of `train-00000`, `train_0` and `train.0`.
+fn numbered(stem: &str) -> Option<(&str, &str)> {
+    stem.rsplit_once(['-', '_', '.']).filter(|(name, number)| !name.is_empty() && is_number(number))
+}
+
+/// `train`, of `train-00000-of-00002`, `train-00000`, `train_0` and `train`; nothing of `0000`.
 fn split(stem: &str) -> &str {
     let stem = counted_name(stem).map_or(stem, |(name, ..)| name);
-    let split =
-        stem.rsplit_once('-').filter(|(_, number)| is_number(number)).map_or(stem, |(split, _)| split);
+    let split = numbered(stem).map_or(stem, |(split, _)| split);
     if is_number(split) { "" } else { split }
 }
 
@@ -374,6 +407,19 @@ mod tests {
             assert!(picked(&sets, Some("train")).unwrap_err().contains("(a, b)"));
         }
         assert_eq!(picked(&[], Some("train")).unwrap(), [""; 0]);
+        for one in [
+            ["shard_0.parquet", "shard_1.parquet"],
+            ["part.1.parquet", "part.2.parquet"],
+            ["p-07.parquet", "p-19.parquet"],
+        ] {
+            assert_eq!(picked(&one, None).unwrap(), one);
+        }
+        let error = picked(&["cifar-10.parquet", "cifar-100.parquet"], None).unwrap_err();
+        assert!(error.contains("(cifar-10, cifar-100)"), "{error}");
+        assert_eq!(
+            picked(&["cifar-10.parquet", "cifar-100.parquet"], Some("cifar-10")).unwrap(),
+            ["cifar-10.parquet"]
+        );
         let caches = ["cache-0a1b.arrow".to_owned(), "tmp1.arrow".to_owned(), "mnist-train.arrow".to_owned()];
         assert_eq!(pick(&caches, "arrow", None).unwrap(), ["mnist-train.arrow"]);
     }

@@ -3,7 +3,7 @@
 use crate::imagenet;
 use crate::labels::{Labels, MAX_CLASSES, Named};
 use crate::source::adapters::{Encoded, EncodedSet, Resize};
-use crate::source::containers::picture::{HEAD, Kind};
+use crate::source::containers::picture::HEAD;
 use crate::source::facts::{Facts, Found};
 use crate::source::format::{Format, Probe};
 use crate::source::info::{self, Right};
@@ -12,6 +12,8 @@ use crate::source::place::{self, Folder, Place};
 use crate::source::{Label, LabelKind, Source};
 use crate::wording::counted;
 use crate::{Error, Result};
+pub(super) use pictures::Head;
+use pictures::{Inner, is_named_as_picture, is_picture_in_disguise};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,43 +21,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
+mod pictures;
+
 /// Names of folders that are parts of a dataset, not classes.
 const SPLITS: [&str; 8] = ["train", "training", "val", "valid", "validation", "test", "testing", "dev"];
 /// How many names a message lists.
 const LISTED: usize = 4;
-/// How deep below a folder images are looked for that have no place in a set.
-const DEPTH: usize = 3;
-/// How many files that are not named as pictures are looked into to tell whether a folder has any.
-const LOOKED_INTO: usize = 4;
-/// Extensions of files that are certainly no pictures, so that they need not be looked into.
-const OTHERS: [&str; 26] = [
-    "arrow",
-    "bin",
-    "cfg",
-    "csv",
-    "db",
-    "gz",
-    "html",
-    "ini",
-    "json",
-    "lock",
-    "log",
-    "md",
-    "npy",
-    "npz",
-    "parquet",
-    "pkl",
-    "pt",
-    "pth",
-    "py",
-    "safetensors",
-    "sh",
-    "tar",
-    "tsv",
-    "txt",
-    "xml",
-    "yaml",
-];
 
 /// A folder of class folders.
 pub(crate) struct ImageFolder;
@@ -117,75 +88,6 @@ pub(super) enum Answer<'a> {
     Classes(Classes<'a>),
     /// How much speaks for it, and why it is not.
     No(u8, String),
-}
-
-/// Where pictures lie in one folder.
-enum Inner<'a> {
-    Direct,
-    /// In its one folder that has any.
-    Nested(&'a Folder),
-    /// In several of its folders, or further down.
-    Deep,
-    Nowhere,
-}
-
-impl<'a> Inner<'a> {
-    fn of(folder: &'a Folder, head: Head<'_>) -> Result<Self> {
-        if has_pictures(folder, head)? {
-            return Ok(Self::Direct);
-        }
-        let mut nested = None;
-        for name in folder.folders() {
-            let Some(inner) = folder.folder(name)? else { continue };
-            if has_pictures(inner, head)? {
-                if nested.replace(inner).is_some() {
-                    return Ok(Self::Deep);
-                }
-            } else if is_deep(inner, DEPTH, head)? {
-                return Ok(Self::Deep);
-            }
-        }
-        Ok(nested.map_or(Self::Nowhere, Self::Nested))
-    }
-}
-
-/// Reads the first bytes of a file.
-pub(super) type Head<'a> = &'a dyn Fn(&Path) -> Result<Vec<u8>>;
-
-/// Whether a file is named as a picture.
-fn is_named_as_picture(name: &OsStr) -> bool {
-    let extension = Path::new(name).extension().and_then(OsStr::to_str);
-    extension.is_some_and(|extension| Kind::of_extension(extension).is_some())
-}
-
-/// Whether a file that is not named as a picture is one by its content.
-fn is_picture_in_disguise(path: &Path, head: Head<'_>) -> Result<bool> {
-    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-    let is_other = extension.is_some_and(|extension| OTHERS.iter().any(|other| extension == *other));
-    Ok(!is_other && Kind::of(&head(path)?).is_some())
-}
-
-fn has_pictures(folder: &Folder, head: Head<'_>) -> Result<bool> {
-    if folder.files().iter().any(|name| is_named_as_picture(name)) {
-        return Ok(true);
-    }
-    for name in folder.files().iter().take(LOOKED_INTO) {
-        if is_picture_in_disguise(&folder.path().join(name), head)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Whether there are pictures somewhere below a folder.
-fn is_deep(folder: &Folder, depth: usize, head: Head<'_>) -> Result<bool> {
-    for name in folder.folders() {
-        let Some(inner) = folder.folder(name)? else { continue };
-        if has_pictures(inner, head)? || (depth > 1 && is_deep(inner, depth - 1, head)?) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn listed(names: &[&OsStr]) -> String {

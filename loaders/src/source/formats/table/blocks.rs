@@ -4,7 +4,8 @@ use crate::source::containers::table::{ColumnPath, TableFile};
 use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef};
 use lru::LruCache;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// The most bytes of decoded images that are kept.
 const MOST_IN_MEMORY: usize = 1 << 28;
@@ -30,7 +31,23 @@ struct Kept {
 }
 
 /// A block, locked while it is read: whoever wants it meanwhile waits for it.
-type Block = Mutex<Option<ArrayRef>>;
+#[derive(Debug)]
+struct Block {
+    /// The process whose threads read it.
+    process: u32,
+    read: Mutex<Option<ArrayRef>>,
+}
+
+impl Block {
+    fn new() -> Self {
+        Self { process: process::id(), read: Mutex::new(None) }
+    }
+
+    /// Whether it was locked by a thread that is not in this process, which was forked meanwhile: nobody unlocks it.
+    fn is_abandoned(&self) -> bool {
+        self.process != process::id() && matches!(self.read.try_lock(), Err(TryLockError::WouldBlock))
+    }
+}
 
 /// A row in a block.
 #[derive(Debug)]
@@ -68,8 +85,8 @@ impl Blocks {
             return Ok(Row { block: file.read(*column, rows)?, at });
         }
         let key = (place, rows.start);
-        let block = Arc::clone(&self.lock().blocks.get_or_insert(key, Default::default).0);
-        let mut read = block.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = self.wanted(key);
+        let mut read = block.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = &*read {
             return Ok(Row { block: Arc::clone(block), at });
         }
@@ -77,6 +94,16 @@ impl Blocks {
         *read = Some(Arc::clone(&found));
         self.keep(key, &block, &found);
         Ok(Row { block: found, at })
+    }
+
+    /// The block of a file and first row, to be read if it is not there yet.
+    fn wanted(&self, key: (usize, usize)) -> Arc<Block> {
+        let mut kept = self.lock();
+        let (block, _) = kept.blocks.get_or_insert_mut(key, || (Arc::new(Block::new()), 0));
+        if block.is_abandoned() {
+            *block = Arc::new(Block::new());
+        }
+        Arc::clone(block)
     }
 
     /// Counts a block that was read, and lets go of the least recently used ones beyond the bound.
@@ -148,14 +175,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn blocks_are_read_once_as_long_as_they_fit() {
+    /// Twice the numbers, and how often a block was read.
+    fn numbers() -> (Blocks, Arc<AtomicUsize>) {
         let reads = Arc::new(AtomicUsize::new(0));
         let files = (0..2).map(|_| {
             let file: Box<dyn TableFile> = Box::new(Numbers(Arc::clone(&reads)));
             (file, ColumnPath { column: 0, field: None })
         });
-        let mut blocks = Blocks::new(files.collect());
+        (Blocks::new(files.collect()), reads)
+    }
+
+    #[test]
+    fn a_block_that_another_process_was_reading_is_read_anew() {
+        let (blocks, reads) = numbers();
+        let block = Arc::new(Block { process: process::id() + 1, read: Mutex::new(None) });
+        blocks.lock().blocks.put((0, 10), (Arc::clone(&block), 0));
+        let _parent = block.read.lock().unwrap();
+        for index in 10..20 {
+            assert_eq!(blocks.row(index).unwrap().at, index - 10);
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), 1);
+        assert_eq!(blocks.lock().bytes, 80);
+    }
+
+    #[test]
+    fn blocks_are_read_once_as_long_as_they_fit() {
+        let (mut blocks, reads) = numbers();
         let read = |blocks: &Blocks, index: usize| {
             let row = blocks.row(index).unwrap();
             assert_eq!(row.block.as_primitive::<Int64Type>().value(row.at), (index % 95) as i64);
