@@ -62,6 +62,17 @@ def test_the_last_step_of_dataset_distillation_is_read(tmp_path: Path) -> None:
     assert diver.open(tmp_path / "results.pth", experiment=0).sample(0).values.max() == -1
 
 
+def test_a_folder_with_one_file_that_is_a_set_opens_as_the_file(tmp_path: Path) -> None:
+    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
+    torch.save({"images": images, "labels": labels}, tmp_path / "results.pth")
+    (tmp_path / "args.txt").write_text("lr 0.1")
+    torch.save({"accuracy": 0.5}, tmp_path / "log.pt")
+    assert diver.open(tmp_path).path == tmp_path / "results.pth"
+    torch.save((images, labels), tmp_path / "more.pt")
+    with pytest.raises(DataError, match=r"2 files in it are datasets of their own: open one, as .*more\.pt"):
+        diver.open(tmp_path)
+
+
 def test_successors_of_idc_are_decoded(tmp_path: Path) -> None:
     for iteration in (20, 40):
         torch.save([IMAGES, LABELS], tmp_path / f"data{iteration}.pt")

@@ -69,6 +69,12 @@ impl Named {
                     if let Some(places) = named_places(path, names, &named_classes, list)? {
                         named.labels = places;
                     }
+                } else if let Some((low, high)) = out_of_order(names) {
+                    let place = names.iter().position(|name| *name == high).unwrap_or_default();
+                    named.notes.push(format!(
+                        "classes are in the order of their names as text, where {high} comes before {low}: {high} has \
+                         label {place}. If the numbers in the names are the labels, leave nothing else in the names"
+                    ));
                 } else if is_whole {
                     named.notes.push(
                         "the names are those of classes of ImageNet-1K, and are labelled in the order of their text: pass \
@@ -108,6 +114,22 @@ fn refuse_among_numbers(path: &Path, names: &[&str]) -> Result<()> {
         )
     };
     Err(Error::format(path, reason))
+}
+
+/// Of names that are alike but for a number, as `class_2` and `class_10`, and whose order as text is not that of their
+/// numbers: the first two that show it, by their numbers.
+fn out_of_order<'a>(names: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    let numbered = |name: &&'a str| {
+        let start = name.find(|c: char| c.is_ascii_digit())?;
+        let digits: String = name[start..].chars().take_while(char::is_ascii_digit).collect();
+        Some((&name[..start], digits.parse::<u64>().ok()?))
+    };
+    let numbers: Vec<(&str, u64)> = names.iter().map(numbered).collect::<Option<_>>()?;
+    if numbers.iter().any(|(prefix, _)| *prefix != numbers[0].0) {
+        return None;
+    }
+    let at = numbers.windows(2).position(|pair| pair[0].1 > pair[1].1)?;
+    Some((names[at + 1], names[at]))
 }
 
 /// The class that a folder's name states: `12` (D4M, RDED) or `new012` (SRe2L, CDA, G-VBSM).
@@ -213,6 +235,27 @@ mod tests {
             assert!(error.contains(reason), "{error}");
         }
         assert_eq!(named(&["10a", "2a", "cat"]).unwrap().labels, [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_order_that_is_not_that_of_the_numbers_is_told() {
+        let notes =
+            |names: &[&str]| Named::new(Path::new("set"), names, &OpenOptions::new()).unwrap().notes.join("");
+        for (names, told) in [
+            (
+                &["class_0", "class_1", "class_10", "class_2"][..],
+                "class_10 comes before class_2: class_10 has label 2",
+            ),
+            (
+                &["0_airplane", "10_truck", "1_car", "2_bird"],
+                "10_truck comes before 1_car: 10_truck has label 1",
+            ),
+        ] {
+            assert!(notes(names).contains(told), "{}", notes(names));
+        }
+        for names in [&["class_01", "class_02", "class_10"][..], &["a10", "b2"], &["cat", "dog"]] {
+            assert_eq!(notes(names), "", "{names:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Tells which format lies at a path, opens it, and says what a place that is none comes nearest to.
 
 use super::adapters::Unwhitened;
-use super::format::{Format, Miss, Opener, Probe};
+use super::format::{Format, KNOWN, Miss, Opener, Probe};
 use super::formats::{Archives, Dc, Idc, ImageFolder, Mtt, Table, Tensors, WebDataset, open_bytes};
 use super::options::OpenOptions;
 use super::place::{Folder, Place};
 use super::sidecar::IN_MEMORY;
 use super::traits::Source;
 use crate::paths::local;
+use crate::wording::counted;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -16,7 +17,7 @@ const FORMATS: [&dyn Format; 8] = [&Mtt, &Idc, &Table, &WebDataset, &Archives, &
 
 /// How many formats are told with the reason that each failed.
 const TOLD: usize = 3;
-/// How many sets in a folder are named, how many folders of one are looked into, and how deep.
+/// How many sets in a folder are named, how many folders and files of one are looked into, and how deep.
 const NAMED: usize = 4;
 const LOOKED_INTO: usize = 32;
 const DEPTH: usize = 2;
@@ -103,12 +104,28 @@ impl OpenOptions {
             }
         }
         let Place::Folder(folder) = place else { return Err(not_known(place, misses)) };
+        // A format that knows the place has said what to open.
+        let is_known = misses.iter().any(|(_, miss)| miss.likeness >= KNOWN);
+        let files = if is_known { Vec::new() } else { files(folder, self) };
+        if let [only] = &files[..] {
+            return self.open_place(only);
+        }
         let mut sets = Vec::new();
         collect(folder, "", DEPTH, self, &mut sets);
         if let Some(split) = &self.split {
             return self.open_split(folder, split, &sets);
         }
-        if sets.is_empty() { Err(not_known(place, misses)) } else { Err(several(folder, sets)) }
+        match (&files[..], &sets[..]) {
+            (_, [_, ..]) => Err(several(folder, sets)),
+            ([first, ..], []) => {
+                let (count, first) = (counted(files.len(), "file"), first.path().display());
+                Err(Error::format(
+                    folder.path(),
+                    format!("{count} in it are datasets of their own: open one, as {first}"),
+                ))
+            }
+            ([], []) => Err(not_known(place, misses)),
+        }
     }
 
     /// Opens the folder of a split, in a folder of them.
@@ -164,6 +181,16 @@ fn recognised<'a>(place: &'a Place, options: &'a OpenOptions) -> Option<Opener<'
         Ok(Probe::Match(open)) => Some(open),
         _ => None,
     })
+}
+
+/// The files of a folder that are sets of their own, as an export leaves one.
+fn files(folder: &Folder, options: &OpenOptions) -> Vec<Place> {
+    if folder.files().len() > LOOKED_INTO {
+        return Vec::new();
+    }
+    // What cannot be read has nothing to say.
+    let places = folder.files().iter().filter_map(|name| Place::look(&folder.path().join(name)).ok());
+    places.filter(|place| recognised(place, options).is_some()).collect()
 }
 
 /// Adds the sets in the folders of `folder`, which is called `prefix` below the one that was opened.

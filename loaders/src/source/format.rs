@@ -49,6 +49,9 @@ impl<'a> Probe<'a> {
     }
 }
 
+/// From this likeness on, a format knows the place, and its reason says what to do.
+pub(super) const KNOWN: u8 = 3;
+
 /// Why a place is not of a format.
 #[derive(Debug)]
 pub(super) struct Miss {

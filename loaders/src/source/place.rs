@@ -123,6 +123,17 @@ impl Folder {
         self.files.iter().filter_map(|name| name.to_str())
     }
 
+    /// The names of its files that are text and have this extension.
+    pub(super) fn with_extension(&self, extension: &str) -> impl Iterator<Item = &str> {
+        // Most files of large folders are others: the end is looked at before the whole.
+        let is_it = move |name: &&OsString| {
+            name.as_encoded_bytes()
+                .strip_suffix(extension.as_bytes())
+                .is_some_and(|stem| stem.ends_with(b"."))
+        };
+        self.files.iter().filter(is_it).filter_map(|name| name.to_str())
+    }
+
     pub(super) fn has_file(&self, name: &str) -> bool {
         self.files.binary_search_by(|file| file.as_os_str().cmp(OsStr::new(name))).is_ok()
     }

@@ -16,9 +16,8 @@ const SPLITS: [&[&str]; 3] = [
     &["test", "testing", "eval", "evaluation"],
 ];
 
-/// How many folders whose names tell nothing are looked into, and at how many names in each.
+/// How many folders whose names tell nothing are looked into.
 const LOOKED_INTO: usize = 64;
-const LOOKED_AT: usize = 16;
 
 /// The most bytes of a file that `datasets` writes of a folder that it saves.
 const LONGEST: u64 = 1 << 24;
@@ -38,8 +37,7 @@ pub(super) fn files(folder: &Folder, extension: &str, split: Option<&str>) -> Re
 
 /// The names of the files with this extension below a folder, as far as a set's files may lie.
 fn below(folder: &Folder, extension: &str) -> Result<Vec<String>> {
-    let is_file = |name: &&str| stem(name, extension).is_some();
-    let own: Vec<String> = folder.names().filter(is_file).map(str::to_owned).collect();
+    let own: Vec<String> = folder.with_extension(extension).map(str::to_owned).collect();
     if !own.is_empty() {
         return Ok(own);
     }
@@ -47,35 +45,32 @@ fn below(folder: &Folder, extension: &str) -> Result<Vec<String>> {
     let are_few = folder.folders().len() <= LOOKED_INTO;
     for name in folder.folders().filter_map(|name| name.to_str()) {
         let is_told = name == "data" || is_split(name);
-        if !is_told && (!are_few || !may_hold(&folder.path().join(name), extension)) {
+        if !is_told && !are_few {
             continue;
         }
         let Some(inner) = folder.folder(name)? else { continue };
-        found.extend(inner.names().filter(is_file).map(|file| format!("{name}/{file}")));
+        if !is_told && !may_hold(inner, extension) {
+            continue;
+        }
+        found.extend(inner.with_extension(extension).map(|file| format!("{name}/{file}")));
         for within in inner.folders().filter_map(|within| within.to_str()) {
             if is_split(within)
                 && !is_split(name)
                 && let Some(files) = inner.folder(within)?
             {
-                found.extend(files.names().filter(is_file).map(|file| format!("{name}/{within}/{file}")));
+                found.extend(files.with_extension(extension).map(|file| format!("{name}/{within}/{file}")));
             }
         }
     }
     Ok(found)
 }
 
-/// Whether a folder's first names look like a set's files, and nothing else is in it: class folders with many images are
-/// not listed for this, and a folder of several datasets is another thing.
-fn may_hold(folder: &Path, extension: &str) -> bool {
-    let Ok(entries) = std::fs::read_dir(folder) else { return false };
-    let (mut has_files, mut has_others) = (false, false);
-    for entry in entries.take(LOOKED_AT).flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        has_files |= is_split(&name) || stem(&name, extension).is_some();
-        has_others |= is_folder && !is_split(&name) && !name.starts_with('.');
-    }
-    has_files && !has_others
+/// Whether a set's files may lie in a folder: a folder of several datasets is another thing.
+fn may_hold(folder: &Folder, extension: &str) -> bool {
+    let has_files = folder.with_extension(extension).next().is_some();
+    let mut splits = folder.folders().map(|name| name.to_str().is_some_and(is_split));
+    let are_splits = splits.all(|is_split| is_split);
+    are_splits && (has_files || folder.folders().len() > 0)
 }
 
 /// Which of several sets a file belongs to.

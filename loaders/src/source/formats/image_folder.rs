@@ -119,7 +119,7 @@ impl<'a> Classes<'a> {
                     Answer::No(1, format!("there are no images in {}", listed(&names)))
                 }
                 (loose, _) => Answer::No(
-                    4,
+                    2,
                     format!("{} in the folder itself; each class needs a folder of its own", lie(loose)),
                 ),
             });

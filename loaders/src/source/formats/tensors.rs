@@ -11,7 +11,7 @@ use crate::source::facts::{Embedded, Facts};
 use crate::source::format::{Format, Probe};
 use crate::source::info::{self, Right};
 use crate::source::options::{OpenOptions, Values};
-use crate::source::place::{Folder, Kind, Pickled, Place};
+use crate::source::place::{Kind, Pickled, Place};
 use crate::source::roles::{self, Choice, Role};
 use crate::source::sidecar::{IN_MEMORY, VALUES};
 use crate::source::{Source, settings};
@@ -37,7 +37,7 @@ impl Format for Tensors {
 
     fn probe<'a>(&self, place: &'a Place, options: &'a OpenOptions) -> Result<Probe<'a>> {
         match place {
-            Place::Folder(folder) => probe_folder(folder, options),
+            Place::Folder(_) => Ok(Probe::miss("it would be a file with images and labels")),
             Place::File(file) => match file.kind() {
                 Kind::Npz => Ok(Probe::matched(|| open_npz(file.path(), options))),
                 Kind::Safetensors => Ok(Probe::matched(|| {
@@ -56,40 +56,6 @@ impl Format for Tensors {
 pub(crate) fn open_bytes(bytes: &[u8], options: &OpenOptions) -> Result<Box<dyn Source>> {
     let path = Path::new(IN_MEMORY);
     open_safetensors(path, safetensors::open_bytes(path, bytes)?, options)
-}
-
-/// A folder with one file that is a set of its own, as an export leaves it.
-fn probe_folder<'a>(folder: &'a Folder, options: &'a OpenOptions) -> Result<Probe<'a>> {
-    let mut sets = Vec::new();
-    for name in folder.names() {
-        let path = folder.path().join(name);
-        let is_npz = name.to_ascii_lowercase().ends_with(".npz");
-        if name.ends_with(".safetensors") {
-            let is_set = safetensors::open(&path).is_ok_and(|(_, tensors, _)| is_pair(&tensors, options));
-            sets.extend(is_set.then_some(path));
-        } else if is_npz {
-            let names = npz::names(&path).unwrap_or_default();
-            let pairs = roles::pairs(names.iter().map(String::as_str));
-            sets.extend((!pairs.is_empty() || names == ["arr_0", "arr_1"]).then_some(path));
-        }
-    }
-    let mut sets = sets.into_iter();
-    Ok(match (sets.next(), sets.next()) {
-        (None, _) => Probe::miss("there is no file with images and labels"),
-        (Some(first), Some(_)) => {
-            Probe::near(3, format!("several files have images and labels: open one, as {}", first.display()))
-        }
-        (Some(only), None) => Probe::matched(move || match only.extension() {
-            Some(extension) if extension == "safetensors" => {
-                open_safetensors(&only, safetensors::open(&only)?, options)
-            }
-            _ => open_npz(&only, options),
-        }),
-    })
-}
-
-fn is_pair(tensors: &Named, options: &OpenOptions) -> bool {
-    !matches!(chosen(tensors.keys().map(String::as_str), options), Choice::None | Choice::Initial(_))
 }
 
 fn chosen<'a>(names: impl Iterator<Item = &'a str>, options: &OpenOptions) -> Choice<'a> {

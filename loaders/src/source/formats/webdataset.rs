@@ -124,10 +124,7 @@ fn shards(folder: &Folder, options: &OpenOptions) -> Result<Vec<PathBuf>> {
 
 /// Whether the first file of this ending in a folder, or in one of its folders, is a tar.
 fn has_tar(folder: &Folder, ending: &str) -> Result<bool> {
-    let first = |folder: &Folder| {
-        let is_it = |name: &&str| name.strip_suffix(ending).is_some_and(|stem| stem.ends_with('.'));
-        folder.names().find(is_it).map(|name| folder.path().join(name))
-    };
+    let first = |folder: &Folder| Some(folder.path().join(folder.with_extension(ending).next()?));
     if let Some(file) = first(folder) {
         return Archive::is_tar(&file);
     }

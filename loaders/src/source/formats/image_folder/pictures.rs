@@ -75,8 +75,11 @@ pub(in crate::source::formats) type Head<'a> = &'a dyn Fn(&Path) -> Result<Vec<u
 
 /// Whether a file is named as a picture.
 pub(super) fn is_named_as_picture(name: &OsStr) -> bool {
-    let extension = Path::new(name).extension().and_then(OsStr::to_str);
-    extension.is_some_and(|extension| Kind::of_extension(extension).is_some())
+    // `Path::extension` takes a path apart, which shows where folders have many files.
+    let mut parts = name.as_encoded_bytes().rsplitn(2, |byte| *byte == b'.');
+    let extension = parts.next().and_then(|extension| std::str::from_utf8(extension).ok());
+    let has_stem = parts.next().is_some_and(|stem| !stem.is_empty());
+    has_stem && extension.is_some_and(|extension| Kind::of_extension(extension).is_some())
 }
 
 /// Whether a file that is not named as a picture is one by its content.
