@@ -3,7 +3,7 @@
 
 Commands are the lines of its `sh` blocks and, in the text, code that begins with a program of `PROGRAMS`. A command
 without a rule is an error: whoever writes it into the README adds a rule here that says how to try it. Run from
-anywhere, with any Python from 3.11 on; `--list` prints what would be run, and `--all` runs what is slow as well.
+anywhere, with any Python from 3.11 on; `--list` prints what would be run.
 """
 
 from __future__ import annotations
@@ -36,12 +36,10 @@ TO_WRITE = "DIR"
 
 @dataclass(frozen=True)
 class Small:
-    """The small form of a command: `options` to add, and what it must leave in the folder that it runs in. One that is
-    `slow` even so, for what it downloads and compiles, is run with `--all` only."""
+    """The small form of a command: `options` to add, and what it must leave in the folder that it runs in."""
 
     options: str = ""
     leaves: tuple[str, ...] = ()
-    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,10 @@ FEW_STEPS = "--steps 4 --device cpu"
 RULES: dict[str, Small | Elsewhere] = {
     "make setup": Small(),
     "make demo": Small("QUICK=1"),
-    "make bench": Small("QUICK=1", slow=True),
+    "make bench": Small("QUICK=1"),
     "make test": Elsewhere(".ci/run", "make test"),
-    "make test-full": Small("QUICK=1", slow=True),
-    "make examples": Small("QUICK=1", slow=True),
+    "make test-full": Small("QUICK=1"),
+    "make examples": Small("QUICK=1"),
     # With the features that `make demo` and `make bench` build it with, nothing is compiled twice.
     "cargo build --release": Small(
         "-p diver-dataset -p diver-python-engine -p diver-python-refiner --bin diver"
@@ -150,7 +148,6 @@ def run(command: str, small: Small, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true", help="print the commands and what is run for each")
-    parser.add_argument("--all", action="store_true", help="run the slow ones as well")
     arguments = parser.parse_args()
     found = [(command, rule(command)) for command in commands((ROOT / "README.md").read_text())]
     if not found:
@@ -159,9 +156,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             if isinstance(how, Elsewhere):
                 print(f"README.md: `{command}` is run by {how.file}: `{how.line}`", flush=True)
-            elif arguments.list or (how.slow and not arguments.all):
-                slow = " with --all" if how.slow else ""
-                print(f"README.md: `{command}`, as: {shlex.join(line(command, how))}{slow}", flush=True)
+            elif arguments.list:
+                print(f"README.md: `{command}`, as: {shlex.join(line(command, how))}", flush=True)
             else:
                 run(command, how, Path(folder))
 
