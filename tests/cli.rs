@@ -80,8 +80,8 @@ fn an_interrupted_cache_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let cache = text(folder.path());
     let small = [refine(SET, BACKBONE, cache), vec!["--refine-batch", "2"]].concat();
-    let generation = PathBuf::from(json(&small)["folder"].as_str().unwrap());
-    let mut parts: Vec<_> = fs::read_dir(&generation)
+    let partition = PathBuf::from(json(&small)["folder"].as_str().unwrap());
+    let mut parts: Vec<_> = fs::read_dir(&partition)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "parquet"))
@@ -90,7 +90,7 @@ fn an_interrupted_cache_goes_on_where_it_stopped() {
     assert_eq!(parts.len(), 5);
     fs::remove_file(&parts[4]).unwrap();
     // What a kill in the middle of a write leaves behind, and a part that rotted.
-    fs::write(generation.join(".writing-abc"), b"half a part").unwrap();
+    fs::write(partition.join(".writing-abc"), b"half a part").unwrap();
     let rotten = fs::read(&parts[1]).unwrap();
     fs::write(&parts[1], &rotten[..rotten.len() / 2]).unwrap();
     let again = diver(&[small.as_slice(), &["--json"]].concat());
@@ -138,7 +138,7 @@ fn a_killed_refinement_keeps_what_was_done() {
     .concat();
     let parts = || {
         let generations = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        let files = generations.flat_map(|generation| fs::read_dir(generation).unwrap());
+        let files = generations.flat_map(|partition| fs::read_dir(partition).unwrap());
         let is_part = |name: &str| name.starts_with("part-") && name.ends_with(".parquet");
         files.filter(|file| is_part(file.as_ref().unwrap().file_name().to_str().unwrap())).count()
     };
@@ -365,8 +365,8 @@ fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 }
 
 fn assert_no_parts(cache: &Path) {
-    for generation in fs::read_dir(cache).unwrap() {
-        for file in fs::read_dir(generation.unwrap().path()).unwrap() {
+    for partition in fs::read_dir(cache).unwrap() {
+        for file in fs::read_dir(partition.unwrap().path()).unwrap() {
             assert_eq!(file.unwrap().file_name(), "fingerprint.json");
         }
     }

@@ -43,8 +43,10 @@ mod parquet_header;
 pub mod paths;
 mod pixels;
 pub mod refine;
+mod said;
 mod sheet;
 pub mod source;
+mod stats;
 pub mod stream;
 pub mod wording;
 
@@ -53,12 +55,11 @@ pub use classes::{ClassMap, imagenet};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use pixels::{Normalize, RgbImage};
-pub use refine::{CancelToken, Conditioning, Identity, Refine};
+pub use refine::{CancelToken, Conditioning, Identity, Refine, Refinery};
 pub use sheet::Sheet;
 pub use source::{
     Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StateDict, StoredPixels,
     ValueSpace, Values, open,
 };
-pub use stream::{
-    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, OnMiss, Ranks, Refinery, Stats, Uneven,
-};
+pub use stats::Stats;
+pub use stream::{Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, OnMiss, Ranks, Uneven};

@@ -1,7 +1,7 @@
-//! Parquet files on disk, on their way to the crate `parquet`.
+//! Parquet files, on disk or in a store, on their way to the crate `parquet`.
 
 use crate::parquet_header::PageHeader;
-use crate::source::containers::tensor::{read_at, read_exactly_at};
+use crate::source::containers::tensor::read_at;
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
@@ -15,6 +15,21 @@ const PATIENCE: u32 = 16;
 /// How much is read ahead, in bytes: most reads are of a page's header.
 const AHEAD: usize = 512;
 
+/// Bytes that are read by position.
+pub(crate) trait ReadAt {
+    /// Reads some bytes from position `at` on, none at the end.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+}
+
+impl ReadAt for File {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        read_at(self, buffer, at)
+    }
+}
+
 /// A file whose readers lose patience at its end, and which gives out no page whose header claims too much.
 ///
 /// The crate (60.1) passes over fields of a page's header that it does not know, and does not look whether they are
@@ -22,10 +37,16 @@ const AHEAD: usize = 512;
 /// takes memory for as many values as a dictionary claims.
 ///
 /// It is read by position: the crate's own reader of files moves a position that all threads share.
-#[derive(Clone, Debug)]
-pub(crate) struct ParquetFile {
-    file: Arc<File>,
+#[derive(Debug)]
+pub(crate) struct ParquetFile<R = File> {
+    file: Arc<R>,
     length: u64,
+}
+
+impl<R> Clone for ParquetFile<R> {
+    fn clone(&self) -> Self {
+        Self { file: Arc::clone(&self.file), length: self.length }
+    }
 }
 
 impl ParquetFile {
@@ -33,15 +54,22 @@ impl ParquetFile {
     /// If the system does not tell the file's length.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), length })
+        Ok(Self::of(file, length))
+    }
+}
+
+impl<R: ReadAt> ParquetFile<R> {
+    /// The file of so many bytes.
+    pub(crate) fn of(file: R, length: u64) -> Self {
+        Self { file: Arc::new(file), length }
     }
 
     /// The open file.
-    pub(crate) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &R {
         &self.file
     }
 
-    fn reader(&self, start: u64) -> BufReader<At> {
+    fn reader(&self, start: u64) -> BufReader<At<R>> {
         BufReader::with_capacity(AHEAD, At { file: Arc::clone(&self.file), position: start })
     }
 
@@ -51,14 +79,14 @@ impl ParquetFile {
     }
 }
 
-impl Length for ParquetFile {
+impl<R> Length for ParquetFile<R> {
     fn len(&self) -> u64 {
         self.length
     }
 }
 
-impl ChunkReader for ParquetFile {
-    type T = Ending<BufReader<At>>;
+impl<R: ReadAt + Send + Sync> ChunkReader for ParquetFile<R> {
+    type T = Ending<BufReader<At<R>>>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         // Most reads start at a header; what is none is let through.
@@ -73,7 +101,7 @@ impl ChunkReader for ParquetFile {
             return Err(ParquetError::EOF(reason));
         }
         let mut bytes = vec![0; length];
-        read_exactly_at(&self.file, &mut bytes, start)?;
+        At { file: Arc::clone(&self.file), position: start }.read_exact(&mut bytes)?;
         check(&bytes[..])?;
         Ok(bytes.into())
     }
@@ -86,14 +114,14 @@ fn check(header: impl Read) -> Result<()> {
 
 /// Reads a file from a position of its own on.
 #[derive(Debug)]
-pub(crate) struct At {
-    file: Arc<File>,
+pub(crate) struct At<R> {
+    file: Arc<R>,
     position: u64,
 }
 
-impl Read for At {
+impl<R: ReadAt> Read for At<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = read_at(&self.file, buffer, self.position)?;
+        let read = self.file.read_at(buffer, self.position)?;
         self.position += read as u64;
         Ok(read)
     }

@@ -1,5 +1,14 @@
 //! The seam between the engine and whatever refines images.
 
+mod bulk;
+mod dataset;
+mod missing;
+
+pub(crate) use bulk::{Refined, partition};
+pub use bulk::{Refinery, Summary};
+pub(crate) use dataset::Dataset;
+pub(crate) use missing::Missing;
+
 use crate::{Digest, Error, Result, RgbImage};
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The cache on disk, through its public face.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::cache::{Row, RowKey};
+use diver_loaders::cache::{ImageRow, RowKey};
 use diver_loaders::{Cache, Digest, Error, Label, RgbImage, StoredPixels};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ fn key(n: u8) -> RowKey {
     RowKey::from(Digest::of(&[n]))
 }
 
-fn row(n: u8, grey: u8) -> Row {
-    Row {
+fn row(n: u8, grey: u8) -> ImageRow {
+    ImageRow {
         key: key(n),
         image: Arc::new(RgbImage::new(4, 3, vec![grey; 36]).unwrap()),
         label: if n.is_multiple_of(2) { Label::Hard(n.into()) } else { Label::Logits(vec![0.5, -1.0]) },
@@ -41,19 +41,15 @@ fn parts(folder: &Path) -> Vec<PathBuf> {
 fn rows_come_back_in_a_later_run() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path().join("made/on/demand")).unwrap();
-    cache
-        .generation(&fingerprint())
-        .unwrap()
-        .commit(&[row(0, 10), row(1, 20), row(2, 30)], &names())
-        .unwrap();
+    cache.images(&fingerprint()).unwrap().commit(&[row(0, 10), row(1, 20), row(2, 30)], &names()).unwrap();
 
-    let generation = cache.generation(&fingerprint()).unwrap();
-    assert_eq!(generation.len(), 3);
+    let partition = cache.images(&fingerprint()).unwrap();
+    assert_eq!(partition.len(), 3);
     for (n, grey) in [(2, 30), (0, 10), (1, 20)] {
-        assert_eq!(generation.get(&key(n)).unwrap().unwrap(), *row(n, grey).image);
+        assert_eq!(partition.get(&key(n)).unwrap().unwrap(), *row(n, grey).image);
     }
-    assert_eq!(generation.get(&key(9)).unwrap(), None);
-    let json = fs::read_to_string(generation.path().join("fingerprint.json")).unwrap();
+    assert_eq!(partition.get(&key(9)).unwrap(), None);
+    let json = fs::read_to_string(partition.path().join("fingerprint.json")).unwrap();
     assert_eq!(json, "{\"gamma\":0.1,\"refiner\":\"test\"}\n");
 }
 
@@ -61,22 +57,21 @@ fn rows_come_back_in_a_later_run() {
 fn fingerprints_are_kept_apart() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
-    cache.generation(&fingerprint()).unwrap().commit(&[row(0, 10)], &names()).unwrap();
-    assert!(cache.generation(&serde_json::json!({ "refiner": "other" })).unwrap().is_empty());
+    cache.images(&fingerprint()).unwrap().commit(&[row(0, 10)], &names()).unwrap();
+    assert!(cache.images(&serde_json::json!({ "refiner": "other" })).unwrap().is_empty());
 }
 
 #[test]
 fn the_first_committed_row_of_a_key_stays() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
-    let (first, second) =
-        (cache.generation(&fingerprint()).unwrap(), cache.generation(&fingerprint()).unwrap());
+    let (first, second) = (cache.images(&fingerprint()).unwrap(), cache.images(&fingerprint()).unwrap());
     first.commit(&[row(0, 10)], &names()).unwrap();
     second.commit(&[row(0, 99), row(1, 20)], &names()).unwrap();
     first.refresh().unwrap();
-    for generation in [first, second, cache.generation(&fingerprint()).unwrap()] {
-        assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
-        assert_eq!(generation.get(&key(1)).unwrap().unwrap(), *row(1, 20).image);
+    for partition in [first, second, cache.images(&fingerprint()).unwrap()] {
+        assert_eq!(partition.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
+        assert_eq!(partition.get(&key(1)).unwrap().unwrap(), *row(1, 20).image);
     }
 }
 
@@ -88,16 +83,16 @@ fn many_writers_lose_nothing() {
         for writer in 0..4_u8 {
             let cache = cache.clone();
             scope.spawn(move || {
-                let generation = cache.generation(&fingerprint()).unwrap();
+                let partition = cache.images(&fingerprint()).unwrap();
                 for part in 0..8 {
-                    generation.commit(&[row(writer * 8 + part, writer)], &names()).unwrap();
+                    partition.commit(&[row(writer * 8 + part, writer)], &names()).unwrap();
                 }
             });
         }
     });
-    let generation = cache.generation(&fingerprint()).unwrap();
-    assert_eq!(generation.len(), 32);
-    assert_eq!(parts(generation.path()).len(), 32);
+    let partition = cache.images(&fingerprint()).unwrap();
+    assert_eq!(partition.len(), 32);
+    assert_eq!(parts(&partition.path()).len(), 32);
 }
 
 /// Any byte of a part may be wrong: the part is set aside and its rows are missing, or the damage is in bytes
@@ -106,8 +101,8 @@ fn many_writers_lose_nothing() {
 fn damaged_parts_are_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
-    cache.generation(&fingerprint()).unwrap().commit(&[row(0, 10), row(1, 20)], &names()).unwrap();
-    let path = parts(cache.generation(&fingerprint()).unwrap().path()).remove(0);
+    cache.images(&fingerprint()).unwrap().commit(&[row(0, 10), row(1, 20)], &names()).unwrap();
+    let path = parts(&cache.images(&fingerprint()).unwrap().path()).remove(0);
     let sound = fs::read(&path).unwrap();
     let aside = path.with_extension("corrupt");
 
@@ -123,9 +118,9 @@ fn damaged_parts_are_set_aside() {
     let mut set_aside = 0;
     for damaged in damages {
         fs::write(&path, &damaged).unwrap();
-        let generation = cache.generation(&fingerprint()).unwrap();
+        let partition = cache.images(&fingerprint()).unwrap();
         for (n, grey) in [(0, 10), (1, 20)] {
-            if let Some(image) = generation.get(&key(n)).unwrap() {
+            if let Some(image) = partition.get(&key(n)).unwrap() {
                 assert_eq!(image, *row(n, grey).image);
             }
         }
@@ -142,40 +137,40 @@ fn damaged_parts_are_set_aside() {
 #[test]
 fn unreadable_parts_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let generation = Cache::open(folder.path()).unwrap().generation(&fingerprint()).unwrap();
-    generation.commit(&[row(0, 10)], &names()).unwrap();
-    let part = parts(generation.path()).remove(0);
+    let partition = Cache::open(folder.path()).unwrap().images(&fingerprint()).unwrap();
+    partition.commit(&[row(0, 10)], &names()).unwrap();
+    let part = parts(&partition.path()).remove(0);
     let aside = part.with_extension("kept");
     fs::rename(&part, &aside).unwrap();
     fs::create_dir(&part).unwrap();
-    assert!(matches!(generation.get(&key(0)), Err(Error::Io { .. })));
+    assert!(matches!(partition.get(&key(0)), Err(Error::Io { .. })));
     fs::remove_dir(&part).unwrap();
     fs::rename(&aside, &part).unwrap();
-    assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
+    assert_eq!(partition.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
 }
 
 #[test]
 fn numbers_of_damaged_parts_are_not_used_again() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
-    let generation = cache.generation(&fingerprint()).unwrap();
-    generation.commit(&[row(0, 10)], &names()).unwrap();
-    fs::write(parts(generation.path()).remove(0), b"no parquet").unwrap();
-    assert_eq!(generation.get(&key(0)).unwrap(), None);
-    generation.commit(&[row(0, 11)], &names()).unwrap();
-    assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 11).image);
-    let names: Vec<_> = parts(generation.path()).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+    let partition = cache.images(&fingerprint()).unwrap();
+    partition.commit(&[row(0, 10)], &names()).unwrap();
+    fs::write(parts(&partition.path()).remove(0), b"no parquet").unwrap();
+    assert_eq!(partition.get(&key(0)).unwrap(), None);
+    partition.commit(&[row(0, 11)], &names()).unwrap();
+    assert_eq!(partition.get(&key(0)).unwrap().unwrap(), *row(0, 11).image);
+    let names: Vec<_> = parts(&partition.path()).iter().map(|p| p.file_name().unwrap().to_owned()).collect();
     assert_eq!(names, ["part-00000001.parquet"]);
 }
 
 #[test]
 fn a_part_that_vanished_is_a_miss() {
     let folder = tempfile::tempdir().unwrap();
-    let generation = Cache::open(folder.path()).unwrap().generation(&fingerprint()).unwrap();
-    generation.commit(&[row(0, 10)], &names()).unwrap();
-    fs::remove_file(parts(generation.path()).remove(0)).unwrap();
-    assert_eq!(generation.get(&key(0)).unwrap(), None);
-    assert!(generation.is_empty());
+    let partition = Cache::open(folder.path()).unwrap().images(&fingerprint()).unwrap();
+    partition.commit(&[row(0, 10)], &names()).unwrap();
+    fs::remove_file(parts(&partition.path()).remove(0)).unwrap();
+    assert_eq!(partition.get(&key(0)).unwrap(), None);
+    assert!(partition.is_empty());
 }
 
 /// Two processes refined the same samples: where the first part is lost, the second one's rows serve.
@@ -184,21 +179,21 @@ fn duplicates_of_a_lost_part_serve() {
     for damages in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        let open = || cache.generation(&fingerprint()).unwrap();
-        let generation = open();
+        let open = || cache.images(&fingerprint()).unwrap();
+        let partition = open();
         for (rows, grey) in [(&[0, 1][..], 10), (&[0][..], 20), (&[1, 0][..], 30), (&[2][..], 40)] {
             let rows: Vec<_> = rows.iter().map(|n| row(*n, grey)).collect();
-            generation.commit(&rows, &names()).unwrap();
+            partition.commit(&rows, &names()).unwrap();
         }
-        let first = parts(generation.path()).remove(0);
+        let first = parts(&partition.path()).remove(0);
         match damages {
             true => fs::write(&first, b"no parquet").unwrap(),
             false => fs::remove_file(&first).unwrap(),
         }
-        for generation in [generation, open()] {
-            assert_eq!(generation.len(), 3);
+        for partition in [partition, open()] {
+            assert_eq!(partition.len(), 3);
             for (n, grey) in [(0, 20), (1, 30), (2, 40)] {
-                assert_eq!(generation.get(&key(n)).unwrap().unwrap(), *row(n, grey).image);
+                assert_eq!(partition.get(&key(n)).unwrap().unwrap(), *row(n, grey).image);
             }
         }
     }
@@ -222,9 +217,9 @@ fn a_cache_that_cannot_be_written_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("cache");
     let path = {
-        let generation = Cache::open(&root).unwrap().generation(&fingerprint()).unwrap();
-        generation.commit(&[row(0, 10)], &names()).unwrap();
-        generation.path().to_owned()
+        let partition = Cache::open(&root).unwrap().images(&fingerprint()).unwrap();
+        partition.commit(&[row(0, 10)], &names()).unwrap();
+        partition.path().to_owned()
     };
     let allow = |mode| {
         for at in [&root, &path] {
@@ -235,17 +230,17 @@ fn a_cache_that_cannot_be_written_is_read() {
     // Root may write everywhere, and what is read is read all the same.
     let is_root = tempfile::tempfile_in(&root).is_ok();
     let cache = Cache::open(&root).unwrap();
-    let generation = cache.generation(&fingerprint()).unwrap();
-    assert_eq!(generation.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
+    let partition = cache.images(&fingerprint()).unwrap();
+    assert_eq!(partition.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
     if !is_root {
-        let other = cache.generation(&serde_json::json!({ "refiner": "other" })).unwrap_err().to_string();
+        let other = cache.images(&serde_json::json!({ "refiner": "other" })).unwrap_err().to_string();
         assert!(
-            other.contains("the cache has no images of this refiner, and their folder cannot"),
+            other.contains("the cache has no folder for this refiner, and their folder cannot"),
             "{other}"
         );
         for refused in [
-            generation.check_writable(),
-            generation.commit(&[row(1, 20)], &names()).map(drop),
+            partition.check_writable(),
+            partition.commit(&[row(1, 20)], &names()).map(drop),
             Cache::open(root.join("made")).map(drop),
         ] {
             let Err(Error::Io { source, .. }) = refused else { panic!("{refused:?}") };
@@ -253,24 +248,24 @@ fn a_cache_that_cannot_be_written_is_read() {
         }
     }
     allow(0o755);
-    generation.check_writable().unwrap();
+    partition.check_writable().unwrap();
 }
 
 /// Where not even root can write.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_cache_is_written_to_when_there_is_something_to_write() {
-    let error = Cache::open("/proc").unwrap().generation(&fingerprint()).unwrap_err();
-    assert!(error.to_string().contains("the cache has no images of this refiner"), "{error}");
+    let error = Cache::open("/proc").unwrap().images(&fingerprint()).unwrap_err();
+    assert!(error.to_string().contains("the cache has no folder for this refiner"), "{error}");
 }
 
 #[test]
 fn a_foreign_fingerprint_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
-    let path = cache.generation(&fingerprint()).unwrap().path().join("fingerprint.json");
+    let path = cache.images(&fingerprint()).unwrap().path().join("fingerprint.json");
     fs::write(&path, "{}").unwrap();
-    let error = cache.generation(&fingerprint()).unwrap_err();
+    let error = cache.images(&fingerprint()).unwrap_err();
     assert!(error.to_string().contains("fingerprint.json"), "{error}");
 }
 
@@ -278,10 +273,10 @@ fn a_foreign_fingerprint_is_refused() {
 #[test]
 fn a_cache_opens_as_a_dataset() {
     let folder = tempfile::tempdir().unwrap();
-    let generation = Cache::open(folder.path()).unwrap().generation(&fingerprint()).unwrap();
-    generation.commit(&[row(0, 10), row(1, 20)], &names()).unwrap();
-    generation.commit(&[row(1, 99)], &names()).unwrap();
-    let set = diver_loaders::open(generation.path()).unwrap();
+    let partition = Cache::open(folder.path()).unwrap().images(&fingerprint()).unwrap();
+    partition.commit(&[row(0, 10), row(1, 20)], &names()).unwrap();
+    partition.commit(&[row(1, 99)], &names()).unwrap();
+    let set = diver_loaders::open(partition.path()).unwrap();
     diver_loaders::source::conformance::check(&*set);
     assert_eq!(set.info().classes, Some(names()));
     assert_eq!((set.info().num_samples, set.info().shape), (3, [3, 3, 4]));

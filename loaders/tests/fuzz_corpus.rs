@@ -4,7 +4,7 @@
 #[path = "../../tests/fuzz/readers.rs"]
 mod readers;
 
-use diver_loaders::cache::{Row, RowKey};
+use diver_loaders::cache::{ImageRow, RowKey};
 use diver_loaders::export::{ExportFormat, export};
 use diver_loaders::{
     Cache, CancelToken, ClassMap, Digest, Label, MemorySource, RgbImage, Source, SourceInfo,
@@ -109,9 +109,9 @@ fn write_seeds() {
     }
     npz.finish().unwrap();
 
-    let generation = Cache::open(made.path().join("cache")).unwrap();
-    let generation = generation.generation(&serde_json::json!({})).unwrap();
-    let rows = readers::CACHED.map(|key| Row {
+    let partition = Cache::open(made.path().join("cache")).unwrap();
+    let partition = partition.images(&serde_json::json!({})).unwrap();
+    let rows = readers::CACHED.map(|key| ImageRow {
         key: RowKey::from(Digest::of(key)),
         image: Arc::new(RgbImage::new(2, 2, vec![7; 12]).unwrap()),
         label: Label::Hard(1),
@@ -119,7 +119,7 @@ fn write_seeds() {
         variant: 0,
         seconds: 0.5,
     });
-    generation.commit(&rows, &["cat".to_owned(), "dog".to_owned()]).unwrap();
+    partition.commit(&rows, &["cat".to_owned(), "dog".to_owned()]).unwrap();
     fs::create_dir_all(corpus("cache")).unwrap();
-    fs::copy(generation.path().join("part-00000000.parquet"), corpus("cache").join("sound")).unwrap();
+    fs::copy(partition.path().join("part-00000000.parquet"), corpus("cache").join("sound")).unwrap();
 }

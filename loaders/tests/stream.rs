@@ -1,12 +1,12 @@
 //! The loader, through its public face.
 #![allow(clippy::unwrap_used)]
 
+use diver_loaders::cache::{ImageRow, RowKey};
 use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
     Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Label, Loader, LoaderBuilder, LoaderState,
     MemorySource, Mix, OnMiss, Ranks, Refine, Refinery, RgbImage, Sample, Source, SourceInfo, Uneven,
 };
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -646,10 +646,10 @@ fn a_sample_that_changes_during_a_run_fails_alone_and_stays_out_of_the_cache() {
         assert!(message.contains("sample 3: its file has changed since it was first read"), "{message}");
 
         let mut refinery = Refinery::new(changing(), Inverter::default(), Some(&cache)).unwrap();
-        assert_eq!(refinery.generation().unwrap().len(), SAMPLES - 1);
-        let error = refinery.run(&CancelToken::new(), &Silent).unwrap_err();
+        assert_eq!(refinery.partition().unwrap().len(), SAMPLES - 1);
+        let error = refinery.run(0..SAMPLES, &CancelToken::new(), &Silent).unwrap_err();
         assert!(error.to_string().contains("sample 3: its file has changed"), "{error}");
-        assert_eq!(refinery.generation().unwrap().len(), SAMPLES - 1);
+        assert_eq!(refinery.partition().unwrap().len(), SAMPLES - 1);
     }
 }
 
@@ -670,23 +670,36 @@ fn dropping_a_loader_forgets_what_was_asked_for() {
 #[test]
 fn a_disk_that_takes_no_more_ends_bulk_refinement_but_not_the_stream() {
     let folder = tempfile::tempdir().unwrap();
-    let cache = Cache::open(folder.path()).unwrap();
-    let no_folder = |generation: &Path| std::fs::remove_dir_all(generation).unwrap();
+    let root = folder.path().join("cache");
+    let cache = Cache::open(&root).unwrap();
 
     let mut refinery = Refinery::new(set(), Inverter::default(), Some(&cache)).unwrap();
-    no_folder(refinery.generation().unwrap().path());
-    let error = refinery.run(&CancelToken::new(), &Silent).unwrap_err().to_string();
+    std::fs::remove_dir_all(&root).unwrap();
+    let error = refinery.run(0..SAMPLES, &CancelToken::new(), &Silent).unwrap_err().to_string();
     assert!(error.contains("cannot"), "{error}");
 
     let inverter = Inverter::default();
-    let mut loader = builder(&inverter).cache(cache.clone()).build().unwrap();
-    for generation in std::fs::read_dir(folder.path()).unwrap() {
-        no_folder(&generation.unwrap().path());
-    }
+    let mut loader = builder(&inverter).cache(Cache::open(&root).unwrap()).build().unwrap();
+    std::fs::remove_dir_all(&root).unwrap();
     for _ in 0..2 {
         assert!(loader.iter().all(|b| b.is_ok()));
     }
     assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES, "memory serves the second epoch");
+}
+
+/// As whoever tidies a cache does: the fingerprint's folder is made again, and is one that opens.
+#[test]
+fn a_partition_that_is_deleted_under_a_loader_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let inverter = Inverter::default();
+    let mut loader = builder(&inverter).cache(cache.clone()).build().unwrap();
+    let path = cache.images(&inverter.fingerprint().unwrap()).unwrap().path();
+    std::fs::remove_dir_all(&path).unwrap();
+    assert!(loader.iter().all(|b| b.is_ok()));
+    drop(loader);
+    assert!(path.join("fingerprint.json").exists());
+    assert_eq!(cache.images(&inverter.fingerprint().unwrap()).unwrap().len(), SAMPLES);
 }
 
 /// A cache of others, which is whole or lacks something.
@@ -698,8 +711,8 @@ fn a_cache_that_cannot_be_written_serves() {
     let (cache, inverter, log) = (Cache::open(folder.path()).unwrap(), Inverter::default(), Log::default());
     let refinery = || Refinery::new(set(), inverter.clone(), Some(&cache)).unwrap();
     let mut whole = refinery();
-    whole.run(&CancelToken::new(), &Silent).unwrap();
-    let path = whole.generation().unwrap().path().to_owned();
+    whole.run(0..SAMPLES, &CancelToken::new(), &Silent).unwrap();
+    let path = whole.partition().unwrap().path().to_owned();
     let allow = |mode| {
         for at in [folder.path(), &path] {
             std::fs::set_permissions(at, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -709,7 +722,7 @@ fn a_cache_that_cannot_be_written_serves() {
         || plain(builder(&inverter).cache(Cache::open(folder.path()).unwrap()).build().unwrap().iter());
     allow(0o555);
     let expected = log.of(epoch);
-    assert_eq!(refinery().run(&CancelToken::new(), &Silent).unwrap().refined, 0);
+    assert_eq!(refinery().run(0..SAMPLES, &CancelToken::new(), &Silent).unwrap().refined, 0);
     assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES);
     assert_eq!(log.lines("cannot"), [""; 0]);
     let is_root = tempfile::tempfile_in(&path).is_ok();
@@ -722,7 +735,7 @@ fn a_cache_that_cannot_be_written_serves() {
     allow(0o555);
     if !is_root {
         let before = inverter.refined.load(Ordering::SeqCst);
-        let error = refinery().run(&CancelToken::new(), &Silent).unwrap_err().to_string();
+        let error = refinery().run(0..SAMPLES, &CancelToken::new(), &Silent).unwrap_err().to_string();
         assert!(error.contains("cannot write to the folder: Permission denied"), "{error}");
         assert_eq!(inverter.refined.load(Ordering::SeqCst), before, "nothing is refined in vain");
     }
@@ -736,26 +749,26 @@ fn a_cache_that_cannot_be_written_serves() {
 fn a_disk_that_recovers_gets_what_it_missed() {
     for drops in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path()).unwrap();
-        let generation = cache.generation(&Inverter::default().fingerprint().unwrap()).unwrap();
-        let away = folder.path().join("away");
+        let (root, away) = (folder.path().join("cache"), folder.path().join("away"));
+        let cache = Cache::open(&root).unwrap();
+        let partition = cache.images(&Inverter::default().fingerprint().unwrap()).unwrap();
         let inverter = Inverter::default();
         let mut loader = builder(&inverter).cache(cache.clone()).build().unwrap();
-        std::fs::rename(generation.path(), &away).unwrap();
+        std::fs::rename(&root, &away).unwrap();
         let first = plain(loader.epoch(0));
-        std::fs::rename(&away, generation.path()).unwrap();
+        std::fs::rename(&away, &root).unwrap();
         if drops {
             drop(loader);
         } else {
             let until = Instant::now() + Duration::from_secs(30);
-            while generation.len() < SAMPLES && Instant::now() < until {
+            while partition.len() < SAMPLES && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(10));
-                generation.refresh().unwrap();
+                partition.refresh().unwrap();
             }
             assert!(plain(loader.epoch(0)) == first);
         }
-        generation.refresh().unwrap();
-        assert_eq!((generation.len(), inverter.refined.load(Ordering::SeqCst)), (SAMPLES, SAMPLES));
+        partition.refresh().unwrap();
+        assert_eq!((partition.len(), inverter.refined.load(Ordering::SeqCst)), (SAMPLES, SAMPLES));
     }
 }
 
@@ -763,17 +776,16 @@ fn a_disk_that_recovers_gets_what_it_missed() {
 #[test]
 fn what_waits_for_the_disk_is_not_refined_again() {
     let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("cache");
     let inverter = Inverter::default();
     // Images of 2 x 2 that leave at 64 x 64: one of those fits, and all of these.
     let mut loader = builder(&inverter)
-        .cache(Cache::open(folder.path()).unwrap())
+        .cache(Cache::open(&root).unwrap())
         .image_size(64, 64)
         .memory_limit(16_000)
         .build()
         .unwrap();
-    for generation in std::fs::read_dir(folder.path()).unwrap() {
-        std::fs::remove_dir_all(generation.unwrap().path()).unwrap();
-    }
+    std::fs::remove_dir_all(&root).unwrap();
     let first = plain(loader.epoch(0));
     assert!(plain(loader.epoch(0)) == first);
     assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES);
@@ -799,7 +811,18 @@ impl Refine for Late {
         cancel: &CancelToken,
         progress: &dyn Progress,
     ) -> Result<Vec<RgbImage>, Error> {
-        Refinery::new(set(), Inverter::default(), Some(&self.cache))?.run(cancel, progress)?;
+        let images = Inverter::default().refine(batch, cancel, progress)?;
+        let rows: Vec<ImageRow> = (0..batch.len())
+            .map(|at| ImageRow {
+                key: RowKey::new(&batch.keys[at], &set().info().value_space, &batch.conditioning[at]),
+                image: Arc::new(images[at].clone()),
+                label: Label::Hard(0),
+                index: at,
+                variant: 0,
+                seconds: 0.0,
+            })
+            .collect();
+        self.cache.images(&self.fingerprint().unwrap())?.commit(&rows, &[])?;
         Ok(vec![RgbImage::new(2, 2, vec![77; 12])?; batch.len()])
     }
 }
@@ -819,6 +842,32 @@ fn what_another_process_committed_first_is_what_is_served() {
         .unwrap();
     let expected = plain(builder(&Inverter::default()).build().unwrap().iter());
     assert!(plain(loader.iter()) == expected);
+}
+
+/// Each has its own view of the cache, as processes have.
+#[test]
+fn who_refines_at_the_same_time_shares_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let inverter = Inverter { delay: Duration::from_millis(20), ..Inverter::default() };
+    let refine = || {
+        let cache = Cache::open(folder.path()).unwrap();
+        let mut refinery = Refinery::new(set(), inverter.clone(), Some(&cache)).unwrap();
+        refinery.run(0..SAMPLES, &CancelToken::new(), &Silent).unwrap().refined
+    };
+    let stream = || {
+        let cache = Cache::open(folder.path()).unwrap();
+        plain(builder(&inverter).cache(cache).build().unwrap().epoch(0)).len()
+    };
+    std::thread::scope(|scope| {
+        let bulk: Vec<_> = (0..4).map(|_| scope.spawn(refine)).collect();
+        let streams: Vec<_> = (0..2).map(|_| scope.spawn(stream)).collect();
+        let refined: usize = bulk.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert!(streams.into_iter().all(|thread| thread.join().unwrap() > 0));
+        assert!(refined <= SAMPLES);
+    });
+    assert_eq!(inverter.refined.load(Ordering::SeqCst), SAMPLES, "each sample once");
+    let cache = Cache::open(folder.path()).unwrap();
+    assert_eq!(cache.images(&inverter.fingerprint().unwrap()).unwrap().len(), SAMPLES);
 }
 
 #[test]

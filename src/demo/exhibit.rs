@@ -158,7 +158,7 @@ impl Opened {
             let source = self.source(row, seed)?;
             let mut refinery = Refinery::new(source, refiner, Some(&self.cache))?;
             let share = Share { bar, told: AtomicUsize::new(0), expected: AtomicUsize::new(0) };
-            refinery.run(cancel, &share).map(Some)
+            refinery.run(0..refinery.num_samples(), cancel, &share).map(Some)
         })?;
         Ok(Refined {
             images: summaries.iter().flatten().map(|summary| summary.refined).sum(),

@@ -153,10 +153,10 @@ fn zca(folder: &Path, bytes: &[u8]) -> bool {
 fn cache(folder: &Path, bytes: &[u8]) -> bool {
     let cache = Cache::open(folder.join("cache")).expect("a folder can be made");
     let fingerprint = serde_json::json!({"refiner": "fuzz"});
-    let generation = cache.generation(&fingerprint).expect("a folder can be made");
-    write(generation.path(), "part-00000000.parquet", bytes);
-    let _ = generation.refresh();
-    let rows = CACHED.map(|key| generation.get(&RowKey::from(Digest::of(key))));
+    let partition = cache.images(&fingerprint).expect("a folder can be made");
+    write(&partition.path(), "part-00000000.parquet", bytes);
+    let _ = partition.refresh();
+    let rows = CACHED.map(|key| partition.get(&RowKey::from(Digest::of(key))));
     // A damaged part was given another name.
     let _ = fs::remove_dir_all(folder.join("cache"));
     rows.iter().all(|row| matches!(row, Ok(Some(_))))

@@ -2,11 +2,12 @@
 
 use crate::refine::{Conditioning, NoiseKey};
 use crate::{Digest, ValueSpace};
+use serde::{Deserialize, Serialize};
 
 /// The key of a cached row: the stored bytes, the recipe that turns them into pixels, the conditioning and the
 /// variant. Neither path nor time nor position nor seed of a shuffle: a set that moves, or a subset of it, finds
 /// its refined images again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RowKey(Digest);
 
 impl RowKey {

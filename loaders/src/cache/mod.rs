@@ -15,22 +15,35 @@
 //! first: any number of processes write side by side, a kill loses at most the part being written, and of two
 //! rows with one key the first committed wins, for good. Rows are an ordinary Hugging Face image dataset.
 
+mod artifact;
+pub mod conformance;
 mod fingerprint;
-mod folder;
-mod generation;
+mod index;
 mod key;
-mod memory;
+mod lease;
 mod part;
+mod partition;
+mod resident;
+mod store;
+mod upkeep;
 
+pub use artifact::{Artifact, ImageRow};
 pub use fingerprint::Fingerprint;
-pub use generation::Generation;
 pub use key::RowKey;
-pub(crate) use memory::MemoryCache;
-pub use part::Row;
+pub(crate) use lease::Lease;
+pub use partition::Partition;
+pub(crate) use resident::Resident;
+pub use store::{LocalStore, MemoryStore, PartStore, Stat};
+pub use upkeep::{Compacted, Difference, Evicted, Explanation, Holds, Listing, Neighbour, Rules, Verified};
 
 use crate::paths::local;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The format of parts that this version writes, and the only one with a number that it reads.
+const FORMAT: u32 = 2;
 
 /// A folder of refined images, shared by every run and process that is pointed at it.
 ///
@@ -40,13 +53,15 @@ use std::path::{Path, PathBuf};
 /// let folder = tempfile::tempdir()?;
 /// let cache = Cache::open(folder.path().join("cache"))?;
 /// let fingerprint = Identity.fingerprint().expect("the identity has one");
-/// let generation = cache.generation(&fingerprint)?;
-/// assert!(generation.is_empty());
+/// let images = cache.images(&fingerprint)?;
+/// assert!(images.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cache {
-    root: PathBuf,
+    store: Arc<dyn PartStore>,
+    lease_expiry: Duration,
+    limit: Option<u64>,
 }
 
 impl Cache {
@@ -59,21 +74,47 @@ impl Cache {
     /// If the folder is not a local one, or is not there and cannot be made.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let root = expand_home(local("cache", folder.as_ref())?);
-        std::fs::create_dir_all(&root).map_err(Error::io(&root, "cannot make the cache folder"))?;
-        Ok(Self { root })
+        Ok(Self::on(LocalStore::open(root)?))
     }
 
-    /// The cache's folder.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// The cache in a store.
+    pub fn on(store: impl PartStore + 'static) -> Self {
+        Self { store: Arc::new(store), lease_expiry: lease::EXPIRY, limit: None }
+    }
+
+    /// How long other processes wait for what a process was refining that died (default: 30 s). A process that stands
+    /// still for longer is taken for dead, and what it was refining is refined again. All processes that share a cache
+    /// should have the same.
+    ///
+    /// # Errors
+    /// If it is shorter than 0.1 s, which no process can keep up with.
+    pub fn with_lease_expiry(self, expiry: Duration) -> Result<Self> {
+        if expiry < Duration::from_millis(100) {
+            return Err(Error::config("lease_expiry", format!("{expiry:?} is shorter than 0.1 s")));
+        }
+        Ok(Self { lease_expiry: expiry, ..self })
+    }
+
+    /// Bounds the cache to so many bytes while it is written to: then the fingerprints that were used least recently go,
+    /// but for those that somebody is adding to. What is being written may exceed the bound by itself.
+    #[must_use]
+    pub fn with_limit(self, bytes: u64) -> Self {
+        Self { limit: Some(bytes), ..self }
+    }
+
+    /// The cache's folder, as users call it.
+    pub fn root(&self) -> PathBuf {
+        self.store.place("")
     }
 
     /// Opens the refined images of one fingerprint, a JSON value as [`crate::Refine::fingerprint`] gives it.
     ///
     /// # Errors
     /// If its folder cannot be read, belongs to another fingerprint, or is not there and cannot be made.
-    pub fn generation(&self, fingerprint: &serde_json::Value) -> Result<Generation> {
-        Generation::open(&self.root, &Fingerprint::new(fingerprint))
+    pub fn images(&self, fingerprint: &serde_json::Value) -> Result<Partition<ImageRow>> {
+        let partition = Partition::open(self, fingerprint)?;
+        partition.stamp();
+        Ok(partition)
     }
 }
 

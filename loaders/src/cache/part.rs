@@ -1,159 +1,241 @@
 //! One Parquet part: rows to bytes, and single rows back.
 //!
-//! | column | type | meaning |
-//! |---|---|---|
-//! | `image` | struct { `bytes`: binary, `path`: string } | the refined image as a PNG file; `path` is null |
-//! | `label` | int64 | class in the dataset that was refined |
-//! | `soft_label` | list of float32, or null | its logits, where the dataset has them |
-//! | `key` | string | [`RowKey`] in hex |
-//! | `digest` | string | BLAKE3 of `image.bytes` in hex |
-//! | `index` | int64 | position in the dataset that was refined |
-//! | `variant` | int32 | which of several refinements |
-//! | `seconds` | float32 | share of the time that refining its batch took |
+//! The keys of a part's rows stand in its footer once more (`diver.keys`, one after the other in hex), so that one read
+//! of its end tells what is in it. In parts that version 0.1 wrote they stand in the column `key` alone.
 
-use super::RowKey;
-use crate::image_table::ImageTable;
-use crate::parquet_file::ParquetFile;
-use crate::{Digest, Error, Label, Result, RgbImage};
-use arrow::array::{
-    Array, ArrayRef, AsArray as _, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
-};
-use arrow::error::ArrowError;
+use super::artifact::Artifact;
+use super::store::PartStore;
+use super::{FORMAT, RowKey};
+use crate::parquet_file::{ParquetFile, ReadAt};
+use crate::{Digest, Error, Result};
+use arrow::array::{AsArray as _, RecordBatch};
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{KeyValue, PageIndexPolicy};
 use parquet::file::properties::WriterProperties;
-use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// One refined image with what is known of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// Its identity within the fingerprint.
-    pub key: RowKey,
-    /// The image at the refiner's size.
-    pub image: Arc<RgbImage>,
-    /// The label of the sample that was refined.
-    pub label: Label,
-    /// The position of that sample in its dataset.
-    pub index: usize,
-    /// Which of several refinements of the sample.
-    pub variant: u32,
-    /// Seconds: the sample's share of the time that its batch took.
-    pub seconds: f32,
+const KEYS: &str = "diver.keys";
+const ORDERS: &str = "diver.orders";
+const VERSION: &str = "diver.format";
+
+/// How many bytes of a part's end are read when it is opened: with them come the footer and the small columns.
+const TAIL: u64 = 1 << 16;
+
+/// Encodes `rows` as a Parquet file. `class_names` name the labels. `orders` are the numbers of the parts that the rows
+/// were first committed in, if that is not this one.
+pub(super) fn encode<A: Artifact>(rows: &[A], class_names: &[String]) -> Result<Vec<u8>> {
+    let keys: Vec<RowKey> = rows.iter().map(Artifact::key).collect();
+    write(&A::table(rows, class_names)?, &keys, &[])
 }
 
-/// Encodes `rows` as a Parquet file. `class_names` become the dataset's `ClassLabel`.
-pub(super) fn encode(rows: &[Row], class_names: &[String]) -> Result<Vec<u8>> {
-    let pngs = rows.iter().map(|row| row.image.to_png()).collect::<Result<Vec<_>>>()?;
+/// Encodes a table of rows with these keys.
+pub(super) fn write(table: &RecordBatch, keys: &[RowKey], orders: &[u32]) -> Result<Vec<u8>> {
     let failed = |e: &dyn std::fmt::Display| Error::config("cache", format!("cannot encode a part: {e}"));
-    let batch = record_batch(rows, &pngs, class_names).map_err(|e| failed(&e))?;
+    let keys: String = keys.iter().map(|key| key.digest().to_string()).collect();
+    let mut metadata =
+        vec![KeyValue::new(VERSION.to_owned(), FORMAT.to_string()), KeyValue::new(KEYS.to_owned(), keys)];
+    if !orders.is_empty() {
+        let orders: Vec<String> = orders.iter().map(u32::to_string).collect();
+        metadata.push(KeyValue::new(ORDERS.to_owned(), orders.join(",")));
+    }
     let properties = WriterProperties::builder()
         // PNG does not compress further. A page for each row lets one image be read without its neighbours.
         .set_dictionary_enabled(false)
         .set_data_page_row_count_limit(1)
         .set_write_batch_size(1)
+        .set_key_value_metadata(Some(metadata))
         .build();
     let mut writer =
-        ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(|e| failed(&e))?;
-    writer.write(&batch).map_err(|e| failed(&e))?;
+        ArrowWriter::try_new(Vec::new(), table.schema(), Some(properties)).map_err(|e| failed(&e))?;
+    writer.write(table).map_err(|e| failed(&e))?;
     writer.into_inner().map_err(|e| failed(&e))
 }
 
-fn record_batch(rows: &[Row], pngs: &[Vec<u8>], class_names: &[String]) -> Result<RecordBatch, ArrowError> {
-    let texts = |f: &dyn Fn(usize) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values((0..rows.len()).map(f)))
-    };
-    let indices = rows.iter().map(|row| i64::try_from(row.index).unwrap_or(i64::MAX));
-    let variants = rows.iter().map(|row| i32::try_from(row.variant).unwrap_or(i32::MAX));
-    let seconds = rows.iter().map(|row| row.seconds);
-    ImageTable::new(pngs, rows.iter().map(|row| &row.label), true, class_names)?
-        .with_values("key", "string", texts(&|row| rows[row].key.digest().to_string()))
-        .with_values("digest", "string", texts(&|row| Digest::of(&pngs[row]).to_string()))
-        .with_values("index", "int64", Arc::new(Int64Array::from_iter_values(indices)))
-        .with_values("variant", "int32", Arc::new(Int32Array::from_iter_values(variants)))
-        .with_values("seconds", "float32", Arc::new(Float32Array::from_iter_values(seconds)))
-        .finish()
-}
-
-/// A committed part, opened: its footer and keys in memory, its images on disk.
-#[derive(Debug)]
+/// What a part says of itself when it is opened.
+#[derive(PartialEq)]
 pub(super) struct Part {
-    path: PathBuf,
-    metadata: ArrowReaderMetadata,
-    keys: Vec<RowKey>,
+    pub(super) keys: Vec<RowKey>,
+    /// The numbers of the parts in which the rows were first committed, if that is not this one.
+    pub(super) orders: Option<Vec<u32>>,
 }
 
 impl Part {
-    /// Reads the footer and the keys.
-    pub(super) fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(Error::io(&path, "cannot open the part"))?;
-        let (metadata, keys) = guarded(&path, || {
-            let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
-            let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| damaged(&path, e))?;
-            let file = file.try_clone().map_err(Error::io(&path, "cannot open the part"))?;
-            let mut keys = Vec::new();
-            for batch in reader(&path, file, &metadata, &["key"], None)? {
-                for key in text_column(&path, &batch?, "key")? {
-                    keys.push(RowKey::from(key.parse::<Digest>().map_err(|e| damaged(&path, e))?));
-                }
-            }
-            Ok((metadata, keys))
-        })?;
-        Ok(Self { path, metadata, keys })
-    }
-
-    pub(super) fn keys(&self) -> &[RowKey] {
-        &self.keys
-    }
-
-    /// Reads the image of row `row`, and checks that it is what was written under its key.
-    pub(super) fn read(&self, row: usize) -> Result<RgbImage> {
-        let path = &self.path;
-        let file = File::open(path).map_err(Error::io(path, "cannot open the part"))?;
-        guarded(path, || {
-            let selection = RowSelection::from(vec![RowSelector::skip(row), RowSelector::select(1)]);
-            let mut batches =
-                reader(path, file, &self.metadata, &["image", "key", "digest"], Some(selection))?;
-            let batch = batches.next().ok_or_else(|| damaged(path, format!("no row {row}")))??;
-            let key = text_column(path, &batch, "key")?.next().unwrap_or_default();
-            let digest = text_column(path, &batch, "digest")?.next().unwrap_or_default();
-            let png = batch
-                .column_by_name("image")
-                .and_then(|image| image.as_struct_opt())
-                .and_then(|image| image.column_by_name("bytes"))
-                .and_then(|bytes| bytes.as_binary_opt::<i32>())
-                .filter(|bytes| !bytes.is_empty() && bytes.is_valid(0))
-                .map(|bytes| bytes.value(0))
-                .ok_or_else(|| damaged(path, format!("row {row} has no image")))?;
-            let sound = self.keys.get(row).is_some_and(|k| k.digest().to_string() == key)
-                && Digest::of(png).to_string() == digest;
-            if !sound {
-                return Err(damaged(path, format!("row {row} does not match its digest")));
-            }
-            RgbImage::from_png(png).map_err(|e| damaged(path, format!("row {row}: {e}")))
-        })
+    /// The number of the part in which a row was first committed; `own` is this part's.
+    pub(super) fn order(&self, row: usize, own: u32) -> u32 {
+        self.orders.as_ref().and_then(|orders| orders.get(row).copied()).unwrap_or(own)
     }
 }
 
-fn reader<'a>(
+/// What opening a part finds.
+pub(super) enum Opened {
+    Part(Part),
+    /// A version of diver wrote it that this one does not know.
+    Newer(String),
+}
+
+/// Reads the keys of a part's rows.
+///
+/// # Errors
+/// [`Error::Io`] if the store does not give it out, [`Error::Format`] if it is damaged.
+pub(super) fn open(store: &Arc<dyn PartStore>, name: &str) -> Result<Opened> {
+    let file = file(store, name)?;
+    guarded(store, name, |path| keys(path, &file, &metadata(path, &file, PageIndexPolicy::Skip)?))
+}
+
+/// The keys of the rows, as the footer has them or the column.
+fn keys<R: ReadAt + Send + Sync + 'static>(
+    path: &Path,
+    file: &ParquetFile<R>,
+    metadata: &ArrowReaderMetadata,
+) -> Result<Opened> {
+    let said = metadata.metadata().file_metadata().key_value_metadata();
+    let value = |key: &str| said?.iter().find(|pair| pair.key == key)?.value.as_deref();
+    if let Some(version) = value(VERSION).filter(|version| *version != FORMAT.to_string()) {
+        return Ok(Opened::Newer(version.to_owned()));
+    }
+    let rows = usize::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(usize::MAX);
+    let keys = match value(KEYS) {
+        Some(keys) => keys
+            .as_bytes()
+            .chunks(64)
+            .map(|key| parse_key(path, std::str::from_utf8(key).unwrap_or_default()))
+            .collect::<Result<Vec<_>>>()?,
+        None => column_keys(path, file, metadata)?,
+    };
+    let orders = value(ORDERS).map(|text| text.split(',').map(str::parse).collect::<Result<Vec<u32>, _>>());
+    let orders = orders.transpose().map_err(|e| damaged(path, e))?;
+    if keys.len() != rows || orders.as_ref().is_some_and(|orders| orders.len() != rows) {
+        return Err(damaged(path, format!("{} keys for {rows} rows", keys.len())));
+    }
+    Ok(Opened::Part(Part { keys, orders }))
+}
+
+/// Where the pages of a part are: read when its first row is.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn pages(store: &Arc<dyn PartStore>, name: &str) -> Result<ArrowReaderMetadata> {
+    let file = file(store, name)?;
+    guarded(store, name, |path| metadata(path, &file, PageIndexPolicy::Required))
+}
+
+/// Reads what is in row `row`, and checks that it is what was written under `key`. `pages` are the part's.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn read<A: Artifact>(
+    store: &Arc<dyn PartStore>,
+    name: &str,
+    pages: &ArrowReaderMetadata,
+    row: usize,
+    key: &RowKey,
+) -> Result<A::Value> {
+    let file = file(store, name)?;
+    guarded(store, name, |path| {
+        let selection = RowSelection::from(vec![RowSelector::skip(row), RowSelector::select(1)]);
+        let columns = [A::COLUMNS, &["key", "digest"]].concat();
+        let mut batches = reader(path, &file, pages, &columns, Some(selection))?;
+        let table = batches.next().ok_or_else(|| damaged(path, format!("no row {row}")))??;
+        check::<A>(path, &table, row, key)
+    })
+}
+
+/// Decodes row 0 of `table`, which is row `row` of its part, if it is sound.
+fn check<A: Artifact>(path: &Path, table: &RecordBatch, row: usize, key: &RowKey) -> Result<A::Value> {
+    let found = text_column(path, table, "key")?.next().unwrap_or_default();
+    let digest = text_column(path, table, "digest")?.next().unwrap_or_default();
+    let content = A::content(table).map_err(|reason| damaged(path, format!("row {row} {reason}")))?;
+    if key.digest().to_string() != found || Digest::of(&content).to_string() != digest {
+        return Err(damaged(path, format!("row {row} does not match its digest")));
+    }
+    A::decode(&content).map_err(|e| damaged(path, format!("row {row}: {e}")))
+}
+
+/// A part that was read whole, at one time.
+pub(super) struct WholePart {
+    pub(super) part: Part,
+    /// Its rows, with every column.
+    pub(super) tables: Vec<RecordBatch>,
+}
+
+/// Reads a whole part, and checks every row of it.
+///
+/// # Errors
+/// As [`open`]; also [`Error::Format`] if a newer version wrote it.
+pub(super) fn whole<A: Artifact>(store: &Arc<dyn PartStore>, name: &str) -> Result<WholePart> {
+    let bytes = store.get(name)?;
+    guarded(store, name, |path| {
+        let length = bytes.len() as u64;
+        let file = ParquetFile::of(InMemory(bytes), length);
+        let metadata = metadata(path, &file, PageIndexPolicy::Skip)?;
+        let part = match keys(path, &file, &metadata)? {
+            Opened::Part(part) => part,
+            Opened::Newer(version) => {
+                return Err(Error::format(path, format!("format {version} is not known")));
+            }
+        };
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let batches = builder.build().map_err(|e| damaged(path, e))?;
+        let tables = batches.map(|batch| batch.map_err(|e| damaged(path, e))).collect::<Result<Vec<_>>>()?;
+        let rows = tables.iter().flat_map(|table| (0..table.num_rows()).map(move |row| table.slice(row, 1)));
+        for (at, (row, key)) in rows.zip(&part.keys).enumerate() {
+            check::<A>(path, &row, at, key)?;
+        }
+        let rows: usize = tables.iter().map(RecordBatch::num_rows).sum();
+        if rows != part.keys.len() {
+            return Err(damaged(path, format!("{rows} rows for {} keys", part.keys.len())));
+        }
+        Ok(WholePart { part, tables })
+    })
+}
+
+fn column_keys<R: ReadAt + Send + Sync + 'static>(
+    path: &Path,
+    file: &ParquetFile<R>,
+    metadata: &ArrowReaderMetadata,
+) -> Result<Vec<RowKey>> {
+    let mut keys = Vec::new();
+    for batch in reader(path, file, metadata, &["key"], None)? {
+        for key in text_column(path, &batch?, "key")? {
+            keys.push(parse_key(path, key)?);
+        }
+    }
+    Ok(keys)
+}
+
+fn parse_key(path: &Path, text: &str) -> Result<RowKey> {
+    text.parse::<Digest>().map(RowKey::from).map_err(|e| damaged(path, e))
+}
+
+fn metadata<R: ReadAt + Send + Sync + 'static>(
+    path: &Path,
+    file: &ParquetFile<R>,
+    pages: PageIndexPolicy,
+) -> Result<ArrowReaderMetadata> {
+    let options = ArrowReaderOptions::new().with_page_index_policy(pages);
+    ArrowReaderMetadata::load(file, options).map_err(|e| damaged(path, e))
+}
+
+fn reader<'a, R: ReadAt + Send + Sync + 'static>(
     path: &'a Path,
-    file: File,
+    file: &ParquetFile<R>,
     metadata: &ArrowReaderMetadata,
     columns: &[&str],
     selection: Option<RowSelection>,
-) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<'a>> {
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<'a, R>> {
     let schema = metadata.parquet_schema();
     let roots = schema.root_schema().get_fields();
     let positions: Vec<_> =
         columns.iter().filter_map(|c| roots.iter().position(|f| f.name() == *c)).collect();
-    let file = ParquetFile::new(file).map_err(Error::io(path, "cannot read the part"))?;
-    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone())
         .with_projection(ProjectionMask::roots(schema, positions));
     if let Some(selection) = selection {
         builder = builder.with_row_selection(selection);
@@ -175,12 +257,80 @@ fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
 }
 
 /// Runs a decoder over a file that may be damaged: should it panic, the file is the culprit.
-fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let result = catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(damaged(path, "the Parquet decoder gave up")));
+fn guarded<T>(store: &Arc<dyn PartStore>, name: &str, read: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let path = store.place(name);
+    let result = catch_unwind(AssertUnwindSafe(|| read(&path)))
+        .unwrap_or_else(|_| Err(damaged(&path, "the Parquet decoder gave up")));
     if matches!(result, Err(Error::Format { .. })) {
-        // The decoder hides the system's errors among its own. A file that cannot be read may be sound.
-        std::fs::read(path).map_err(Error::io(path, "cannot read the part"))?;
+        // The decoder hides the store's errors among its own. A file that cannot be read may be sound.
+        store.get(name)?;
     }
     result
+}
+
+/// A part, with its end at hand.
+fn file(store: &Arc<dyn PartStore>, name: &str) -> Result<ParquetFile<InStore>> {
+    let (tail, size) = store.tail(name, TAIL)?;
+    let start = size - tail.len() as u64;
+    let file = InStore {
+        store: Arc::clone(store),
+        name: name.to_owned(),
+        tail,
+        start,
+        size,
+        block: Mutex::default(),
+    };
+    Ok(ParquetFile::of(file, size))
+}
+
+/// A file of a store: its end, and the block that was read last, are kept.
+#[derive(Debug)]
+struct InStore {
+    store: Arc<dyn PartStore>,
+    name: String,
+    tail: Bytes,
+    /// Where `tail` begins.
+    start: u64,
+    size: u64,
+    block: Mutex<(u64, Bytes)>,
+}
+
+impl ReadAt for InStore {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        if at >= self.start {
+            return Ok(copy(&self.tail, self.start, buffer, at));
+        }
+        let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        let copied = copy(&block.1, block.0, buffer, at);
+        if copied > 0 || buffer.is_empty() {
+            return Ok(copied);
+        }
+        let length = buffer.len().max(self.store.block()) as u64;
+        let end = at.saturating_add(length).min(self.start).min(self.size);
+        let bytes = self.store.get_range(&self.name, at..end).map_err(|error| match error {
+            Error::Io { source, .. } => source,
+            other => io::Error::other(other.to_string()),
+        })?;
+        *block = (at, bytes);
+        Ok(copy(&block.1, block.0, buffer, at))
+    }
+}
+
+/// Copies what `bytes`, which begin at `start`, have from `at` on.
+fn copy(bytes: &[u8], start: u64, buffer: &mut [u8], at: u64) -> usize {
+    let from = at.checked_sub(start).and_then(|from| usize::try_from(from).ok());
+    let found = from.and_then(|from| bytes.get(from..)).unwrap_or_default();
+    let count = found.len().min(buffer.len());
+    buffer[..count].copy_from_slice(&found[..count]);
+    count
+}
+
+/// A file that is in memory.
+#[derive(Debug)]
+struct InMemory(Bytes);
+
+impl ReadAt for InMemory {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        Ok(copy(&self.0, 0, buffer, at))
+    }
 }

@@ -74,7 +74,7 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
         let labels = (0..info.num_samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
         let cache = Cache::open(&args.cache)?;
         let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
-        refinery.run(cancel, &Bar::new())?;
+        refinery.run(0..refinery.num_samples(), cancel, &Bar::new())?;
         let indices: Vec<usize> = (0..info.num_samples).collect();
         let mut labels = labels.into_iter();
         let samples = indices.chunks(CHUNK).flat_map(|chunk| {

@@ -4,10 +4,13 @@ use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
+use crate::cache::Partition;
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Refinery, Result};
 use clap::Args;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Instant;
 
 #[derive(Args, Debug)]
@@ -26,8 +29,42 @@ pub(super) struct RefineArgs {
     #[arg(long, value_name = "FOLDER", default_value = "~/.cache/diver")]
     cache: PathBuf,
 
+    /// Refine one of n shares of the set, as 0/4 to 3/4 for four processes. Processes that write to one cache share the
+    /// work without it: this is for those that cannot see each other's files
+    #[arg(long, value_name = "I/N", default_value = "0/1")]
+    shard: Shard,
+
     #[command(flatten)]
     refiner: RefinerArgs,
+}
+
+/// One of several shares of a set.
+#[derive(Clone, Copy, Debug)]
+struct Shard {
+    index: usize,
+    count: NonZero<usize>,
+}
+
+impl Shard {
+    /// Its samples, of so many.
+    fn samples(self, of: usize) -> impl Iterator<Item = usize> {
+        (self.index..of).step_by(self.count.get())
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed =
+            text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        let (index, count): (usize, NonZero<usize>) =
+            parsed.ok_or("expected a share and their number, as in 0/4")?;
+        if index >= count.get() {
+            return Err(format!("shares count from 0: of {count}, the last is {}/{count}", count.get() - 1));
+        }
+        Ok(Self { index, count })
+    }
 }
 
 pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
@@ -38,8 +75,10 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
     let refiner = host.refiner(&args.refiner, cancel)?;
     let fingerprint = refiner.fingerprint();
     let mut refinery = Refinery::new(source, refiner, Some(&cache))?;
-    let summary = refinery.run(cancel, &Bar::new())?;
-    let folder = refinery.generation().map(|g| g.path().to_owned());
+    let share = args.shard.samples(samples);
+    let samples = args.shard.samples(samples).count();
+    let summary = refinery.run(share, cancel, &Bar::new())?;
+    let folder = refinery.partition().map(Partition::path);
 
     let each = if summary.refined > 0 {
         format!(
@@ -55,7 +94,7 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
         counted(samples, "image"),
         summary.cached,
         summary.refined,
-        folder.as_deref().unwrap_or(cache.root()).display(),
+        folder.as_ref().unwrap_or(&cache.root()).display(),
     );
     let json = serde_json::json!({
         "samples": samples,
@@ -68,4 +107,21 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
         "fingerprint": fingerprint,
     });
     output.result(&text, &json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_cover_a_set_once() {
+        let shard = |text: &str| text.parse::<Shard>();
+        let mut all: Vec<usize> =
+            ["0/3", "1/3", "2/3"].iter().flat_map(|text| shard(text).unwrap().samples(8)).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..8).collect::<Vec<_>>());
+        for (text, reason) in [("3/3", "the last is 2/3"), ("1", "0/4"), ("0/0", "0/4"), ("-1/2", "0/4")] {
+            assert!(shard(text).unwrap_err().contains(reason), "{text}");
+        }
+    }
 }

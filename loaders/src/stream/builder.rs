@@ -1,17 +1,16 @@
 //! How a loader is described.
 
-use super::dataset::Dataset;
 use super::options::{LoaderOptions, OnMiss};
 use super::pipeline::{Background, Pipeline, Shared};
 use super::plan::{Plan, Uneven};
 use super::pool::Pool;
 use super::ranks::Ranks;
-use super::refinery::Refinery;
-use super::said::warn_once;
-use super::stats::Counters;
-use super::store::Store;
 use super::{Loader, Mix};
+use crate::cache::Resident;
 use crate::options::{Classes, Size, check};
+use crate::refine::{Dataset, Refinery, partition};
+use crate::said::warn_once;
+use crate::stats::Counters;
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Error, Refine, Result, Source, SourceInfo};
 use std::sync::Arc;
@@ -224,7 +223,11 @@ impl LoaderBuilder {
                 plan.world,
             );
         }
-        let store = Arc::new(Store::new(self.cache.as_ref(), refiner, options.memory_limit, dataset.size())?);
+        let store = Arc::new(Resident::new(
+            partition(self.cache.as_ref(), refiner)?,
+            options.memory_limit,
+            dataset.size(),
+        ));
         if refiner.is_some() && store.disk().is_none() {
             let bytes = dataset.info().num_samples * 3 * dataset.size().0 * dataset.size().1;
             if bytes > options.memory_limit {

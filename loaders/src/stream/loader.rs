@@ -5,7 +5,7 @@ use super::builder::LoaderBuilder;
 use super::pipeline::Pipeline;
 use super::plan::Plan;
 use super::state::LoaderState;
-use super::stats::{Counters, Stats};
+use crate::stats::{Counters, Stats};
 use crate::{Error, Result, Source, SourceInfo};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::collections::VecDeque;

@@ -6,21 +6,14 @@
 
 mod batch;
 mod builder;
-mod dataset;
 mod loader;
-mod missing;
 mod mix;
 mod options;
-mod pending;
 mod pipeline;
 mod plan;
 mod pool;
 pub(crate) mod ranks;
-mod refinery;
-mod said;
 mod state;
-mod stats;
-mod store;
 
 pub use batch::Batch;
 pub use builder::LoaderBuilder;
@@ -29,6 +22,4 @@ pub use mix::Mix;
 pub use options::{LoaderOptions, OnMiss};
 pub use plan::{Permutation, Uneven};
 pub use ranks::Ranks;
-pub use refinery::{Refinery, Summary};
 pub use state::LoaderState;
-pub use stats::Stats;

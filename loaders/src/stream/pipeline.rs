@@ -1,15 +1,12 @@
 //! The threads of a loader: a few that assemble batches, one that refines.
 
 use super::batch::Batch;
-use super::dataset::Dataset;
-use super::missing::Missing;
 use super::options::OnMiss;
 use super::plan::{Item, Plan};
 use super::pool::Pool;
-use super::refinery::{Refined, Refinery};
-use super::stats::Counters;
-use super::store::Store;
-use crate::refine::Silent;
+use crate::cache::Resident;
+use crate::refine::{Dataset, Missing, Refined, Refinery, Silent};
+use crate::stats::Counters;
 use crate::{CancelToken, Error, Result, RgbImage};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::collections::hash_map::Entry;
@@ -28,7 +25,7 @@ const LONGEST_IDLE: Duration = Duration::from_secs(60);
 /// What the threads share.
 pub(super) struct Shared {
     pub(super) dataset: Arc<Dataset>,
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<Resident>,
     pub(super) counters: Arc<Counters>,
     pub(super) plan: Plan,
     pub(super) on_miss: OnMiss,

@@ -2,7 +2,7 @@
 
 use diver_python::errors::to_python;
 use pyo3::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A folder of refined images.
 #[pyclass(frozen, module = "diver._engine")]
@@ -16,7 +16,7 @@ impl Cache {
     }
 
     #[getter]
-    fn path(&self) -> &Path {
+    fn path(&self) -> PathBuf {
         self.0.root()
     }
 }

@@ -2,22 +2,26 @@
 
 use super::dataset::{Dataset, Identity};
 use super::missing::Missing;
-use super::stats::Counters;
-use super::store::Store;
-use crate::cache::{Generation, Row, RowKey};
-use crate::refine::{NoiseKey, Progress, RawBatch};
+use super::{NoiseKey, Progress, RawBatch};
+use crate::cache::{ImageRow, Lease, Partition, Resident, RowKey};
+use crate::stats::Counters;
 use crate::wording::counted;
 use crate::{
     Cache, CancelToken, Conditioning, Error, Label, Refine, Result, RgbImage, Sample, Source, Stats,
 };
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How many micro-batches a bulk refinement looks ahead for samples that no other process is refining.
+const LOOK_AHEAD: usize = 4;
 
 /// The result for one sample; the error is shared by all samples of its micro-batch.
-pub(super) type Refined = Result<Arc<RgbImage>, Arc<Error>>;
+pub(crate) type Refined = Result<Arc<RgbImage>, Arc<Error>>;
 
 /// A dataset, its refiner and its cache: refines in bulk what the cache lacks. The loader does the same as
 /// batches need it, into the same cache.
@@ -28,13 +32,13 @@ pub(super) type Refined = Result<Arc<RgbImage>, Arc<Error>>;
 /// let folder = tempfile::tempdir()?;
 /// let set = MemorySource::unit(2, [3, 4, 4], (0..96).map(|i| i as f32 / 96.0).collect(), vec![0, 1])?;
 /// let mut refinery = Refinery::new(set, Identity, Some(&Cache::open(folder.path())?))?;
-/// assert_eq!(refinery.run(&CancelToken::new(), &Silent)?.refined, 2);
-/// assert_eq!(refinery.run(&CancelToken::new(), &Silent)?.cached, 2);
+/// assert_eq!(refinery.run(0..2, &CancelToken::new(), &Silent)?.refined, 2);
+/// assert_eq!(refinery.run(0..2, &CancelToken::new(), &Silent)?.cached, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Refinery {
     dataset: Arc<Dataset>,
-    store: Arc<Store>,
+    store: Arc<Resident>,
     refiner: Box<dyn Refine>,
     counters: Arc<Counters>,
     class_names: Vec<String>,
@@ -67,13 +71,13 @@ impl Refinery {
         // Bulk refinement does not serve its images again; those without a disk to go to must stay.
         let on_disk = cache.is_some() && refiner.fingerprint().is_some();
         let memory_limit = if on_disk { 0 } else { usize::MAX };
-        let store = Store::new(cache, Some(&refiner), memory_limit, dataset.size())?;
+        let store = Resident::new(partition(cache, Some(&refiner))?, memory_limit, dataset.size());
         Ok(Self::from_parts(Arc::new(dataset), Arc::new(store), Box::new(refiner), Arc::default()))
     }
 
-    pub(super) fn from_parts(
+    pub(crate) fn from_parts(
         dataset: Arc<Dataset>,
-        store: Arc<Store>,
+        store: Arc<Resident>,
         refiner: Box<dyn Refine>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -82,33 +86,33 @@ impl Refinery {
     }
 
     /// The cache of this refiner's images, where there is one on disk.
-    pub fn generation(&self) -> Option<&Generation> {
+    pub fn partition(&self) -> Option<&Partition> {
         self.store.disk()
     }
 
     /// How many images the refiner likes to get at once.
-    pub(super) fn preferred_batch(&self) -> usize {
+    pub(crate) fn preferred_batch(&self) -> usize {
         self.refiner.preferred_batch().max(1)
     }
 
     /// Whether what is refined is meant to outlive this run.
-    pub(super) fn keeps_on_disk(&self) -> bool {
+    pub(crate) fn keeps_on_disk(&self) -> bool {
         self.store.disk().is_some()
     }
 
     /// Has the disk take what it has not taken yet, if it may be asked again.
-    pub(super) fn write_pending_if_due(&self) {
+    pub(crate) fn write_pending_if_due(&self) {
         self.store.write_pending_if_due(&self.class_names);
     }
 
     /// Has the disk take what it has not taken yet, for the last time.
-    pub(super) fn write_pending(&self) {
+    pub(crate) fn write_pending(&self) {
         self.store.write_pending(&self.class_names);
     }
 
     /// Whether the cache on disk has every sample of which it was `missing`, those included that other processes
     /// refined; see [`Missing::is_none`]. A sample that panics when it is read is not there.
-    pub(super) fn has_all(&self, missing: &mut Missing, go_on: impl Fn() -> bool) -> bool {
+    pub(crate) fn has_all(&self, missing: &mut Missing, go_on: impl Fn() -> bool) -> bool {
         if missing.is_empty() {
             return true;
         }
@@ -121,47 +125,78 @@ impl Refinery {
     }
 
     /// Has the refiner give back what it can have again.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.refiner.release();
     }
 
-    /// Refines every sample that the cache lacks, in micro-batches that are durable one by one: an interrupted
-    /// run goes on where it stopped.
+    /// How many samples the dataset has.
+    pub fn num_samples(&self) -> usize {
+        self.dataset.info().num_samples
+    }
+
+    /// Refines those of the samples `indices` that the cache lacks, in micro-batches that are durable one by one: an
+    /// interrupted run goes on where it stopped. Several processes that run at once on one cache share the work: what
+    /// another one is refining is waited for.
     ///
     /// # Errors
     /// The first sample that cannot be read or refined; a cache that cannot be written; [`Error::Cancelled`]. What
     /// was refined before stays in the cache.
-    pub fn run(&mut self, cancel: &CancelToken, progress: &dyn Progress) -> Result<Summary> {
+    pub fn run(
+        &mut self,
+        indices: impl IntoIterator<Item = usize>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Summary> {
         let before = self.counters.snapshot();
-        let samples = self.dataset.info().num_samples;
-        let mut missing = Vec::new();
-        for index in 0..samples {
+        let (mut samples, mut missing) = (0, VecDeque::new());
+        for index in indices {
             cancel.check()?;
+            samples += 1;
             if !self.store.contains(&self.dataset.identity(index)?.row) {
-                missing.push(index);
+                missing.push_back(index);
             }
         }
         if let (false, Some(disk)) = (missing.is_empty(), self.store.disk()) {
             // Not after the first batch, which may take minutes.
             disk.check_writable()?;
         }
-        let mut done = samples - missing.len();
-        progress.images(done, samples);
-        for indices in missing.chunks(self.preferred_batch()) {
-            for refined in self.refine_batch(indices, cancel, progress) {
-                refined?;
+        progress.images(samples - missing.len(), samples);
+        let (mut pause, mut passed_over) = (Pause::default(), 0);
+        while !missing.is_empty() {
+            cancel.check()?;
+            let count = missing.len().min(LOOK_AHEAD * self.preferred_batch());
+            let indices: Vec<usize> = missing.drain(..count).collect();
+            let mut results = vec![None; count];
+            self.attempt(&indices, &mut results, self.preferred_batch(), cancel, progress);
+            let mut awaited = Vec::new();
+            for (index, result) in indices.into_iter().zip(results) {
+                match result {
+                    Some(refined) => drop(refined?),
+                    None => awaited.push(index),
+                }
             }
             // Serving goes on without a disk, but bulk refinement is for the disk alone.
             if let Some(error) = self.store.failure() {
                 return Err(error.into());
             }
-            done += indices.len();
-            progress.images(done, samples);
+            if awaited.len() < count {
+                (pause, passed_over) = (Pause::default(), 0);
+                awaited.into_iter().rev().for_each(|index| missing.push_front(index));
+            } else {
+                // All of them are in other hands: what comes after may not be.
+                passed_over += count;
+                missing.extend(awaited);
+                if passed_over >= missing.len() {
+                    pause.wait();
+                    passed_over = 0;
+                }
+            }
+            progress.images(samples - missing.len(), samples);
         }
         let after: Stats = self.counters.snapshot();
         let refined = usize::try_from(after.misses - before.misses).unwrap_or(usize::MAX);
         Ok(Summary {
-            cached: samples - refined,
+            cached: samples.saturating_sub(refined),
             refined,
             refine_seconds: after.refine_seconds - before.refine_seconds,
         })
@@ -188,28 +223,51 @@ impl Refinery {
         Ok(images)
     }
 
-    /// The refined image of each sample: found, if it has come meanwhile, or refined in one call. A sample that
-    /// cannot be read fails alone; a refiner's failure is shared.
-    pub(super) fn refine_batch(
+    /// The refined image of each sample: found, if it has come meanwhile, refined in one call, or waited for while
+    /// another process refines it. A sample that cannot be read fails alone; a refiner's failure is shared.
+    pub(crate) fn refine_batch(
         &mut self,
         indices: &[usize],
         cancel: &CancelToken,
         progress: &dyn Progress,
     ) -> Vec<Refined> {
         let mut results: Vec<Option<Refined>> = vec![None; indices.len()];
-        if let Err(error) = self.store.refresh() {
-            tracing::warn!("{error}; parts of other processes are not seen");
+        let mut pause = Pause::default();
+        loop {
+            self.attempt(indices, &mut results, usize::MAX, cancel, progress);
+            if results.iter().all(Option::is_some) || cancel.is_cancelled() {
+                break;
+            }
+            pause.wait();
         }
+        results.into_iter().map(|result| result.unwrap_or_else(|| Err(Arc::new(Error::Cancelled)))).collect()
+    }
+
+    /// Finds the samples that have no result yet, or refines at most so many of them in one call. Those that another
+    /// process is refining are left without one.
+    fn attempt(
+        &mut self,
+        indices: &[usize],
+        results: &mut [Option<Refined>],
+        at_most: usize,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) {
+        let missing = self.find(indices, results);
+        if missing.is_empty() || cancel.is_cancelled() {
+            return;
+        }
+        let lease = self.claim(&missing, at_most);
+        let is_mine = |key: &RowKey| lease.as_ref().is_none_or(|lease| lease.holds(key));
+        // Whoever held it until now has committed it.
+        let missing = if lease.is_some() { self.find(indices, results) } else { missing };
         let mut todo = Todo::default();
-        for (slot, index) in indices.iter().enumerate() {
-            match self.find_or_read(*index) {
-                Ok(Found::Image(image)) => results[slot] = Some(Ok(image)),
-                Ok(Found::Raw(sample)) => {
-                    if let Err(error) = todo.add(slot, *index, &self.dataset, sample) {
-                        results[slot] = Some(Err(Arc::new(error)));
-                    }
-                }
-                Err(error) => results[slot] = Some(Err(Arc::new(error))),
+        for (slot, _) in missing.iter().filter(|(_, key)| is_mine(key)).take(at_most) {
+            let index = indices[*slot];
+            let added =
+                self.dataset.sample(index).and_then(|sample| todo.add(*slot, index, &self.dataset, sample));
+            if let Err(error) = added {
+                results[*slot] = Some(Err(Arc::new(error)));
             }
         }
         if !todo.samples.is_empty() {
@@ -221,14 +279,35 @@ impl Refinery {
                 });
             }
         }
-        results.into_iter().map(|result| result.unwrap_or_else(|| Err(Arc::new(Error::Cancelled)))).collect()
     }
 
-    fn find_or_read(&self, index: usize) -> Result<Found> {
-        if let Some(image) = self.store.find(&self.dataset.identity(index)?.row, &self.counters)? {
-            return Ok(Found::Image(image));
+    /// Fills in what is in memory or in the cache, and returns the slots, with their keys, that have no result yet.
+    fn find(&self, indices: &[usize], results: &mut [Option<Refined>]) -> Vec<(usize, RowKey)> {
+        if let Err(error) = self.store.refresh() {
+            tracing::warn!("{error}; parts of other processes are not seen");
         }
-        Ok(Found::Raw(self.dataset.sample(index)?))
+        let mut missing = Vec::new();
+        for (slot, index) in
+            indices.iter().enumerate().filter(|(slot, _)| results[*slot].is_none()).collect::<Vec<_>>()
+        {
+            let key = self.dataset.identity(*index).map(|identity| identity.row);
+            match key.and_then(|key| Ok((key, self.store.find(&key, &self.counters)?))) {
+                Ok((_, Some(image))) => results[slot] = Some(Ok(image)),
+                Ok((key, None)) => missing.push((slot, key)),
+                Err(error) => results[slot] = Some(Err(Arc::new(error))),
+            }
+        }
+        missing
+    }
+
+    /// Claims at most so many samples; `None` where nobody else can be asked: without a disk, or with one that fails.
+    fn claim(&self, missing: &[(usize, RowKey)], at_most: usize) -> Option<Lease> {
+        let disk = self.store.disk().filter(|_| self.store.failure().is_none())?;
+        let keys: Vec<RowKey> = missing.iter().map(|(_, key)| *key).collect();
+        disk.leases()
+            .claim(&keys, at_most)
+            .inspect_err(|error| tracing::debug!("{error}; other processes may refine the same"))
+            .ok()
     }
 
     fn refine(
@@ -252,7 +331,7 @@ impl Refinery {
         let rows: Vec<_> = images
             .into_iter()
             .zip(&todo.samples)
-            .map(|(image, Queued { index, label, identity })| Row {
+            .map(|(image, Queued { index, label, identity })| ImageRow {
                 key: identity.row,
                 image: Arc::new(image),
                 label: label.clone(),
@@ -274,9 +353,37 @@ impl std::fmt::Debug for Refinery {
     }
 }
 
-enum Found {
-    Image(Arc<RgbImage>),
-    Raw(Sample),
+/// The refined images of a refiner in a cache, where both are there and the refiner says what makes its images.
+pub(crate) fn partition(cache: Option<&Cache>, refiner: Option<&dyn Refine>) -> Result<Option<Partition>> {
+    let (Some(cache), Some(refiner)) = (cache, refiner) else { return Ok(None) };
+    if let Some(fingerprint) = refiner.fingerprint() {
+        return cache.images(&fingerprint).map(Some);
+    }
+    let root = cache.root();
+    let root = root.display();
+    tracing::warn!("{root}: not used, as the refiner has no fingerprint: its images are kept in memory");
+    Ok(None)
+}
+
+/// How long to wait for other processes: longer each time, and never as long as another process does.
+#[derive(Debug)]
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(10))
+    }
+}
+
+impl Pause {
+    /// The longest, within which a cancellation is noticed.
+    const LONGEST: Duration = Duration::from_millis(100);
+
+    fn wait(&mut self) {
+        let random = RandomState::new().hash_one(self.0) % 1000;
+        std::thread::sleep(self.0.mul_f64(0.5 + random as f64 / 1000.0));
+        self.0 = Self::LONGEST.min(2 * self.0);
+    }
 }
 
 /// What is kept of a sample until its image comes back.

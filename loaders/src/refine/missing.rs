@@ -1,25 +1,25 @@
 //! Which samples of a stream its cache may lack.
 
 use super::dataset::Dataset;
-use super::store::Store;
+use crate::cache::Resident;
 
 /// The samples that the cache is not known to have yet. What it once had it is taken to have for good.
-pub(super) struct Missing(Vec<usize>);
+pub(crate) struct Missing(Vec<usize>);
 
 impl Missing {
     /// None of these is known to be there.
-    pub(super) fn new(samples: Vec<usize>) -> Self {
+    pub(crate) fn new(samples: Vec<usize>) -> Self {
         Self(samples)
     }
 
     /// Whether none is known to be missing, as far as was looked until now.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether none is missing. Ends at the first that is, or once `go_on` says no; goes on from there when it is asked
     /// again. Samples that nobody has asked for yet are read, as their identities are hashes of their content.
-    pub(super) fn is_none(&mut self, dataset: &Dataset, store: &Store, go_on: impl Fn() -> bool) -> bool {
+    pub(crate) fn is_none(&mut self, dataset: &Dataset, store: &Resident, go_on: impl Fn() -> bool) -> bool {
         while let Some(index) = self.0.last() {
             // One that cannot be read is for the batch that it is in to report.
             if !go_on() || !dataset.identity(*index).is_ok_and(|identity| store.contains(&identity.row)) {

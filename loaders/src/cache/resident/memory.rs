@@ -1,13 +1,13 @@
 //! Decoded images in memory.
 
-use super::RowKey;
 use crate::RgbImage;
+use crate::cache::RowKey;
 use lru::LruCache;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The most recently used images, as many as fit into a bound of bytes.
 #[derive(Debug)]
-pub(crate) struct MemoryCache {
+pub(super) struct MemoryCache {
     limit: usize,
     state: Mutex<State>,
 }
@@ -19,17 +19,17 @@ struct State {
 }
 
 impl MemoryCache {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { limit, state: Mutex::new(State { images: LruCache::unbounded(), bytes: 0 }) }
     }
 
-    pub(crate) fn get(&self, key: &RowKey) -> Option<Arc<RgbImage>> {
+    pub(super) fn get(&self, key: &RowKey) -> Option<Arc<RgbImage>> {
         self.lock().images.get(key).cloned()
     }
 
     /// Keeps `image`, dropping the least recently used ones to stay within the bound. An image larger than the
     /// bound is not kept. Says whether the image was new.
-    pub(crate) fn insert(&self, key: RowKey, image: Arc<RgbImage>) -> bool {
+    pub(super) fn insert(&self, key: RowKey, image: Arc<RgbImage>) -> bool {
         let size = image.as_bytes().len();
         if size > self.limit {
             return true;

@@ -1,22 +1,22 @@
 //! A source as a stream sees it: with its class map, its sample identities, and the size that images leave at.
 
-use super::said::warn_once;
+use super::{Conditioning, NoiseKey};
 use crate::cache::RowKey;
 use crate::pixels::resize_planar;
-use crate::refine::{Conditioning, NoiseKey};
+use crate::said::warn_once;
 use crate::wording::counted;
 use crate::{ClassMap, Error, Label, Normalize, Refine, Result, Sample, Source, SourceInfo};
 use std::sync::OnceLock;
 
 /// Two identities of a sample: what its noise hangs on, and what its refined image is filed under.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Identity {
-    pub(super) noise: NoiseKey,
-    pub(super) row: RowKey,
+pub(crate) struct Identity {
+    pub(crate) noise: NoiseKey,
+    pub(crate) row: RowKey,
 }
 
 #[derive(Debug)]
-pub(super) struct Dataset {
+pub(crate) struct Dataset {
     source: Box<dyn Source>,
     class_map: ClassMap,
     conditioning: Vec<Conditioning>,
@@ -27,7 +27,7 @@ pub(super) struct Dataset {
 
 impl Dataset {
     /// The classes and `size`, `(height, width)`, are the source's own unless given.
-    pub(super) fn new(
+    pub(crate) fn new(
         source: Box<dyn Source>,
         classes: Option<ClassMap>,
         size: Option<(usize, usize)>,
@@ -67,18 +67,18 @@ impl Dataset {
     }
 
     /// Says what was assumed of the source: whoever streams or refines relies on it.
-    pub(super) fn say_notes(&self) {
+    pub(crate) fn say_notes(&self) {
         for note in &self.info().notes {
             warn_once(&format!("{}: {note}", self.info().path.display()));
         }
     }
 
-    pub(super) fn info(&self) -> &SourceInfo {
+    pub(crate) fn info(&self) -> &SourceInfo {
         self.source.info()
     }
 
     /// The refiner's class for each label, as it is used here.
-    pub(super) fn class_map(&self) -> Result<ClassMap> {
+    pub(crate) fn class_map(&self) -> Result<ClassMap> {
         match self.class_map.as_indices() {
             // A list may go on beyond the classes of the set.
             Some(indices) => {
@@ -89,28 +89,28 @@ impl Dataset {
     }
 
     /// `(height, width)` of images in batches.
-    pub(super) fn size(&self) -> (usize, usize) {
+    pub(crate) fn size(&self) -> (usize, usize) {
         (self.height, self.width)
     }
 
-    pub(super) fn normalize(&self) -> &Normalize {
+    pub(crate) fn normalize(&self) -> &Normalize {
         &self.info().normalize
     }
 
-    pub(super) fn sample(&self, index: usize) -> Result<Sample> {
+    pub(crate) fn sample(&self, index: usize) -> Result<Sample> {
         self.source.sample(index)
     }
 
-    pub(super) fn label(&self, index: usize) -> Result<Label> {
+    pub(crate) fn label(&self, index: usize) -> Result<Label> {
         self.source.label(index)
     }
 
-    pub(super) fn conditioning(&self, sample: &Sample) -> &Conditioning {
+    pub(crate) fn conditioning(&self, sample: &Sample) -> &Conditioning {
         &self.conditioning[sample.label.class()]
     }
 
     /// The identity of sample `index`, hashed when first asked for.
-    pub(super) fn identity(&self, index: usize) -> Result<Identity> {
+    pub(crate) fn identity(&self, index: usize) -> Result<Identity> {
         if let Some(identity) = self.identities[index].get() {
             return Ok(*identity);
         }
@@ -122,7 +122,7 @@ impl Dataset {
     ///
     /// # Errors
     /// If the sample is not what it was when its identity was first asked for.
-    pub(super) fn identify(&self, index: usize, sample: &Sample) -> Result<Identity> {
+    pub(crate) fn identify(&self, index: usize, sample: &Sample) -> Result<Identity> {
         let noise = NoiseKey { content: sample.digest(), variant: 0 };
         let row = RowKey::new(&noise, &self.info().value_space, self.conditioning(sample));
         let first = self.identities[index].get_or_init(|| Identity { noise, row });
@@ -135,7 +135,7 @@ impl Dataset {
     }
 
     /// Sample `index` as it leaves in a batch when it comes raw: normalised, `[C, height, width]`.
-    pub(super) fn normalized(&self, index: usize) -> Result<Vec<f32>> {
+    pub(crate) fn normalized(&self, index: usize) -> Result<Vec<f32>> {
         let sample = self.sample(index)?;
         let [channels, height, width] = sample.shape;
         let values = sample.into_normalized(&self.info().value_space, self.normalize());

@@ -1,48 +1,35 @@
-//! Where refined images are looked for: in memory, then on disk.
+//! Refined images at hand: in memory, waiting to be written, and in the cache.
 
-use super::pending::Pending;
-use super::stats::Counters;
-use crate::cache::{Generation, MemoryCache, Row, RowKey};
-use crate::{Cache, Error, Refine, Result, RgbImage};
+mod memory;
+mod pending;
+
+use super::{ImageRow, Partition, RowKey};
+use crate::stats::Counters;
+use crate::{Error, Result, RgbImage};
+use memory::MemoryCache;
+use pending::Pending;
 use std::sync::Arc;
 
 /// The refined images of one dataset at the size that its batches have.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(crate) struct Resident {
     memory: MemoryCache,
-    disk: Option<Generation>,
+    disk: Option<Partition>,
     pending: Pending,
     height: usize,
     width: usize,
 }
 
-impl Store {
-    /// `memory_limit` is in bytes; while the disk takes nothing, what waits for it may take as much again. Without a
-    /// cache, or with a refiner that has no fingerprint, images are kept in memory only.
-    pub(super) fn new(
-        cache: Option<&Cache>,
-        refiner: Option<&dyn Refine>,
-        memory_limit: usize,
-        (height, width): (usize, usize),
-    ) -> Result<Self> {
-        let fingerprint = refiner.and_then(Refine::fingerprint);
-        let disk = match (cache, fingerprint) {
-            (Some(cache), Some(fingerprint)) => Some(cache.generation(&fingerprint)?),
-            (Some(cache), None) if refiner.is_some() => {
-                let root = cache.root().display();
-                tracing::warn!(
-                    "{root}: not used, as the refiner has no fingerprint: its images are kept in memory"
-                );
-                None
-            }
-            _ => None,
-        };
+impl Resident {
+    /// `memory_limit` is in bytes; while the cache takes nothing, what waits for it may take as much again. Without a
+    /// cache, images are kept in memory only.
+    pub(crate) fn new(disk: Option<Partition>, memory_limit: usize, (height, width): (usize, usize)) -> Self {
         let (memory, pending) = (MemoryCache::new(memory_limit), Pending::new(memory_limit));
-        Ok(Self { memory, disk, pending, height, width })
+        Self { memory, disk, pending, height, width }
     }
 
     /// Looks `key` up, counting a hit where it is found.
-    pub(super) fn find(&self, key: &RowKey, counters: &Counters) -> Result<Option<Arc<RgbImage>>> {
+    pub(crate) fn find(&self, key: &RowKey, counters: &Counters) -> Result<Option<Arc<RgbImage>>> {
         if let Some(image) = self.memory.get(key) {
             Counters::add(&counters.memory_hits, 1);
             return Ok(Some(image));
@@ -62,24 +49,24 @@ impl Store {
     }
 
     /// Whether `key` is on disk.
-    pub(super) fn contains(&self, key: &RowKey) -> bool {
+    pub(crate) fn contains(&self, key: &RowKey) -> bool {
         self.disk.as_ref().is_some_and(|disk| disk.contains(key))
     }
 
     /// Takes note of what other processes have refined meanwhile.
-    pub(super) fn refresh(&self) -> Result<()> {
-        self.disk.as_ref().map_or(Ok(()), Generation::refresh)
+    pub(crate) fn refresh(&self) -> Result<()> {
+        self.disk.as_ref().map_or(Ok(()), Partition::refresh)
     }
 
     /// Why the disk takes nothing, while it does not.
-    pub(super) fn failure(&self) -> Option<Arc<Error>> {
+    pub(crate) fn failure(&self) -> Option<Arc<Error>> {
         self.pending.failure()
     }
 
     /// Keeps freshly refined rows, on disk as one part, and returns their images at the stream's size: those that
     /// another process committed first in place of our own. While the disk takes nothing they wait in memory, and the
     /// stream goes on.
-    pub(super) fn keep(&self, rows: &[Row], class_names: &[String]) -> Result<Vec<Arc<RgbImage>>> {
+    pub(crate) fn keep(&self, rows: &[ImageRow], class_names: &[String]) -> Result<Vec<Arc<RgbImage>>> {
         let is_free = self.pending.is_due() && self.write_pending(class_names);
         let lost = is_free.then(|| self.commit(rows, class_names)).flatten().unwrap_or_else(|| {
             self.pending.push(rows);
@@ -95,14 +82,14 @@ impl Store {
 
     /// Has the disk take what it has not taken yet, once it was left alone for long enough. To be called now and then,
     /// as nothing may be left to refine.
-    pub(super) fn write_pending_if_due(&self, class_names: &[String]) {
+    pub(crate) fn write_pending_if_due(&self, class_names: &[String]) {
         if self.pending.is_due() {
             self.write_pending(class_names);
         }
     }
 
     /// Has the disk take what it has not taken yet; says whether that is all.
-    pub(super) fn write_pending(&self, class_names: &[String]) -> bool {
+    pub(crate) fn write_pending(&self, class_names: &[String]) -> bool {
         while let Some(rows) = self.pending.first() {
             let Some(lost) = self.commit(&rows, class_names) else { return false };
             self.pending.pop();
@@ -115,7 +102,7 @@ impl Store {
     }
 
     /// The keys of `rows` that another process committed first; `None` if the disk took nothing.
-    fn commit(&self, rows: &[Row], class_names: &[String]) -> Option<Vec<RowKey>> {
+    fn commit(&self, rows: &[ImageRow], class_names: &[String]) -> Option<Vec<RowKey>> {
         let Some(disk) = &self.disk else { return Some(Vec::new()) };
         match disk.commit(rows, class_names) {
             Ok(lost) => {
@@ -150,7 +137,7 @@ impl Store {
     }
 
     /// The folder of the refined images, where they are kept on disk.
-    pub(super) fn disk(&self) -> Option<&Generation> {
+    pub(crate) fn disk(&self) -> Option<&Partition> {
         self.disk.as_ref()
     }
 }

@@ -1,6 +1,6 @@
 //! Refined rows that the disk has not taken yet.
 
-use crate::cache::{Row, RowKey};
+use crate::cache::{ImageRow, RowKey};
 use crate::{Error, Label, RgbImage};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ pub(super) struct Pending {
 
 #[derive(Debug, Default)]
 struct State {
-    batches: VecDeque<Vec<Row>>,
+    batches: VecDeque<Vec<ImageRow>>,
     bytes: usize,
     failure: Option<Failure>,
     /// Whether rows were ever lost.
@@ -72,7 +72,7 @@ impl Pending {
     }
 
     /// Has `rows` wait, if there is room for them.
-    pub(super) fn push(&self, rows: &[Row]) {
+    pub(super) fn push(&self, rows: &[ImageRow]) {
         let mut state = self.lock();
         let bytes = bytes(rows);
         if state.bytes + bytes <= self.limit {
@@ -88,7 +88,7 @@ impl Pending {
     }
 
     /// The rows that have waited longest.
-    pub(super) fn first(&self) -> Option<Vec<Row>> {
+    pub(super) fn first(&self) -> Option<Vec<ImageRow>> {
         self.lock().batches.front().cloned()
     }
 
@@ -113,9 +113,9 @@ impl Pending {
     }
 }
 
-fn bytes(rows: &[Row]) -> usize {
+fn bytes(rows: &[ImageRow]) -> usize {
     let label = |label: &Label| label.scores().map_or(0, size_of_val);
-    rows.iter().map(|row| size_of::<Row>() + row.image.as_bytes().len() + label(&row.label)).sum()
+    rows.iter().map(|row| size_of::<ImageRow>() + row.image.as_bytes().len() + label(&row.label)).sum()
 }
 
 #[cfg(test)]
@@ -123,8 +123,8 @@ mod tests {
     use super::*;
     use crate::Digest;
 
-    fn row(n: u8) -> Row {
-        Row {
+    fn row(n: u8) -> ImageRow {
+        ImageRow {
             key: RowKey::from(Digest::of(&[n])),
             image: Arc::new(RgbImage::new(2, 1, vec![n; 6]).unwrap()),
             label: Label::Hard(0),

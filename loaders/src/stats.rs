@@ -26,31 +26,31 @@ pub struct Stats {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) batches: AtomicU64,
-    pub(super) samples: AtomicU64,
-    pub(super) memory_hits: AtomicU64,
-    pub(super) disk_hits: AtomicU64,
-    pub(super) misses: AtomicU64,
-    pub(super) raw_fallbacks: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) batches: AtomicU64,
+    pub(crate) samples: AtomicU64,
+    pub(crate) memory_hits: AtomicU64,
+    pub(crate) disk_hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) raw_fallbacks: AtomicU64,
     refine_nanos: AtomicU64,
     wait_nanos: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn add(counter: &AtomicU64, n: usize) {
+    pub(crate) fn add(counter: &AtomicU64, n: usize) {
         counter.fetch_add(n as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn add_refine_time(&self, time: Duration) {
+    pub(crate) fn add_refine_time(&self, time: Duration) {
         self.refine_nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn add_wait_time(&self, time: Duration) {
+    pub(crate) fn add_wait_time(&self, time: Duration) {
         self.wait_nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn snapshot(&self) -> Stats {
+    pub(crate) fn snapshot(&self) -> Stats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let seconds = |counter: &AtomicU64| Duration::from_nanos(count(counter)).as_secs_f64();
         Stats {

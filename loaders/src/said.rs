@@ -8,7 +8,7 @@ static SAID: Mutex<Option<HashSet<Digest>>> = Mutex::new(None);
 
 /// Warns of `message`, unless this process has done so before: a program may make a loader for every setting it tries,
 /// or for every rank.
-pub(super) fn warn_once(message: &str) {
+pub(crate) fn warn_once(message: &str) {
     // A panic while it was locked has left a set, with this message or without.
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     let is_new = said.get_or_insert_default().insert(Digest::of(message.as_bytes()));

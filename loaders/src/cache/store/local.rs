@@ -1,0 +1,297 @@
+//! A store in a folder on disk.
+
+use super::{PartStore, Stat};
+use crate::source::containers::tensor::read_at;
+use crate::{Error, Result};
+use bytes::Bytes;
+use std::fs::{self, File, Metadata};
+use std::io::{ErrorKind, Write as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+/// How the names of files in the making begin.
+const WRITING: &str = ".writing-";
+
+const CANNOT_READ: &str = "cannot read";
+const CANNOT_WRITE: &str = "cannot write to the folder";
+
+type SyncFolder = fn(&Path) -> std::io::Result<()>;
+
+/// A folder on disk. A file appears under its name complete and synced, or not at all.
+///
+/// ```
+/// use diver_loaders::cache::{LocalStore, PartStore};
+///
+/// let folder = tempfile::tempdir()?;
+/// let store = LocalStore::open(folder.path().join("cache"))?;
+/// store.put("a/0", b"bytes")?;
+/// assert_eq!(std::fs::read(folder.path().join("cache/a/0"))?, b"bytes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct LocalStore {
+    root: PathBuf,
+    /// Makes renames in a folder durable; another in tests, as no disk at hand refuses it.
+    sync: SyncFolder,
+    /// Done once a warning says that this store's folders cannot be synced.
+    warning: Once,
+}
+
+impl LocalStore {
+    /// The store in the folder `root`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// If it is not there and cannot be made.
+    pub fn open(root: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&root).map_err(Error::io(&root, "cannot make the cache folder"))?;
+        Ok(Self { root, sync: sync_folder, warning: Once::new() })
+    }
+
+    /// Removes what processes that were killed while writing left behind. A younger file may be in the making.
+    fn remove_leftovers(folder: &Path) {
+        const AGE: Duration = Duration::from_secs(24 * 60 * 60);
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let is_old = || entry.metadata()?.modified()?.elapsed().map_err(std::io::Error::other);
+            if entry.file_name().to_string_lossy().starts_with(WRITING) && is_old().is_ok_and(|age| age > AGE)
+            {
+                // Someone else may have been faster; what stays costs room and nothing else.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The names of what is in a folder and is as `wanted`.
+    fn names(folder: &Path, wanted: impl Fn(&fs::FileType) -> bool) -> Result<Vec<String>> {
+        let failed = || Error::io(folder, "cannot list the folder");
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed())?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed())?;
+            // Names that are not Unicode are none of ours.
+            if let Ok(name) = entry.file_name().into_string()
+                && !name.starts_with('.')
+                && entry.file_type().is_ok_and(|kind| wanted(&kind))
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// A file, with its path and its size.
+    fn open_file(&self, name: &str) -> Result<(PathBuf, File, u64)> {
+        let path = self.place(name);
+        let file = File::open(&path).map_err(Error::io(&path, "cannot open"))?;
+        let size = file.metadata().map_err(Error::io(&path, CANNOT_READ))?.len();
+        Ok((path, file, size))
+    }
+
+    /// A file with `bytes`, beside where it belongs.
+    fn write_temporary(&self, path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
+        let folder = path.parent().unwrap_or(&self.root);
+        let failed = || Error::io(folder, CANNOT_WRITE);
+        let mut file = match temporary(folder) {
+            // It may have been deleted meanwhile. Not what it is in, as above.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                fs::create_dir(folder).map_err(failed())?;
+                temporary(folder)?
+            }
+            other => other?,
+        };
+        file.write_all(bytes).map_err(failed())?;
+        Ok(file)
+    }
+
+    /// Makes a rename durable, as far as the file system can. The file is there under its name, with its content synced:
+    /// what fails here takes nothing away.
+    fn sync(&self, path: &Path) {
+        let folder = path.parent().unwrap_or(&self.root);
+        match (self.sync)(folder) {
+            Err(error) if !is_unsupported(&error) => self.warning.call_once(|| {
+                let folder = folder.display();
+                tracing::warn!(
+                    "{folder}: cannot sync the folder: {error}; a power cut may undo what was written last"
+                );
+            }),
+            _ => {}
+        }
+    }
+}
+
+impl PartStore for LocalStore {
+    fn place(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.root.clone() } else { self.root.join(name) }
+    }
+
+    fn make_folder(&self, folder: &str) -> Result<()> {
+        let folder = self.place(folder);
+        // Not what it is in: that may be a disk which is not there now.
+        let made = match fs::create_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        };
+        let refused = "the cache has no folder for this refiner, and it cannot be made";
+        made.map_err(Error::io(&folder, refused))?;
+        Self::remove_leftovers(&folder);
+        Ok(())
+    }
+
+    fn folders(&self) -> Result<Vec<String>> {
+        Self::names(&self.root, fs::FileType::is_dir)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        Self::names(&self.place(folder), |kind| !kind.is_dir())
+    }
+
+    fn stat(&self, name: &str) -> Result<Option<Stat>> {
+        let path = self.place(name);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(Stat { size: metadata.len(), age: age(&metadata) })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path, CANNOT_READ)(error)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Result<Bytes> {
+        let path = self.place(name);
+        fs::read(&path).map(Bytes::from).map_err(Error::io(&path, CANNOT_READ))
+    }
+
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        let (path, file, size) = self.open_file(name)?;
+        read(&file, range.start..range.end.min(size)).map_err(Error::io(&path, CANNOT_READ))
+    }
+
+    fn tail(&self, name: &str, length: u64) -> Result<(Bytes, u64)> {
+        let (path, file, size) = self.open_file(name)?;
+        let bytes = read(&file, size.saturating_sub(length)..size).map_err(Error::io(&path, CANNOT_READ))?;
+        Ok((bytes, size))
+    }
+
+    fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<bool> {
+        let path = self.place(name);
+        let file = self.write_temporary(&path, bytes)?;
+        file.as_file().sync_all().map_err(Error::io(&path, "cannot write"))?;
+        match file.persist_noclobber(&path) {
+            Ok(_) => {
+                self.sync(&path);
+                Ok(true)
+            }
+            Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(refused) => Err(Error::io(&path, "cannot write")(refused.error)),
+        }
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.place(name);
+        let file = self.write_temporary(&path, bytes)?;
+        file.persist(&path).map_err(|refused| Error::io(&path, "cannot write")(refused.error))?;
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.place(from);
+        match fs::rename(&path, self.place(to)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.map_err(Error::io(&path, "cannot rename")),
+        }
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let path = self.place(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.map_err(Error::io(&path, "cannot delete")),
+        }
+    }
+
+    fn delete_folder(&self, folder: &str) -> Result<()> {
+        let path = self.place(folder);
+        match fs::remove_dir(&path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                Ok(())
+            }
+            other => other.map_err(Error::io(&path, "cannot delete")),
+        }
+    }
+
+    fn check_writable(&self, folder: &str) -> Result<()> {
+        temporary(&self.place(folder)).map(drop)
+    }
+}
+
+/// The bytes of a range, fewer if the file has shrunk meanwhile.
+fn read(file: &File, range: Range<u64>) -> std::io::Result<Bytes> {
+    let length = range.end.saturating_sub(range.start);
+    let mut bytes = vec![0; usize::try_from(length).map_err(std::io::Error::other)?];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match read_at(file, &mut bytes[filled..], range.start + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes.into())
+}
+
+/// An empty file in the making.
+fn temporary(folder: &Path) -> Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(WRITING);
+    // Temporary files are private to their owner by default, but a cache is shared.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder).map_err(Error::io(folder, CANNOT_WRITE))
+}
+
+/// Since a file was written. One that a clock puts into the future is new.
+fn age(metadata: &Metadata) -> Duration {
+    metadata.modified().ok().and_then(|written| written.elapsed().ok()).unwrap_or_default()
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    // Windows opens no folders, and its file systems keep renames by themselves.
+    if cfg!(windows) { Ok(()) } else { File::open(path)?.sync_all() }
+}
+
+/// Whether `error` says that this file system does not sync folders, as those over a network often do not.
+fn is_unsupported(error: &std::io::Error) -> bool {
+    /// What some say of a descriptor that is not open for writing.
+    const EBADF: i32 = 9;
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(EBADF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_counts_where_folders_cannot_be_synced() {
+        let cases: [(SyncFolder, bool); 4] = [
+            (|_| Err(std::io::Error::from_raw_os_error(22)), false), // EINVAL
+            (|_| Err(ErrorKind::Unsupported.into()), false),         // ENOTSUP
+            (|_| Err(std::io::Error::from_raw_os_error(9)), false),  // EBADF
+            (|_| Err(std::io::Error::from_raw_os_error(5)), true),   // EIO
+        ];
+        for (sync, warns) in cases {
+            let root = tempfile::tempdir().unwrap();
+            let store = LocalStore { sync, ..LocalStore::open(root.path().join("made")).unwrap() };
+            assert!(store.put_if_absent("a/part-0", b"a").unwrap());
+            assert_eq!(store.get("a/part-0").unwrap(), "a");
+            assert_eq!(store.warning.is_completed(), warns);
+        }
+    }
+}

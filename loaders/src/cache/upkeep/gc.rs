@@ -1,0 +1,115 @@
+//! Making room.
+
+use super::listing::{Listing, delete, partitions, summary};
+use crate::cache::Cache;
+use crate::cache::lease::{self, Leases};
+use crate::cache::store::PartStore;
+use crate::{Error, Result};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is to go.
+///
+/// ```
+/// use diver_loaders::Cache;
+/// use diver_loaders::cache::Rules;
+///
+/// let folder = tempfile::tempdir()?;
+/// let cache = Cache::open(folder.path())?;
+/// cache.images(&serde_json::json!({ "steps": 50 }))?;
+/// let rules = Rules { keep_bytes: Some(0), ..Rules::default() };
+/// assert_eq!(cache.gc(&rules, true)?.len(), 1);
+/// assert!(cache.list()?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// The fingerprints used least recently go until no more than so many bytes are left.
+    pub keep_bytes: Option<u64>,
+    /// Every fingerprint goes that was not used for longer.
+    pub unused_for: Option<Duration>,
+    /// These fingerprints go: the names of their folders, or how these begin.
+    pub fingerprints: Vec<String>,
+}
+
+/// A partition that went, or would go.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evicted {
+    /// What it held; its rows are not counted.
+    #[serde(flatten)]
+    pub listing: Listing,
+    /// Whether it stays, as someone is adding to it.
+    pub is_in_use: bool,
+}
+
+impl Cache {
+    /// Finds what is to go, and deletes it if `apply` says so; else nothing is changed. What someone is adding to stays:
+    /// to tell, its leases are watched until they are renewed or expire.
+    ///
+    /// # Errors
+    /// If there is no such fingerprint, or several begin so; if the store cannot be read or written.
+    pub fn gc(&self, rules: &Rules, apply: bool) -> Result<Vec<Evicted>> {
+        let listed = partitions(&*self.store)?.into_iter().map(|folder| summary(&*self.store, &folder));
+        let listed = listed.collect::<Result<Vec<_>>>()?;
+        let mut evicted = Vec::new();
+        for listing in chosen(listed, rules)? {
+            let leases = Leases::new(Arc::clone(&self.store), &listing.name, self.lease_expiry);
+            let is_in_use = leases.is_anyone_working()?;
+            if apply && !is_in_use {
+                delete(&*self.store, &listing.name)?;
+            }
+            evicted.push(Evicted { listing, is_in_use });
+        }
+        Ok(evicted)
+    }
+}
+
+/// Those that are to go.
+fn chosen(mut listed: Vec<Listing>, rules: &Rules) -> Result<Vec<Listing>> {
+    listed.sort_by(|a, b| b.unused_seconds.total_cmp(&a.unused_seconds));
+    for name in &rules.fingerprints {
+        let meant: Vec<&str> =
+            listed.iter().map(|one| one.name.as_str()).filter(|one| one.starts_with(name.as_str())).collect();
+        if meant.len() != 1 || name.is_empty() {
+            let found = if meant.is_empty() {
+                "there is none".to_owned()
+            } else {
+                format!("there are {}", meant.join(", "))
+            };
+            return Err(Error::config(
+                "fingerprint",
+                format!("`{name}`: {found}: give the name of one folder"),
+            ));
+        }
+    }
+    let mut left: u64 = listed.iter().map(|one| one.bytes).sum();
+    let mut chosen = Vec::new();
+    for one in listed {
+        let is_named = rules.fingerprints.iter().any(|name| one.name.starts_with(name.as_str()));
+        let is_old = rules.unused_for.is_some_and(|limit| one.unused_seconds > limit.as_secs_f64());
+        // One that is empty makes no room, but goes where nothing is to be kept.
+        let is_too_much = rules.keep_bytes.is_some_and(|keep| left > keep);
+        if is_named || is_old || is_too_much {
+            left -= one.bytes;
+            chosen.push(one);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Makes room for a partition that is being written: others go that were used least recently and that nobody is adding
+/// to, until the whole cache is within `limit` bytes.
+pub(in crate::cache) fn keep_within(store: &dyn PartStore, limit: u64, own: &str) -> Result<()> {
+    let listed =
+        partitions(store)?.into_iter().map(|folder| summary(store, &folder)).collect::<Result<Vec<_>>>()?;
+    let rules = Rules { keep_bytes: Some(limit), ..Rules::default() };
+    for listing in chosen(listed, &rules)? {
+        if listing.name == own || !store.list(&lease::folder(&listing.name))?.is_empty() {
+            continue;
+        }
+        tracing::info!("{}: deleted, to keep the cache within {limit} bytes", listing.path.display());
+        delete(store, &listing.name)?;
+    }
+    Ok(())
+}

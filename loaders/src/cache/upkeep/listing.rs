@@ -1,0 +1,184 @@
+//! What a cache holds, a line for each fingerprint.
+
+use crate::cache::partition::{FINGERPRINT, USED, number};
+use crate::cache::store::PartStore;
+use crate::cache::{Artifact, Cache, Fingerprint, ImageRow, Partition, lease};
+use crate::{Error, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the rows of a partition are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Holds {
+    /// Refined images.
+    Images,
+}
+
+/// What a cache holds under one fingerprint.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listing {
+    /// The name of its folder.
+    pub name: String,
+    /// The folder, as users call it.
+    pub path: PathBuf,
+    /// What makes its rows; `None` if `fingerprint.json` is not there or is damaged.
+    pub fingerprint: Option<Value>,
+    /// What the rows are.
+    pub holds: Holds,
+    /// Rows, each key once.
+    pub rows: usize,
+    /// Parquet files.
+    pub parts: usize,
+    /// Damaged files that were set aside.
+    pub damaged: usize,
+    /// The size of all files, in bytes.
+    pub bytes: u64,
+    /// Seconds since the last part was written; 0 if there is none.
+    pub age_seconds: f64,
+    /// Seconds since it was last opened, or written; exact to some minutes.
+    pub unused_seconds: f64,
+    /// The fields of the fingerprint in which it differs from others of the cache, by their path.
+    pub differs: BTreeMap<String, Value>,
+}
+
+impl Cache {
+    /// What the cache holds, the fingerprint that was used last first.
+    ///
+    /// ```
+    /// use diver_loaders::Cache;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let cache = Cache::open(folder.path())?;
+    /// cache.images(&serde_json::json!({ "steps": 50, "gamma": 0.1 }))?;
+    /// cache.images(&serde_json::json!({ "steps": 20, "gamma": 0.1 }))?;
+    /// let listed = cache.list()?;
+    /// assert!(listed.iter().all(|one| one.rows == 0 && one.differs.keys().eq(["steps"])));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn list(&self) -> Result<Vec<Listing>> {
+        let mut listed = Vec::new();
+        for folder in partitions(&*self.store)? {
+            let mut listing = summary(&*self.store, &folder)?;
+            if let Some(partition) = open::<ImageRow>(self, &listing)? {
+                listing.rows = partition.len();
+            }
+            listed.push(listing);
+        }
+        let flat: Vec<_> = listed.iter().map(|one| flattened(one.fingerprint.as_ref())).collect();
+        for (at, one) in listed.iter_mut().enumerate() {
+            let is_shared =
+                |path: &String, value: &Value| flat.iter().all(|other| other.get(path) == Some(value));
+            one.differs = flat[at]
+                .iter()
+                .filter(|(path, value)| !is_shared(path, value))
+                .map(|(path, value)| (path.clone(), value.clone()))
+                .collect();
+        }
+        listed.sort_by(|a, b| a.unused_seconds.total_cmp(&b.unused_seconds));
+        Ok(listed)
+    }
+}
+
+/// The folders of partitions.
+pub(super) fn partitions(store: &dyn PartStore) -> Result<Vec<String>> {
+    let mut folders = store.folders()?;
+    folders.retain(|folder| folder.len() == 16 && folder.bytes().all(|b| b.is_ascii_hexdigit()));
+    folders.sort_unstable();
+    Ok(folders)
+}
+
+/// Opens a partition that is listed; none if its fingerprint is damaged, or another one's.
+pub(super) fn open<A: Artifact>(cache: &Cache, listing: &Listing) -> Result<Option<Partition<A>>> {
+    let own = |json: &&Value| Fingerprint::new(json).folder_name() == listing.name;
+    listing
+        .fingerprint
+        .as_ref()
+        .filter(own)
+        .map(|fingerprint| Partition::open(cache, fingerprint))
+        .transpose()
+}
+
+/// What can be told of a partition from its files' names and sizes; its rows are not counted.
+pub(super) fn summary(store: &dyn PartStore, folder: &str) -> Result<Listing> {
+    let name = format!("{folder}/{FINGERPRINT}");
+    let fingerprint = match store.get(&name) {
+        Ok(json) => serde_json::from_slice(&json).ok(),
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let (mut parts, mut damaged, mut bytes) = (0, 0, 0);
+    let (mut written, mut used): (Option<Duration>, Option<Duration>) = (None, None);
+    for file in store.list(folder)? {
+        // What is gone meanwhile counts no more.
+        let Some(stat) = store.stat(&format!("{folder}/{file}"))? else { continue };
+        bytes += stat.size;
+        match number(&file) {
+            Some((_, true)) => {
+                parts += 1;
+                written = Some(written.map_or(stat.age, |age| age.min(stat.age)));
+            }
+            Some((_, false)) => damaged += 1,
+            None => {}
+        }
+        if file == USED || file == FINGERPRINT {
+            used = Some(used.map_or(stat.age, |age| age.min(stat.age)));
+        }
+    }
+    let age = written.unwrap_or_default();
+    let unused = [used, written].into_iter().flatten().min().unwrap_or_default();
+    Ok(Listing {
+        name: folder.to_owned(),
+        path: store.place(folder),
+        fingerprint,
+        holds: Holds::Images,
+        rows: 0,
+        parts,
+        damaged,
+        bytes,
+        age_seconds: age.as_secs_f64(),
+        unused_seconds: unused.as_secs_f64(),
+        differs: BTreeMap::new(),
+    })
+}
+
+/// The scalars of a JSON value by their path, as `knobs.steps`.
+pub(super) fn flattened(value: Option<&Value>) -> BTreeMap<String, Value> {
+    fn add(path: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
+        match value {
+            Value::Object(fields) if !fields.is_empty() => {
+                for (name, value) in fields {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    add(&path, value, found);
+                }
+            }
+            other => drop(found.insert(path.to_owned(), other.clone())),
+        }
+    }
+    let mut found = BTreeMap::new();
+    if let Some(value) = value {
+        add("", value, &mut found);
+    }
+    found
+}
+
+/// Deletes a partition, its fingerprint last, so that what is left of an interruption is still one.
+pub(super) fn delete(store: &dyn PartStore, folder: &str) -> Result<()> {
+    for folder in [lease::folder(folder), folder.to_owned()] {
+        let mut files = store.list(&folder)?;
+        files.sort_by_key(|file| file == FINGERPRINT);
+        for file in files {
+            store.delete(&format!("{folder}/{file}"))?;
+        }
+        store.delete_folder(&folder)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! Looking into a cache, and tidying it.
+
+mod compact;
+mod explain;
+mod gc;
+mod listing;
+mod verify;
+
+pub use compact::Compacted;
+pub use explain::{Difference, Explanation, Neighbour};
+pub(super) use gc::keep_within;
+pub use gc::{Evicted, Rules};
+pub use listing::{Holds, Listing};
+pub use verify::Verified;
