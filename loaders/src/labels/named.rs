@@ -1,5 +1,6 @@
 //! Labels that are names: of class folders, in text columns, in the entries of an archive.
 
+use super::stored::refuse_first_label;
 use crate::source::OpenOptions;
 use crate::{ClassMap, Error, Result, imagenet};
 use std::collections::HashMap;
@@ -83,6 +84,9 @@ impl Named {
                     );
                 }
             }
+        }
+        if !named.are_numbers {
+            refuse_first_label(options, "the labels are names of classes")?;
         }
         Ok(named)
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Sources of the same kind, whose labels are of the same classes.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub struct Joined {
     info: SourceInfo,
     parts: Vec<Box<dyn Source>>,
     /// Where each part ends.
@@ -15,6 +15,15 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
+    /// Joins sources that somebody opened, in the place of the first.
+    ///
+    /// # Errors
+    /// If there are none, or one has images, labels or classes of another kind than the first.
+    pub fn of(parts: Vec<Box<dyn Source>>) -> Result<Self> {
+        let path = parts.first().map(|first| first.info().path.clone()).unwrap_or_default();
+        Self::new(&path, parts)
+    }
+
     /// Joins `parts`, of which there is at least one, as the set at `path`.
     ///
     /// # Errors
@@ -39,6 +48,19 @@ impl Joined {
                     first.info().path.display()
                 );
                 return Err(Error::format(&other.path, reason));
+            }
+            // A label must mean the same class in each; a part may lack the last ones.
+            let names = other.classes.iter().flatten().zip(info.classes.iter().flatten());
+            if let Some((class, (name, of_first))) = names.enumerate().find(|(_, (a, b))| a != b) {
+                let reason = format!(
+                    "its class {class} is {name}, but that of {} is {of_first}: open each alone",
+                    first.info().path.display()
+                );
+                return Err(Error::format(&other.path, reason));
+            }
+            if other.num_classes > info.num_classes {
+                info.classes.clone_from(&other.classes);
+                info.class_map.clone_from(&other.class_map);
             }
             info.num_classes = info.num_classes.max(other.num_classes);
             info.num_samples += other.num_samples;

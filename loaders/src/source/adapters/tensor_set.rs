@@ -95,6 +95,12 @@ impl Images {
     pub(crate) fn space(&self, facts: &mut Facts<'_>) -> Result<Space> {
         if self.are_bytes() {
             facts.bytes_are_pixels()?;
+            if self.tensor.dtype() != DType::Bool && self.range()?.1 == 1.0 {
+                facts.note(
+                    "the images are integers that are all 0 or 1, which are nearly black as pixels from 0 to 255; store \
+                     them as bools or floats if 1 is white",
+                );
+            }
             return Ok(facts.pixels());
         }
         let (least, largest) = self.range()?;
@@ -198,6 +204,8 @@ impl Images {
     }
 
     fn byte(&self, index: usize, value: i64) -> Result<u8> {
+        // Of bools, true is white.
+        let value = if self.tensor.dtype() == DType::Bool { 255 * value } else { value };
         u8::try_from(value).map_err(|_| {
             let reason =
                 format!("`{}` has the integer {value}; integer pixels must be from 0 to 255", self.field);

@@ -81,6 +81,7 @@ impl Zip {
             let name = slashed(entry.name_raw());
             spans.push((entry.header_start(), entry.compressed_size(), index));
             if entry.is_dir() || name.ends_with(b"/") {
+                listing.folder(&name);
                 continue;
             }
             if entry.is_symlink() {

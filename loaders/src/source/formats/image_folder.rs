@@ -7,8 +7,9 @@ use crate::source::containers::picture::HEAD;
 use crate::source::facts::{Facts, Found};
 use crate::source::format::{Format, Probe};
 use crate::source::info::{self, Right};
+use crate::source::names;
 use crate::source::options::OpenOptions;
-use crate::source::place::{self, Folder, Place};
+use crate::source::place::{Folder, Place};
 use crate::source::{Label, LabelKind, Source};
 use crate::wording::counted;
 use crate::{Error, Result};
@@ -177,7 +178,35 @@ impl<'a> Classes<'a> {
         }
         if !others.is_empty() {
             let are = if others.len() == 1 { "is not an image, and is" } else { "are not images, and are" };
-            facts.note(format!("{} {are} not read", place::by_extension(others.into_iter()).join(", ")));
+            facts.note(format!("{} {are} not read", names::by_extension(others.into_iter()).join(", ")));
+        }
+        let special = || self.folders.iter().flat_map(|(_, folder)| folder.others());
+        if let Some(first) = special().next() {
+            facts.note(format!(
+                "pipes, sockets and devices are not read: there are {} of them in the class folders, such as {}",
+                special().count(),
+                first.display()
+            ));
+        }
+        let mut deeper = Vec::new();
+        for (_, folder) in &self.folders {
+            pictures::below(folder, &mut deeper)?;
+        }
+        if let Some(first) = deeper.first() {
+            facts.note(format!(
+                "the images in subfolders of class folders are not read: {} have images, such as {}",
+                counted(deeper.len(), "subfolder"),
+                first.display()
+            ));
+        }
+        let data: Vec<&OsStr> =
+            whole.files().iter().map(OsString::as_os_str).filter(|name| names::is_data(name)).collect();
+        if !data.is_empty() {
+            facts.note(format!(
+                "{} beside the class folders {} not read: each image has the label of its folder",
+                listed(&data),
+                if data.len() == 1 { "is" } else { "are" }
+            ));
         }
         let loose = whole.files().iter().filter(|name| is_named_as_picture(name)).count();
         if loose > 0 {
@@ -198,7 +227,7 @@ impl<'a> Classes<'a> {
         let pictures: Vec<_> = order.into_iter().filter_map(|at| by_class[at].take()).collect();
         let are_of_imagenet =
             self.folders.iter().all(|(name, _)| name.to_str().is_some_and(imagenet::is_wnid));
-        let space = facts.pictures(are_of_imagenet);
+        let space = facts.pictures(are_of_imagenet)?;
         let classes = facts.classes(labels.classes, LabelKind::Hard, labels.names, labels.class_map)?;
         facts.notes(labels.notes);
         facts.note_odd_classes(labels.labels.iter().map(Label::class), classes.count);

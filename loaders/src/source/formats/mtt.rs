@@ -9,7 +9,7 @@ use crate::source::format::{Format, Probe};
 use crate::source::info::{self, Right};
 use crate::source::options::{OpenOptions, Values};
 use crate::source::place::{File, Folder, Kind, Place};
-use crate::source::roles::{self, Choice, Named, Role};
+use crate::source::roles::{self, Choice, Named, Pair, Role};
 use crate::source::{LabelKind, Source, ValueSpace};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -78,19 +78,37 @@ fn probe_folder<'a>(folder: &'a Folder, options: &'a OpenOptions) -> Result<Prob
                 Ok(Box::new(Joined::new(folder.path(), parts)?))
             }));
         }
+        let alone = alone(&files, &pairs);
         match roles::choose(pairs, options.split.as_deref()) {
             Choice::One { pair, over } => {
+                if let Some(later) = alone.iter().find(|named| named.is_after(&pair.images)) {
+                    let reason = format!(
+                        "it is a later result than {}, but the file with its {} is missing: add that file, or open {} \
+                         itself",
+                        pair.images.name,
+                        if later.role == Role::Images { "labels" } else { "images" },
+                        file(pair.images.name).display()
+                    );
+                    return Err(Error::format(&file(later.name), reason));
+                }
                 let (images, labels) = (file(pair.images.name), file(pair.labels.name));
                 let prefix = pair.images.beside.first().filter(|word| *word == "ema" || *word == "rdm");
                 let note =
                     prefix.map(|prefix| format!("{}: the {prefix} images were opened", pair.images.name));
+                let alone: Vec<&str> = alone.iter().map(|named| named.name).collect();
+                let beside = (!alone.is_empty()).then(|| {
+                    format!(
+                        "files without a partner are not read: {} (expected pairs of images and labels)",
+                        alone.join(", ")
+                    )
+                });
                 let chosen = format!("{}, of {} in the folder", pair.images.name, over.len() + 1);
                 return Ok(Probe::matched(move || {
                     let mut facts = Facts::new(format_of(&images), &images, options)?;
                     if !over.is_empty() {
                         facts.state("images", chosen, Right::Guess);
                     }
-                    facts.notes(note);
+                    facts.notes(note.into_iter().chain(beside));
                     open(&File::open(&images)?, Some(&labels), facts)
                 }));
             }
@@ -123,6 +141,20 @@ fn probe_folder<'a>(folder: &'a Folder, options: &'a OpenOptions) -> Result<Prob
             Probe::near(has_arrays, "there is no pair of files such as images_best.pt and labels_best.pt")
         }
     })
+}
+
+/// The files of images or of labels that belong to no pair. `images_zca_best` shares its labels with `images_best`.
+fn alone<'a>(files: &[(&'a str, &str)], pairs: &[Pair<'_>]) -> Vec<Named<'a>> {
+    let bare = |named: &Named<'_>| -> Vec<String> {
+        named.beside.iter().filter(|word| !OF_IMAGES_ALONE.contains(&word.as_str())).cloned().collect()
+    };
+    let is_paired = |named: &Named<'_>| {
+        pairs.iter().any(|pair| {
+            [pair.images.name, pair.labels.name].contains(&named.name) || bare(&pair.images) == bare(named)
+        })
+    };
+    let named = files.iter().filter_map(|(stem, _)| Named::parse(stem));
+    named.filter(|named| !named.is_initial() && !is_paired(named)).collect()
 }
 
 fn is(name: &str, role: Role) -> bool {

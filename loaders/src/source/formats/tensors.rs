@@ -14,14 +14,19 @@ use crate::source::options::{OpenOptions, Values};
 use crate::source::place::{Kind, Pickled, Place};
 use crate::source::roles::{self, Choice, Role};
 use crate::source::sidecar::{IN_MEMORY, VALUES};
-use crate::source::{Source, settings};
+use crate::source::{Label, LabelKind, Source, settings};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Options that choose among things by name.
+const UNNAMED: &[&str] = &["split", "columns"];
 /// How many names a message lists.
 const LISTED: usize = 12;
+
+/// The names that labels count, in the metadata of sets that a program holds: arrays have no text.
+const NAMES: &str = "diver.names";
 
 /// Arrays by name, or one after the other.
 pub(crate) struct Tensors;
@@ -72,7 +77,7 @@ fn names<'a>(path: &Path, names: &[&'a str], options: &OpenOptions) -> Result<(&
         let listed = names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
         if listed.is_empty() { "no arrays".to_owned() } else { format!("{listed}{more}") }
     };
-    if let Some(Columns { image, label, .. }) = &options.columns {
+    if let Some(Columns { image, label, soft_label }) = &options.columns {
         let find = |option: &Option<String>, of: &str| {
             let Some(wanted) = option else {
                 return Err(Error::config(
@@ -87,7 +92,10 @@ fn names<'a>(path: &Path, names: &[&'a str], options: &OpenOptions) -> Result<(&
                 Error::config("columns", reason)
             })
         };
-        return Ok((find(image, "image")?, find(label, "label")?));
+        // As in tables, soft labels go before class indices.
+        let soft_label = soft_label.is_some().then(|| find(soft_label, "soft label")).transpose()?;
+        let label = (label.is_some() || soft_label.is_none()).then(|| find(label, "label")).transpose()?;
+        return Ok((find(image, "image")?, soft_label.or(label).unwrap_or_default()));
     }
     match chosen(names.iter().copied(), options) {
         Choice::One { pair, .. } => Ok((pair.images.name, pair.labels.name)),
@@ -129,8 +137,8 @@ fn open_npz(path: &Path, options: &OpenOptions) -> Result<Box<dyn Source>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let format = if name.starts_with("kip_") { info::Format::Kip } else { info::Format::Tensors };
     let mut facts = Facts::new(format, path, options)?;
-    note_unused(&mut facts, &there, [images, labels]);
-    open_named(file, &tensors, [images, labels], facts)
+    facts.notes(unused(&there, [images, labels]));
+    open_named(file, &tensors, [images, labels], None, facts)
 }
 
 /// Opens a safetensors file, with what its metadata says of values and classes.
@@ -140,29 +148,33 @@ fn open_safetensors(
     options: &OpenOptions,
 ) -> Result<Box<dyn Source>> {
     let there: Vec<&str> = tensors.keys().map(String::as_str).collect();
-    let (images, labels) = names(path, &there, options)?;
+    let (images, labels) = self::names(path, &there, options)?;
     let mut facts = Facts::new(info::Format::Tensors, path, options)?;
+    let names = metadata.get(NAMES).map(|names| serde_json::from_str(names)).transpose();
+    let names =
+        names.map_err(|e| Error::field(path, NAMES, format!("expected a JSON list of names: {e}")))?;
     let values = metadata.get(VALUES).and_then(|values| values.parse().ok());
     let classes = metadata.get(ClassList::KEY).map(|list| ClassList::from_json(path, list)).transpose()?;
     let classes = classes.map(|list| (path.to_owned(), list));
     facts.embed(Embedded { values, classes, is_whitened: false });
-    note_unused(&mut facts, &there, [images, labels]);
-    open_named(file, &tensors, [images, labels], facts)
+    facts.notes(unused(&there, [images, labels]));
+    open_named(file, &tensors, [images, labels], names, facts)
 }
 
-fn note_unused(facts: &mut Facts<'_>, there: &[&str], used: [&str; 2]) {
+/// A note on the names in the file that are not `used`.
+fn unused(there: &[&str], used: [&str; 2]) -> Option<String> {
     let unused: Vec<&str> = there.iter().filter(|name| !used.contains(name)).copied().collect();
-    if !unused.is_empty() {
-        let more = if unused.len() > LISTED { ", ..." } else { "" };
-        let listed = unused.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
-        facts.note(format!("the file also has {listed}{more}, which are not used"));
-    }
+    let are = if unused.len() == 1 { "is" } else { "are" };
+    let more = if unused.len() > LISTED { ", ..." } else { "" };
+    let listed = unused.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
+    (!unused.is_empty()).then(|| format!("the file also has {listed}{more}, which {are} not used"))
 }
 
 fn open_named(
     file: TensorFile,
     tensors: &Named,
     [images, labels]: [&str; 2],
+    names: Option<Vec<String>>,
     facts: Facts<'_>,
 ) -> Result<Box<dyn Source>> {
     let file = Arc::new(file);
@@ -170,12 +182,43 @@ fn open_named(
         tensors.get(name).ok_or_else(|| Error::field(file.path(), name, "it is listed, but cannot be found"))
     };
     let images_read = Images::new(tensor(images)?, Arc::clone(&file), images)?;
-    let labels = Labels::read(&file, tensor(labels)?, labels, images_read.len(), facts.options())?;
+    let (labels, count, options) = ((tensor(labels)?, labels), images_read.len(), facts.options());
+    refuse(file.path(), options, &["experiment"])?;
+    let labels = match names {
+        None => Labels::read(&file, labels.0, labels.1, count, options)?,
+        Some(names) => {
+            let read = Labels::read(&file, labels.0, labels.1, count, &OpenOptions::new())?;
+            let name = |label: &Label| names.get(label.class()).cloned().unwrap_or_default();
+            let labelled: Vec<String> = read.labels.iter().map(name).collect();
+            Labels::of_names(file.path(), &labelled, labels.1, options)?
+        }
+    };
     finish(images_read, labels, facts)
+}
+
+/// # Errors
+/// If one of these options is given, which mean nothing to the file.
+fn refuse(path: &Path, options: &OpenOptions, meaningless: &[&'static str]) -> Result<()> {
+    match options.given_for_formats().into_iter().find(|option| meaningless.contains(option)) {
+        Some(option) => {
+            let reason = format!(
+                "{} has nothing that this option could choose from: leave the option out",
+                path.display()
+            );
+            Err(Error::config(option, reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Settles what the values are, and joins images and labels.
 fn finish(images: Images, mut labels: Labels, mut facts: Facts<'_>) -> Result<Box<dyn Source>> {
+    let soft_label = facts.options().columns.as_ref().and_then(|columns| columns.soft_label.as_ref());
+    if let Some(name) = soft_label.filter(|_| labels.kind == LabelKind::Hard) {
+        let reason =
+            format!("`soft_label={name}`: it has one class for each image: name it as `label` instead");
+        return Err(Error::config("columns", reason));
+    }
     if facts.format() == info::Format::Kip {
         labels = labels.hardened(facts.path())?;
         let images = images.of_floats()?;
@@ -192,6 +235,7 @@ fn finish(images: Images, mut labels: Labels, mut facts: Facts<'_>) -> Result<Bo
 fn probe_pickled<'a>(path: &'a Path, pickled: &'a Pickled, options: &'a OpenOptions) -> Result<Probe<'a>> {
     let root = pickled.pickle.root();
     if let Some(parts) = torch::rows(&pickled.file, "", root)? {
+        refuse(path, options, UNNAMED)?;
         return Ok(Probe::matched(move || open_dataset(path, pickled, parts, options)));
     }
     let open = move |found: Stored<'a>| open_stored(path, pickled, found, options);
@@ -212,14 +256,21 @@ fn probe_pickled<'a>(path: &'a Path, pickled: &'a Pickled, options: &'a OpenOpti
             });
         }
         let (images, labels) = names(path, &there, options)?;
+        // Tensors and lists may be other labels, which a caller could take for those that are used.
+        let may_matter = |value: Value<'_>| value.as_tensor().is_some() || value.items().is_some();
+        let beside: Vec<&str> = root.keys().into_iter().flatten().collect();
+        let beside: Vec<&str> =
+            beside.into_iter().filter(|key| root.get(key).is_some_and(may_matter)).collect();
+        let note = unused(&beside, [images, labels]);
         let entry = |name: &str| root.get(name).map(|value| (name.to_owned(), value));
         let (Some(images), Some(labels)) = (entry(images), entry(labels)) else {
             return Ok(Probe::miss("the entries cannot be found"));
         };
-        let found = Stored { images, labels, step: None, note: None };
+        let found = Stored { images, labels, step: None, note };
         return Ok(Probe::matched(move || open(found)));
     }
     if let Some(found) = steps(path, root, options)? {
+        refuse(path, options, UNNAMED)?;
         return Ok(Probe::matched(move || open(found)));
     }
     let is_data =
@@ -227,6 +278,7 @@ fn probe_pickled<'a>(path: &'a Path, pickled: &'a Pickled, options: &'a OpenOpti
     if let Some([images, labels]) = root.pair()
         && [images, labels].into_iter().all(is_data)
     {
+        refuse(path, options, UNNAMED)?;
         let note = "images and labels are a pair in a file that IDC and NCFM would have written as a list called data.pt: \
                     each stored image is read as one image; pass `factor` (2) if each holds 2 x 2";
         let found = Stored {
@@ -257,6 +309,9 @@ fn open_stored(
     found: Stored<'_>,
     options: &OpenOptions,
 ) -> Result<Box<dyn Source>> {
+    if found.step.is_none() {
+        refuse(path, options, &["experiment"])?;
+    }
     let mut facts = Facts::new(info::Format::Tensors, path, options)?;
     let is_whitened = settings::say_zca(pickled.pickle.root());
     facts.embed(Embedded { is_whitened, ..Embedded::default() });
@@ -349,7 +404,7 @@ fn labels(
     }
     let names: Option<Vec<String>> = items().map(|item| item.as_str().map(str::to_owned)).collect();
     match names.filter(|names| names.len() == samples) {
-        Some(names) => Labels::of_names(path, &names, options),
+        Some(names) => Labels::of_names(path, &names, field, options),
         None => Err(torch::unexpected(path, field, value, "a tensor or a list of labels")),
     }
 }
