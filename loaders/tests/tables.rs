@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BinaryViewArray, Int64Array, LargeBinaryArray, ListBuilder, RecordBatch,
+    ArrayRef, BinaryArray, BinaryViewArray, Int64Array, LargeBinaryArray, RecordBatch,
     StringArray, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema};

@@ -24,9 +24,10 @@ def from_dataset(
 
     Args:
         dataset: A pair ``(images, labels)``; a ``TensorDataset`` of these; a ``Subset`` of such a dataset or of a
-            source; a ``ConcatDataset`` with sources; or any dataset with ``len()`` whose items are pairs of image and label, as torchvision's are. A
-            source is returned as it is. Items are fetched once, and kept in memory. Pillow's images become RGB of
-            8 bits, as image files do: grey is repeated, 16 bits are scaled, alpha is dropped.
+            source; a ``ConcatDataset`` with sources; or any dataset with ``len()`` whose items are pairs of image and
+            label, as torchvision's are. A source is returned as it is. Items are fetched once, and kept in memory.
+            Pillow's images become RGB of 8 bits, as image files do: grey is repeated, 16 bits are scaled, alpha is
+            dropped.
         classes: As for :func:`diver.open`.
         **options: As for :func:`diver.from_tensors`.
 

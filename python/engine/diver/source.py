@@ -324,8 +324,8 @@ def from_tensors(
 
     Args:
         images: ``[N, C, H, W]``, ``[N, H, W, C]`` or ``[N, H, W]``, of one channel or three, as torch or numpy has
-            them, or a list of such images or of Pillow's: integers from 0 to 255, or floats, which are taken for pixels if they lie
-            in [0, 1], else for normalised values (``values`` says otherwise).
+            them, or a list of such images or of Pillow's: integers from 0 to 255, or floats, which are taken for pixels
+            if they lie in [0, 1], else for normalised values (``values`` says otherwise).
         labels: Class indices ``[N]`` or ``[N, 1]``, or a list of them; names of classes, which are numbered as those
             of class folders are: numbers are classes, other names are in the order of ``classes`` or of their text; or
             rows ``[N, classes]``: one-hot, logits, or probabilities that sum to 1.
