@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BinaryViewArray, Int64Array, LargeBinaryArray, RecordBatch,
-    StringArray, StructArray,
+    ArrayRef, BinaryArray, BinaryViewArray, Int64Array, LargeBinaryArray, RecordBatch, StringArray,
+    StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::ipc::CompressionType;

@@ -238,5 +238,5 @@ def test_images_in_memory_are_those_of_their_files(tmp_path: Path, mode: str) ->
 @pytest.mark.parametrize("mode", ["I", "F", "LAB"])
 def test_images_in_memory_whose_range_is_unknown_are_refused(mode: str) -> None:
     image = Image.new(mode, (WIDTH, HEIGHT))
-    with pytest.raises(OptionError, match=rf"image of item 0 has Pillow's mode '{mode}'.*numpy\.asarray"):
+    with pytest.raises(OptionError, match=rf"images\[0\].*Pillow's mode '{mode}'.*numpy\.asarray"):
         diver.from_dataset([(image, 0)])

@@ -160,7 +160,7 @@ fn wanted(splits: &[&str], given: Option<&str>, what: &str) -> Result<String, St
             let same = splits.iter().find(|split| split.eq_ignore_ascii_case(given));
             let found = same.or_else(|| splits.iter().find(|split| alike(split, given)));
             found.map(|split| (*split).to_owned()).ok_or_else(|| match splits {
-                [""] => "the files name no split: leave `split` out".to_owned(),
+                [only] if !is_split(only) => "the files name no split: leave `split` out".to_owned(),
                 _ => format!("there is no such split; there are {listed}"),
             })
         }
@@ -231,8 +231,18 @@ fn numbered(stem: &str) -> Option<(&str, &str)> {
     stem.rsplit_once(['-', '_', '.']).filter(|(name, number)| !name.is_empty() && is_number(number))
 }
 
+/// Whether a name is one that Spark gives a part: `part-00000-<uuid>-c000.snappy`.
+fn is_of_spark(stem: &str) -> bool {
+    const DIGITS: usize = 5;
+    let rest = stem.strip_prefix("part-").and_then(|rest| rest.split_once('-'));
+    rest.is_some_and(|(number, uuid)| number.len() == DIGITS && is_number(number) && uuid.len() >= 36)
+}
+
 /// `train`, of `train-00000-of-00002`, `train-00000`, `train_0` and `train`; nothing of `0000`.
 fn split(stem: &str) -> &str {
+    if is_of_spark(stem) {
+        return "part";
+    }
     let stem = counted_name(stem).map_or(stem, |(name, ..)| name);
     let split = numbered(stem).map_or(stem, |(split, _)| split);
     if is_number(split) { "" } else { split }
@@ -263,7 +273,8 @@ pub(super) fn beside(folder: &Folder, files: &[PathBuf], split: Option<&str>) ->
 
 /// What to say where files tell that there are more of them than these, which are of one set.
 pub(super) fn missing(files: &[PathBuf]) -> Option<String> {
-    let names = files.iter().filter_map(|file| file.file_name()?.to_str()?.split('.').next());
+    let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
+    let names = names.map(|name| name.strip_suffix(".tar").unwrap_or(name));
     if let Some(gap) = gap(names.clone()) {
         return Some(gap);
     }
@@ -318,6 +329,7 @@ mod tests {
             assert_eq!(split(name), name);
         }
         assert_eq!((split("0000"), split("part-00000012")), ("", "part"));
+        assert_eq!(split("part-00001-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9-c000.snappy"), "part");
         assert_eq!(split("out-of-memory"), "out-of-memory");
         assert_eq!(
             (stem("a.tar", "tar"), stem("a.tar.gz", "tar"), stem("tar", "tar")),

@@ -44,7 +44,7 @@ struct Text {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "neither a number nor a list of three")]
 enum OneOrThree {
     One(f32),
     Three([f32; 3]),
@@ -91,8 +91,8 @@ impl Sidecar {
         }
         let parsed: Text = serde_json::from_slice(text).map_err(|e| {
             let reason = format!(
-                "{e}; a number or three are expected, as {{\"mean\": [r, g, b], \"std\": [r, g, b]}}, and beside them \
-                 at most `values` and `classes`"
+                "{e}. Expected a number or a list of three for `mean` and for `std`, as in {{\"mean\": [r, g, b], \"std\": \
+                 [r, g, b]}}, and beside them at most `values` and `classes`"
             );
             Error::format(&file, reason)
         })?;

@@ -68,10 +68,15 @@ impl Images {
                 ));
             }
             [_, _, _] => (tensor.with_dimension(1), None),
-            [_, _] => {
+            [_, width] => {
+                let square = |channels: usize| {
+                    let side = (width / channels).isqrt();
+                    (channels * side * side == width).then(|| format!("{channels}, {side}, {side}"))
+                };
+                let image = square(3).or_else(|| square(1)).unwrap_or_else(|| "C, H, W".to_owned());
                 return refused(format!(
                     "expected images [N, C, H, W], found flat rows of shape {shape:?}: reshape them, as in \
-                     images.reshape(-1, 3, 32, 32), and save them again"
+                     images.reshape(-1, {image}), and save them again"
                 ));
             }
             _ => return refused(format!("expected images [N, C, H, W], found shape {shape:?}")),
@@ -107,6 +112,9 @@ impl Images {
         if least >= -SLACK && largest <= 1.0 + SLACK {
             let why = "the images are taken for pixels, because their values lie in [0, 1]";
             return Ok(facts.space(Values::Unit, Some(why.to_owned())));
+        }
+        if largest == f32::INFINITY {
+            return Err(self.refused("the images contain infinity: pixel values must be finite".to_owned()));
         }
         if facts.told_values().is_none() && least >= 0.0 && largest > OF_NORMALIZED {
             return Err(self.refused(format!(

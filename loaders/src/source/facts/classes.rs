@@ -161,9 +161,10 @@ impl Facts<'_> {
             let shown: Vec<String> = missing.iter().take(NAMED).map(usize::to_string).collect();
             let more = if missing.len() > NAMED { ", ..." } else { "" };
             self.note(format!(
-                "{} of {} have no samples: {}{more}",
+                "{} of {} {} no samples: {}{more}",
                 missing.len(),
                 counted(count, "class"),
+                if missing.len() == 1 { "has" } else { "have" },
                 shown.join(", ")
             ));
         }

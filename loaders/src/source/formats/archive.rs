@@ -41,6 +41,9 @@ impl Format for Archives {
         };
         let tree = Folder::of_archive(&archive);
         let (_, answer) = Tree { archive: &archive, tree: &tree }.classes(options)?;
+        if tree.is_empty() {
+            return Err(Error::format(archive.path(), "the archive is empty"));
+        }
         if let Answer::No(likeness, reason) = answer {
             return Ok(Probe::near(
                 likeness.max(1),

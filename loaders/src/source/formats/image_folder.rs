@@ -172,8 +172,9 @@ impl<'a> Classes<'a> {
         }
         if lying > 0 {
             facts.note(format!(
-                "{} named otherwise are images by their content, and are read",
-                counted(lying, "file")
+                "{} without an image's extension {} read as images, because of their content",
+                counted(lying, "file"),
+                if lying == 1 { "is" } else { "are" }
             ));
         }
         if !others.is_empty() {
@@ -210,14 +211,12 @@ impl<'a> Classes<'a> {
         }
         let loose = whole.files().iter().filter(|name| is_named_as_picture(name)).count();
         if loose > 0 {
-            facts.note(format!("{} beside the class folders, and are not read", lie(loose)));
+            let are = if loose == 1 { "is" } else { "are" };
+            facts.note(format!("{} beside the class folders, and {are} not read", lie(loose)));
         }
         if !self.empty.is_empty() {
-            let (folders, are) = match self.empty.len() {
-                1 => ("the folder", "has no images and is not a class"),
-                _ => ("the folders", "have no images and are not classes"),
-            };
-            facts.note(format!("{folders} {} {are}", listed(&self.empty)));
+            let (folders, have) = if self.empty.len() == 1 { ("folder", "has") } else { ("folders", "have") };
+            facts.note(format!("the {folders} {} {have} no images", listed(&self.empty)));
         }
         if self.are_nested {
             facts.state("layout", "<class>/<folder>/<image>", Right::Embedded);

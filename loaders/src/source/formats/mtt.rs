@@ -51,11 +51,16 @@ impl Format for Mtt {
 
 /// The names of a folder's files that may hold one array, without their extension, and with it.
 fn arrays(folder: &Folder) -> Vec<(&str, &str)> {
-    let stem = |name| match Path::new(name).extension()?.to_str()? {
-        "pt" | "pth" | "npy" => Some((Path::new(name).file_stem()?.to_str()?, name)),
-        _ => None,
-    };
-    folder.names().filter_map(stem).collect()
+    folder.names().filter_map(|name| Some((stem(name)?, name))).collect()
+}
+
+/// The name of a file that may hold one array, without its extension.
+fn stem(name: &str) -> Option<&str> {
+    const EXTENSIONS: [&str; 4] = [".pth.tar", ".pth", ".pt", ".npy"];
+    EXTENSIONS.iter().find_map(|extension| {
+        let (stem, end) = name.split_at_checked(name.len().checked_sub(extension.len())?)?;
+        end.eq_ignore_ascii_case(extension).then_some(stem)
+    })
 }
 
 fn probe_folder<'a>(folder: &'a Folder, options: &'a OpenOptions) -> Result<Probe<'a>> {
@@ -193,7 +198,7 @@ fn probe_file<'a>(file: &'a File, options: &'a OpenOptions) -> Result<Probe<'a>>
     if !is_array {
         return Ok(Probe::miss("it would be a single tensor or array, called images_<iteration>.pt"));
     }
-    let stem = file.path().file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let stem = stem(file.name()).unwrap_or(file.name());
     match Named::parse(stem).map(|named| named.role) {
         Some(Role::Images) => {
             Ok(Probe::matched(|| open(file, None, Facts::new(format_of(file.path()), file.path(), options)?)))
@@ -213,7 +218,8 @@ fn labels_of(images: &Path) -> Result<PathBuf> {
     let folder = folder_of(images);
     let listed = Folder::list(&folder)?;
     let files = arrays(&listed);
-    let stem = images.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = images.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let stem = stem(name).unwrap_or(name);
     let named = Named::parse(stem);
     let beside = named.map(|named| named.beside).unwrap_or_default();
     let bare: Vec<String> =

@@ -96,7 +96,14 @@ fn open(
             info::Format::Parquet => Box::new(ParquetTable::open(path)?),
             _ => Box::new(ArrowTable::open(path)?),
         };
-        let roles = Roles::find(path, file.schema(), &columns)?;
+        let roles = Roles::find(path, file.schema(), &columns).map_err(|error| match (error, files) {
+            // The caller did not name the columns, the first file did.
+            (Error::Config { reason, .. }, [before, ..]) if options.columns.is_none() => {
+                let reason = format!("its columns must be those of {}: {reason}", before.display());
+                Error::format(path, reason)
+            }
+            (error, _) => error,
+        })?;
         if let Some(first) = &first
             && std::mem::discriminant(&first.image.at) != std::mem::discriminant(&roles.image.at)
         {

@@ -21,7 +21,9 @@ impl Value<'_> {
             Object::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
             Object::Str(text) => format!("the string \"{}\"", shown(text)),
             Object::Tensor(tensor) => {
-                format!("a {} tensor of shape {:?}", tensor.dtype().name(), tensor.shape())
+                let name = tensor.dtype().name();
+                let a = if name.starts_with('i') { "an" } else { "a" };
+                format!("{a} {name} tensor of shape {:?}", tensor.shape())
             }
             Object::Dict(entries) => self.describe_dict(entries.len()),
             Object::List(_) | Object::Tuple(_) | Object::Set(_) => self.describe_items(),
@@ -75,6 +77,10 @@ impl Value<'_> {
 
     /// How to make a file that can be read, where this is an object that cannot be.
     pub(crate) fn advice(self) -> Option<String> {
+        let mut items = self.items().into_iter().flatten().peekable();
+        if items.peek().is_some() && items.all(|item| item.as_tensor().is_some()) {
+            return Some("Stack the tensors, as in torch.stack(images), and save the file again".to_owned());
+        }
         if !self.is_opaque() {
             return None;
         }

@@ -162,7 +162,8 @@ impl Columns {
                     let value = value.unwrap_or_default();
                     refused(row, value.to_string(), value == -1);
                 }
-                None => refused(row, "null".into(), column.is_null(row)),
+                None if column.is_null(row) => refused(row, "null".into(), true),
+                None => refused(row, "beyond 64 bits".into(), false),
             }
         }
         Ok(())
