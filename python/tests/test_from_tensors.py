@@ -227,3 +227,78 @@ def test_sources_are_joined_as_they_are(tmp_path: Path) -> None:
         diver.from_dataset(torch.utils.data.ConcatDataset([source, other]))
     with pytest.raises(OptionTypeError, match="from_tensors"):
         diver.from_dataset({"images": IMAGES, "labels": LABELS})
+
+
+PAIR: dict[str, Any] = {"images": IMAGES, "labels": LABELS}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (
+            {"images": IMAGES, "fine_labels": LABELS, "coarse_labels": LABELS},
+            {},
+            ["columns", "image=images,label=fine"],
+        ),
+        (PAIR, {"split": "train"}, ["split", "images, labels"]),
+        ({"images": IMAGES.flatten(1), "labels": LABELS}, {}, ["images", "reshape(-1, 3, 4, 4)"]),
+        ({"images": IMAGES.flatten(1)[:, :36], "labels": LABELS}, {}, ["images", "reshape(-1, 1, 6, 6)"]),
+        ({"images": list(IMAGES), "labels": LABELS}, {}, ["images", "torch.stack"]),
+        ({"train": PAIR, "test": PAIR}, {}, ["train, test", 'split="train"']),
+        ({"train": PAIR, "test": PAIR}, {"split": "val"}, ["train, test"]),
+        ([IMAGES, LABELS], {"split": "train"}, ["split"]),
+        ({"images": IMAGES.clone().fill_(float("inf")), "labels": LABELS}, {}, ["images", "infinity"]),
+        ({"images": IMAGES, "labels": -torch.eye(6) / 0}, {}, ["sample 0", "inf"]),
+    ],
+)
+def test_what_a_file_lacks_is_said_with_a_way_out(
+    tmp_path: Path, content: Any, options: dict[str, Any], words: list[str]
+) -> None:
+    torch.save(content, tmp_path / "set.pt")
+    with pytest.raises((DataError, OptionError)) as caught:
+        diver.open(tmp_path / "set.pt", **options, **CIFAR)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ({"data": PAIR}, {}),
+        ({"args": {"lr": 0.1}, "set": PAIR}, {}),
+        ({"train": PAIR, "test": {"images": IMAGES[:1], "labels": LABELS[:1]}}, {"split": "train"}),
+    ],
+)
+def test_sets_in_a_dict_of_a_file_are_read(tmp_path: Path, content: Any, options: dict[str, Any]) -> None:
+    torch.save(content, tmp_path / "set.pt")
+    source = diver.open(tmp_path / "set.pt", **options, **CIFAR)
+    assert [sample.label for sample in stored(source)] == LABELS.tolist()
+
+
+@pytest.mark.parametrize(
+    "names", [("train.pt", "test.pt"), ("Images.PT", "Labels.PT"), ("images.pth.tar", "labels.pth.tar")]
+)
+def test_files_are_found_by_their_names(tmp_path: Path, names: tuple[str, str]) -> None:
+    is_split = names[0] == "train.pt"
+    for name, content in zip(names, (PAIR, PAIR) if is_split else (IMAGES, LABELS), strict=True):
+        torch.save(content, tmp_path / name)
+    options = {"split": "train"} if is_split else {}
+    for path in (tmp_path, tmp_path / names[0]):
+        if path == tmp_path or not is_split:
+            assert len(diver.open(path, **options, **CIFAR)) == 6
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [(np.array(["a", "b"] * 3), "Text"), (np.arange(6).astype(">i8"), "Big-endian")]
+)
+def test_arrays_of_numpys_that_are_not_read_say_what_to_do(tmp_path: Path, labels: Any, words: str) -> None:
+    np.savez(tmp_path / "set.npz", images=IMAGES.numpy(), labels=labels)
+    with pytest.raises(DataError, match=words):
+        diver.open(tmp_path / "set.npz", **CIFAR)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [("my_classes.txt", "no file"), (["cat", "dog"], "file of a list")]
+)
+def test_lists_of_classes_that_are_none_are_refused(classes: Any, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        diver.from_tensors(IMAGES, LABELS, classes=classes, **CIFAR)

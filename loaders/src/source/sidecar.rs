@@ -72,6 +72,10 @@ impl Sidecar {
         let whole = folder.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
         let above = whole.as_deref().filter(|f| f.ends_with("Normal")).and_then(Path::parent);
         for file in [folder, above].into_iter().flatten().map(|folder| folder.join(NAME)) {
+            // A pipe would have to be waited for.
+            if file.exists() && !file.is_file() {
+                return Err(Error::format(&file, "expected a regular file"));
+            }
             let mut text = Vec::new();
             let opened = std::fs::File::open(&file);
             match opened.and_then(|opened| opened.take(LONGEST + 1).read_to_end(&mut text)) {
