@@ -524,7 +524,7 @@ fn hostile_files_are_refused_with_a_reason() {
         ("integer_images.pt", "I64"),
         ("complex.pt", "complex64"),
         ("no_experiments.pt", "`data`: expected a list"),
-        ("not_a_pair.pt", "`data`: expected a tensor [N, C, H, W], found a list of a list"),
+        ("not_a_pair.pt", "`data[0]`: expected a pair [images, labels]"),
         ("bare_list.pt", "it holds a list"),
         ("no_labels.pt", "no labels"),
         ("header_too_long.safetensors", "a header of 1099511627776 bytes"),

@@ -102,15 +102,15 @@ fn refuse_among_numbers(path: &Path, names: &[&str]) -> Result<()> {
     if numbers.is_empty() || others.is_empty() {
         return Ok(());
     }
-    let (odd, what, how) = if others.len() <= numbers.len() {
-        (others, "is not a number, but the other class names are", "")
+    let (odd, what) = if others.len() <= numbers.len() {
+        (others, "is not a number, but the other class names are")
     } else {
-        (numbers, "is a number, but the other class names are not", ", or rename it")
+        (numbers, "is a number, but the other class names are not")
     };
     let more = if odd.len() > SHOWN { ", ..." } else { "" };
     let shown = odd.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     let reason = if odd.len() == 1 {
-        format!("{shown} {what}, so the order of the classes is ambiguous: move it elsewhere{how}")
+        format!("{shown} {what}, so the order of the classes is ambiguous: remove or rename it")
     } else {
         format!(
             "some class names are numbers and some are not ({shown}{more}), so the order of the classes is ambiguous: \

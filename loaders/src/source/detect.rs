@@ -169,7 +169,7 @@ impl OpenOptions {
                     .map(|other| other.name())
                     .collect();
                 let reason = format!(
-                    "{} was recognised as {}, which does not take this option; these formats do: {}",
+                    "{} was recognised as {}, to which the option does not apply; it applies to: {}",
                     path.display(),
                     format.name(),
                     takers.join("; ")

@@ -366,6 +366,9 @@ fn describe(kind: Kind, head: &[u8]) -> String {
     if head.is_empty() {
         return "the file is empty".to_owned();
     }
+    if head.iter().all(|byte| *byte == 0) {
+        return "it begins with zeros, as an empty tar archive or an interrupted download does".to_owned();
+    }
     if let Some((_, what)) = KNOWN.iter().find(|(magic, _)| head.starts_with(magic)) {
         return (*what).to_owned();
     }

@@ -36,25 +36,36 @@ impl Joined {
         let mut ends = Vec::with_capacity(parts.len());
         for part in &parts {
             let other = part.info();
+            let of_first = first.info();
             let widths = |info: &SourceInfo| (info.labels != LabelKind::Hard).then_some(info.num_classes);
-            if (other.shape, other.labels, widths(other)) != (info.shape, info.labels, widths(&info))
-                || (other.value_space, other.normalize) != (info.value_space, info.normalize)
-            {
-                let reason = format!(
-                    "its images of {:?} ({:?}) with {:?} labels differ from those of {}: open it alone",
-                    other.shape,
-                    other.value_space,
-                    other.labels,
-                    first.info().path.display()
-                );
+            let difference = if other.shape != of_first.shape {
+                Some(format!("its images have the shape {:?}, not {:?}", other.shape, of_first.shape))
+            } else if (other.labels, widths(other)) != (of_first.labels, widths(of_first)) {
+                Some("its labels are of another kind".to_owned())
+            } else {
+                let is_same =
+                    (other.value_space, other.normalize) == (of_first.value_space, of_first.normalize);
+                (!is_same).then(|| "its values are others, or are normalised with other constants".to_owned())
+            };
+            if let Some(difference) = difference {
+                let reason =
+                    format!("{difference}, unlike those of {}: open each alone", of_first.path.display());
                 return Err(Error::format(&other.path, reason));
             }
             // A label must mean the same class in each; a part may lack the last ones.
             let names = other.classes.iter().flatten().zip(info.classes.iter().flatten());
-            if let Some((class, (name, of_first))) = names.enumerate().find(|(_, (a, b))| a != b) {
+            if let Some((class, (name, before))) = names.enumerate().find(|(_, (a, b))| a != b) {
                 let reason = format!(
-                    "its class {class} is {name}, but that of {} is {of_first}: open each alone",
-                    first.info().path.display()
+                    "its class {class} is {name}, but that of {} is {before}: open each alone",
+                    of_first.path.display()
+                );
+                return Err(Error::format(&other.path, reason));
+            }
+            let maps = other.class_map.as_indices().zip(info.class_map.as_indices());
+            if maps.is_some_and(|(a, b)| a.iter().zip(b).any(|(a, b)| a != b)) {
+                let reason = format!(
+                    "its labels are other classes of the refiner than those of {}: open each alone",
+                    of_first.path.display()
                 );
                 return Err(Error::format(&other.path, reason));
             }

@@ -195,7 +195,7 @@ impl<'a> Classes<'a> {
         }
         if let Some(first) = deeper.first() {
             facts.note(format!(
-                "the images in subfolders of class folders are not read: {} have images, such as {}",
+                "images in subfolders of class folders are not read ({}, such as {})",
                 counted(deeper.len(), "subfolder"),
                 first.display()
             ));

@@ -77,10 +77,6 @@ impl Value<'_> {
 
     /// How to make a file that can be read, where this is an object that cannot be.
     pub(crate) fn advice(self) -> Option<String> {
-        let mut items = self.items().into_iter().flatten().peekable();
-        if items.peek().is_some() && items.all(|item| item.as_tensor().is_some()) {
-            return Some("Stack the tensors, as in torch.stack(images), and save the file again".to_owned());
-        }
         if !self.is_opaque() {
             return None;
         }
@@ -125,7 +121,13 @@ pub(crate) fn tensor<'a>(
     found: Value<'a>,
     expected: &str,
 ) -> Result<&'a super::super::tensor::TensorRef> {
-    found.as_tensor().ok_or_else(|| unexpected(path, field, found, expected))
+    let mut items = found.items().into_iter().flatten().peekable();
+    let expected = if items.peek().is_some() && items.all(|item| item.as_tensor().is_some()) {
+        format!("{expected}, as torch.stack(list) makes it of a list of tensors")
+    } else {
+        expected.to_owned()
+    };
+    found.as_tensor().ok_or_else(|| unexpected(path, field, found, &expected))
 }
 
 /// Text of a file without control characters, and not too long.

@@ -192,10 +192,12 @@ struct Stored<'a> {
 fn named_but_not_read(path: &Path, root: Value<'_>) -> Option<Error> {
     let named = || root.keys().into_iter().flatten().filter_map(|key| Some((roles::Named::parse(key)?, key)));
     let of = |role| named().filter(move |(named, _)| named.role == role).map(|(_, key)| key);
-    // DC's experiments are in a list of pairs.
-    let are_pairs =
-        |value: Value<'_>| value.items().is_some_and(|mut items| items.all(|item| item.pair().is_some()));
-    let images = of(Role::Images).find(|key| root.get(key).is_some_and(|value| !are_pairs(value)))?;
+    // DC's experiments are in a list of pairs under `data`, of which that format says more.
+    let is_list = |value: Value<'_>| value.items().is_some();
+    let is_of_dc = |key: &str, value: Value<'_>| {
+        key == "data" && value.items().is_some_and(|mut items| items.all(is_list))
+    };
+    let images = of(Role::Images).find(|key| root.get(key).is_some_and(|value| !is_of_dc(key, value)))?;
     if let Err(error) = torch::tensor(path, images, root.get(images)?, "a tensor [N, C, H, W]") {
         return Some(error);
     }
