@@ -69,7 +69,9 @@ impl<P: Copy> Listing<P> {
 
     /// A folder. One without a name is the archive itself.
     pub(super) fn folder(&mut self, name: &[u8]) {
-        self.folders.extend(normal(&path_of(name)));
+        if self.folders.len() < MOST_ENTRIES {
+            self.folders.extend(normal(&path_of(name)));
+        }
     }
 
     /// An entry that is neither a file nor a folder.

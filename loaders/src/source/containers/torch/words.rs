@@ -105,7 +105,13 @@ impl Value<'_> {
 /// file; `expected` has an article, as in "a tensor [N, C, H, W]".
 pub(crate) fn unexpected(path: &Path, field: &str, found: Value<'_>, expected: &str) -> Error {
     let mut reason = format!("expected {expected}, found {}", found.describe());
-    if let Some(advice) = found.advice() {
+    let mut items = found.items().into_iter().flatten().peekable();
+    if expected.starts_with("a tensor ")
+        && items.peek().is_some()
+        && items.all(|item| item.as_tensor().is_some())
+    {
+        reason.push_str(": stack them, as in torch.stack(images), and save the file again");
+    } else if let Some(advice) = found.advice() {
         reason = format!("{reason}. {advice}");
     }
     if field.is_empty() { Error::format(path, reason) } else { Error::field(path, field, reason) }
@@ -121,13 +127,7 @@ pub(crate) fn tensor<'a>(
     found: Value<'a>,
     expected: &str,
 ) -> Result<&'a super::super::tensor::TensorRef> {
-    let mut items = found.items().into_iter().flatten().peekable();
-    let expected = if items.peek().is_some() && items.all(|item| item.as_tensor().is_some()) {
-        format!("{expected}, as torch.stack(list) makes it of a list of tensors")
-    } else {
-        expected.to_owned()
-    };
-    found.as_tensor().ok_or_else(|| unexpected(path, field, found, &expected))
+    found.as_tensor().ok_or_else(|| unexpected(path, field, found, expected))
 }
 
 /// Text of a file without control characters, and not too long.
