@@ -44,6 +44,12 @@ pub fn refused(path: &Path) -> Option<String> {
         return None;
     }
     if let Some(("huggingface.co", name)) = after.trim_start_matches('/').split_once('/') {
+        if let Some(name) = name.strip_prefix("datasets/") {
+            return Some(format!(
+                "`{text}` is a URL, and diver opens local paths only: download the dataset, as with `hf download \
+                 --repo-type dataset {name} --local-dir FOLDER`, and open the folder"
+            ));
+        }
         return Some(format!(
             "`{text}` is a URL: write a backbone's repository as owner/name, which may be `{name}`, and download a data \
              set, for example with `hf download --repo-type dataset`"
@@ -79,6 +85,27 @@ pub fn refused(path: &Path) -> Option<String> {
     ))
 }
 
+/// What the caller may have meant with a path where nothing lies.
+pub(crate) fn meant(path: &Path) -> Option<String> {
+    let text = path.as_os_str().to_string_lossy();
+    let is_repository = || {
+        let parts: Vec<&str> = text.split('/').collect();
+        let is_folder = path.parent().is_some_and(Path::exists);
+        matches!(parts[..], [owner, name] if !owner.is_empty() && !name.is_empty() && owner != "." && owner != "..")
+            && !is_folder
+    };
+    Some(match &*text {
+        "" => "the path is empty".to_owned(),
+        text if text.starts_with('$') => "variables are not expanded: write the path in full".to_owned(),
+        text if text.contains(['*', '?']) => "patterns are not expanded: name one file or folder".to_owned(),
+        text if is_repository() => format!(
+            "if it is a repository of the Hugging Face hub, download it first, as with `hf download --repo-type dataset \
+             {text} --local-dir FOLDER`"
+        ),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +139,18 @@ mod tests {
         );
         let hub = refused(Path::new("https://huggingface.co/facebook/DiT-XL-2-256")).unwrap();
         assert!(hub.contains("`facebook/DiT-XL-2-256`") && hub.contains("owner/name"), "{hub}");
+        let hub = refused(Path::new("https://huggingface.co/datasets/owner/name")).unwrap();
+        assert!(hub.contains("--repo-type dataset owner/name") && !hub.contains("backbone"), "{hub}");
+        for (path, hint) in
+            [("", "empty"), ("$HOME/x", "variables"), ("x/*.png", "patterns"), ("owner/name", "owner/name")]
+        {
+            assert!(meant(Path::new(path)).unwrap().contains(hint), "{path}");
+        }
+        assert!(
+            ["/a/b", "src/nonsuch", "./b", "set", "a/b/c"]
+                .iter()
+                .all(|path| meant(Path::new(path)).is_none())
+        );
         for path in ["file:///data/set", "file:/data/set", "FILE:///data/set"] {
             assert!(refused(Path::new(path)).unwrap().ends_with("`/data/set`"), "{path}");
         }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use diver_loaders::source::OpenOptions;
-use diver_loaders::{ClassMap, Label, Source, StoredPixels};
+use diver_loaders::{ClassMap, Error, Label, Source, StoredPixels};
 
 fn class_folders(names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -94,4 +94,61 @@ fn ambiguous_and_absurd_numbers_are_refused() {
         let error = OpenOptions::new().open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("its name is class"), "{error}");
     }
+}
+
+#[test]
+fn what_lies_beside_the_images_of_classes_is_told() {
+    let notes = |name: &str| {
+        let folder = class_folders(&["cat", "dog"]);
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::new(2, 1).save_with_format(path, image::ImageFormat::Png).unwrap();
+        let source = OpenOptions::new().open(folder.path()).unwrap();
+        assert_eq!(source.info().num_samples, 2, "{name}");
+        source.info().notes.join("\n")
+    };
+    for (name, told) in [
+        ("cat/more/b.png", "more"),
+        ("cat/more/deeper/b.png", "deeper"),
+        ("labels.csv", "labels.csv"),
+        ("train_labels.npy", "train_labels.npy"),
+        ("metadata.csv", "metadata.csv"),
+        ("images.zip", "images.zip"),
+        ("b.png", "1 image"),
+    ] {
+        assert!(notes(name).contains(told), "{name}: {}", notes(name));
+    }
+    assert!(!notes("readme.txt").contains("readme"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_among_images_is_told_and_not_opened() {
+    let folder = class_folders(&["cat", "dog"]);
+    let pipe = folder.path().join("cat/1.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let source = OpenOptions::new().open(folder.path()).unwrap();
+    assert_eq!(source.info().num_samples, 2);
+    assert!(source.info().notes.iter().any(|note| note.contains("1.png")), "{:?}", source.info().notes);
+    let error = OpenOptions::new().open(&pipe).unwrap_err().to_string();
+    assert!(error.contains("1.png") && error.contains("regular file"), "{error}");
+}
+
+#[test]
+fn options_that_mean_nothing_to_pictures_with_names_are_refused() {
+    let folder = class_folders(&["cat", "dog"]);
+    for (options, expected) in [
+        (OpenOptions::new().first_label(1), "first_label"),
+        (OpenOptions::new().values(diver_loaders::source::Values::Normalized), "values"),
+    ] {
+        let error = options.open(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Config { option, .. } if option == expected), "{error}");
+    }
+    let source =
+        OpenOptions::new().classes(ClassMap::indices(vec![1, 1]).unwrap()).open(folder.path()).unwrap();
+    assert!(
+        source.info().notes.iter().any(|note| note.contains("labels 0 and 1")),
+        "{:?}",
+        source.info().notes
+    );
 }

@@ -395,3 +395,62 @@ fn damage_found_late_names_file_and_row() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A Parquet file of two images and their labels.
+fn two(path: &Path, images: ArrayRef, labels: ArrayRef) {
+    let batch = RecordBatch::try_from_iter([("image", images), ("label", labels)]).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn pictures() -> ArrayRef {
+    Arc::new(BinaryArray::from_iter_values([png(pixel(0)), png(pixel(1))]))
+}
+
+#[test]
+fn labels_of_two_types_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("0.parquet"), folder.path().join("1.parquet"));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![3, 1]));
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["cat", "dog"]));
+    for [of_first, of_second] in [[&numbers, &names], [&names, &numbers]] {
+        two(&first, pictures(), Arc::clone(of_first));
+        two(&second, pictures(), Arc::clone(of_second));
+        let error = refused(&OpenOptions::new(), folder.path());
+        assert!(matches!(&error, Error::Field { field, .. } if field == "label"), "{error:?}");
+        let text = error.to_string();
+        for word in ["0.parquet", "1.parquet", "Int64", "Utf8"] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
+}
+
+#[test]
+fn data_beside_the_files_of_a_set_is_told() {
+    for (other, is_told) in [
+        ("0.PARQUET", true),
+        ("0.pq", true),
+        ("a.arrow", true),
+        ("set.tar", true),
+        ("x/0.parquet", true),
+        ("labels.csv", true),
+        ("README.md", false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let labels = || Arc::new(Int64Array::from(vec![0, 1])) as ArrayRef;
+        two(&folder.path().join("1.parquet"), pictures(), labels());
+        two(&folder.path().join(other), pictures(), labels());
+        let source = open(folder.path()).unwrap();
+        assert_eq!(source.info().num_samples, 2, "{other}");
+        let notes = source.info().notes.join("\n");
+        assert_eq!(notes.contains(other.split('/').next().unwrap()), is_told, "{other}: {notes}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["train-000000.parquet", "train-000002.parquet"] {
+        two(&folder.path().join(name), pictures(), Arc::new(Int64Array::from(vec![0, 1])));
+    }
+    let notes = open(folder.path()).unwrap().info().notes.join("\n");
+    assert!(notes.contains("000000 and 000002"), "{notes}");
+}

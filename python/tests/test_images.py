@@ -238,5 +238,28 @@ def test_images_in_memory_are_those_of_their_files(tmp_path: Path, mode: str) ->
 @pytest.mark.parametrize("mode", ["I", "F", "LAB"])
 def test_images_in_memory_whose_range_is_unknown_are_refused(mode: str) -> None:
     image = Image.new(mode, (WIDTH, HEIGHT))
-    with pytest.raises(OptionError, match=rf"image of item 0 has Pillow's mode '{mode}'.*numpy\.asarray"):
+    with pytest.raises(OptionError, match=rf"images\[0\].*Pillow's mode '{mode}'.*numpy\.asarray"):
         diver.from_dataset([(image, 0)])
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_frames_beyond_the_first_are_told(tmp_path: Path, format: str) -> None:
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "blue")]
+    (tmp_path / "cat").mkdir()
+    options = {} if format == "TIFF" else {"loop": 0, "duration": 100}
+    frames[0].save(
+        tmp_path / "cat" / f"a.{format}", format, save_all=True, append_images=frames[1:], **options
+    )
+    source = diver.open(tmp_path)
+    assert len(source) == 1 and any("1 image" in note and "frames" in note for note in source.notes)
+    frames[0].save(tmp_path / "cat" / f"a.{format}", format)
+    assert not any("frames" in note for note in diver.open(tmp_path).notes)
+
+
+@pytest.mark.parametrize("name", ["a.ico", "a.tga", "a.pcx"])
+def test_images_that_are_not_read_are_not_passed_over(tmp_path: Path, name: str) -> None:
+    for folder, file in (("cat", "a.png"), ("dog", name)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / folder / file)
+    with pytest.raises(DataError, match=rf"{name}.*to PNG"):
+        diver.open(tmp_path)

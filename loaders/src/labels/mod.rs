@@ -5,4 +5,4 @@ mod named;
 mod stored;
 
 pub(crate) use named::Named;
-pub(crate) use stored::{Labels, MAX_CLASSES, class_count, integers};
+pub(crate) use stored::{Labels, MAX_CLASSES, integers, refuse_first_label};

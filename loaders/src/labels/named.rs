@@ -1,5 +1,6 @@
 //! Labels that are names: of class folders, in text columns, in the entries of an archive.
 
+use super::stored::refuse_first_label;
 use crate::source::OpenOptions;
 use crate::{ClassMap, Error, Result, imagenet};
 use std::collections::HashMap;
@@ -84,6 +85,9 @@ impl Named {
                 }
             }
         }
+        if !named.are_numbers {
+            refuse_first_label(options, "the labels are names of classes")?;
+        }
         Ok(named)
     }
 }
@@ -98,19 +102,19 @@ fn refuse_among_numbers(path: &Path, names: &[&str]) -> Result<()> {
     if numbers.is_empty() || others.is_empty() {
         return Ok(());
     }
-    let (odd, what, how) = if others.len() <= numbers.len() {
-        (others, "no number, as the names of the other class folders are", "")
+    let (odd, what) = if others.len() <= numbers.len() {
+        (others, "is not a number, but the other class names are")
     } else {
-        (numbers, "a number, as the names of the other class folders are not", ", or rename it")
+        (numbers, "is a number, but the other class names are not")
     };
     let more = if odd.len() > SHOWN { ", ..." } else { "" };
     let shown = odd.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     let reason = if odd.len() == 1 {
-        format!("the folder {shown} is {what}: move it elsewhere{how}")
+        format!("{shown} {what}, so the order of the classes is ambiguous: remove or rename it")
     } else {
         format!(
-            "of its class folders, some are named by numbers and others are not ({shown}{more}): name all by their \
-             classes' numbers or none, or move what is no class elsewhere"
+            "some class names are numbers and some are not ({shown}{more}), so the order of the classes is ambiguous: \
+             give each class its number as its name, or none"
         )
     };
     Err(Error::format(path, reason))
@@ -218,18 +222,12 @@ mod tests {
     fn numbers_among_other_names_are_refused() {
         let named = |names: &[&str]| Named::new(Path::new("set"), names, &OpenOptions::new());
         for (names, reason) in [
-            (
-                &["0", "1", "10", "2", "preview"][..],
-                "set: the folder preview is no number, as the names of the other class folders are: move it",
-            ),
-            (&["new000", "new001", "x"], "the folder x is no number"),
-            (
-                &["10", "cat", "dog"],
-                "the folder 10 is a number, as the names of the other class folders are not",
-            ),
-            (&["10", "n01440764", "n02102040"], "the folder 10 is a number"),
-            (&["0", "1", "2", "a", "b"], "some are named by numbers and others are not (a, b): name all"),
-            (&["0", "1", "2", "3", "4", "5", "a", "b", "c", "d", "e", "f"], "(a, b, c, d, e, ...): name all"),
+            (&["0", "1", "10", "2", "preview"][..], "set: preview is not a number"),
+            (&["new000", "new001", "x"], "x is not a number"),
+            (&["10", "cat", "dog"], "10 is a number"),
+            (&["10", "n01440764", "n02102040"], "10 is a number"),
+            (&["0", "1", "2", "a", "b"], "(a, b)"),
+            (&["0", "1", "2", "3", "4", "5", "a", "b", "c", "d", "e", "f"], "(a, b, c, d, e, ...)"),
         ] {
             let error = named(names).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

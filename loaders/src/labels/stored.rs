@@ -106,21 +106,30 @@ impl Labels {
     ///
     /// # Errors
     /// As [`Named::new`].
-    pub(crate) fn of_names(path: &Path, labels: &[String], options: &OpenOptions) -> Result<Self> {
+    pub(crate) fn of_names(
+        path: &Path,
+        labels: &[String],
+        field: &str,
+        options: &OpenOptions,
+    ) -> Result<Self> {
         let mut names: Vec<&str> = labels.iter().map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
         let named = Named::new(path, &names, options)?;
         let place = |label: &String| names.binary_search(&label.as_str()).map_or(0, |at| named.labels[at]);
-        let mut read =
-            Self::of_classes(path, labels.iter().map(place).collect(), &options.clone().first_label(0))?;
-        let mut class_names: Vec<String> = (0..read.classes).map(|class| class.to_string()).collect();
+        let mut read = Self::of_classes(path, labels.iter().map(place).collect(), options)?;
+        if named.are_numbers {
+            read.notes.push(format!("the labels in `{field}` are text, and are read as numbers"));
+        }
+        let first = options.first_label.unwrap_or(0);
+        let mut class_names: Vec<String> =
+            (0..read.classes).map(|class| (first + class).to_string()).collect();
         for (name, class) in names.iter().zip(&named.labels) {
-            class_names[*class] = (*name).to_owned();
+            class_names[*class - first] = (*name).to_owned();
         }
         read.names = Some(class_names);
         read.class_map = named.class_map.as_indices().map(|_| named.class_map.clone());
-        read.notes = named.notes;
+        read.notes.extend(named.notes);
         Ok(read)
     }
 
@@ -140,6 +149,10 @@ impl Labels {
                 format!("it says {classes}, but each row of `{field}` has {}", counted(width, "value"));
             return Err(Error::config(options.class_count_option(), reason));
         }
+        refuse_first_label(
+            options,
+            &format!("the labels in `{field}` are rows with a value for each class"),
+        )?;
         let values = file.read::<f32>(tensor, field)?;
         let rows = values.chunks_exact(width);
         let soft = |kind, labels: Vec<Label>, notes| Self {
@@ -178,15 +191,8 @@ impl Labels {
             );
             return Err(Error::field(file.path(), field, reason));
         }
-        if !values.is_empty() && rows.clone().all(are_probabilities) {
-            let labels = rows.map(|row| Label::Probabilities(row.to_vec())).collect();
-            let note = format!(
-                "the rows of `{field}` are positive and sum to 1, so they are used as probabilities, without a softmax"
-            );
-            return Ok(soft(LabelKind::Probabilities, labels, vec![note]));
-        }
-        let labels = rows.map(|row| Label::Logits(row.to_vec())).collect();
-        Ok(soft(LabelKind::Logits, labels, Vec::new()))
+        let (kind, notes) = kind_of(field, rows.clone());
+        Ok(soft(kind, rows.map(|row| label(kind, row.to_vec())).collect(), notes))
     }
 
     /// Soft labels that lie beside class indices, in rows of one width; told as [`read`](Self::read) tells them.
@@ -215,21 +221,8 @@ impl Labels {
         if let Some(index) = rows.iter().position(|row| row.iter().any(|value| !value.is_finite())) {
             return Err(Error::sample(path, index, format!("`{field}` contains NaN or infinity")));
         }
-        let (kind, notes) = match rows.iter().all(|row| are_probabilities(row)) {
-            true => {
-                let note = format!(
-                    "the rows of `{field}` are positive and sum to 1, so they are used as probabilities, without a \
-                     softmax"
-                );
-                (LabelKind::Probabilities, vec![note])
-            }
-            false => (LabelKind::Logits, Vec::new()),
-        };
-        let label = match kind {
-            LabelKind::Probabilities => Label::Probabilities,
-            _ => Label::Logits,
-        };
-        let labels = rows.into_iter().map(label).collect();
+        let (kind, notes) = kind_of(field, rows.iter().map(Vec::as_slice));
+        let labels = rows.into_iter().map(|row| label(kind, row)).collect();
         Ok(Self { labels, classes: width, kind, names: None, class_map: None, notes })
     }
 
@@ -245,6 +238,18 @@ impl Labels {
         }
         let labels = self.labels.iter().map(|label| Label::Hard(label.class())).collect();
         Ok(Self { labels, kind: LabelKind::Hard, notes: Vec::new(), ..self })
+    }
+}
+
+/// # Errors
+/// If the options say what the first label is, where labels are no numbers, but `what`.
+pub(crate) fn refuse_first_label(options: &OpenOptions, what: &str) -> Result<()> {
+    match options.first_label {
+        Some(first) if first > 0 => Err(Error::config(
+            "first_label",
+            format!("{first}, but {what}, not numbers: leave the option out"),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -266,6 +271,31 @@ fn are_probabilities(row: &[f32]) -> bool {
     row.iter().all(|value| (0.0..=1.0 + SUM_TOLERANCE).contains(value)) && (sum - 1.0).abs() <= SUM_TOLERANCE
 }
 
+/// What rows of scores are, with a note where other numbers would make them something else.
+fn kind_of<'a>(field: &str, rows: impl Iterator<Item = &'a [f32]> + Clone) -> (LabelKind, Vec<String>) {
+    let Some((index, odd)) = rows.clone().enumerate().find(|(_, row)| !are_probabilities(row)) else {
+        let note = format!(
+            "the rows of `{field}` are positive and sum to 1, so they are used as probabilities, without a softmax"
+        );
+        return (LabelKind::Probabilities, vec![note]);
+    };
+    // Probabilities that were rounded, or are percentages, are never negative; logits nearly always are somewhere.
+    let are_positive = rows.flatten().all(|value| *value >= 0.0);
+    let note = format!(
+        "no value of `{field}` is negative, but row {index} sums to {}, not 1: the rows are used as logits, with a \
+         softmax. If they are probabilities, divide each row by its sum",
+        odd.iter().sum::<f32>()
+    );
+    (LabelKind::Logits, are_positive.then_some(note).into_iter().collect())
+}
+
+fn label(kind: LabelKind, row: Vec<f32>) -> Label {
+    match kind {
+        LabelKind::Probabilities => Label::Probabilities(row),
+        _ => Label::Logits(row),
+    }
+}
+
 /// Class indices, or the first sample whose label is none.
 pub(crate) fn integers<F: ToString>(
     values: impl Iterator<Item = Result<i64, F>>,
@@ -281,7 +311,7 @@ pub(crate) fn integers<F: ToString>(
 ///
 /// # Errors
 /// If a label is beyond it.
-pub(crate) fn class_count(path: &Path, labels: &[usize], wanted: Option<usize>) -> Result<usize> {
+fn class_count(path: &Path, labels: &[usize], wanted: Option<usize>) -> Result<usize> {
     let limit = wanted.unwrap_or(MAX_CLASSES);
     if let Some(index) = labels.iter().position(|label| *label >= limit) {
         let label = labels[index];

@@ -7,9 +7,10 @@ use super::options::OpenOptions;
 use super::place::{Folder, Place};
 use super::sidecar::IN_MEMORY;
 use super::traits::Source;
-use crate::paths::local;
+use crate::paths::{local, meant};
 use crate::wording::counted;
 use crate::{Error, Result};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Every format, in the order in which they are asked.
@@ -54,7 +55,14 @@ impl OpenOptions {
     /// If nothing known is there, if it is damaged, if it can be read in several ways, or if it does not fit an option.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
         let options = self.checked()?;
-        let place = Place::look(local("source", path.as_ref())?)?;
+        let path = local("source", path.as_ref())?;
+        let place = Place::look(path).map_err(|error| match (error, meant(path)) {
+            (Error::Io { path, action, source }, Some(hint)) if source.kind() == ErrorKind::NotFound => {
+                let source = std::io::Error::new(ErrorKind::NotFound, format!("{source}; {hint}"));
+                Error::Io { path, action, source }
+            }
+            (error, _) => error,
+        })?;
         options.finish(options.open_place(&place)?)
     }
 
@@ -106,7 +114,13 @@ impl OpenOptions {
         let Place::Folder(folder) = place else { return Err(not_known(place, misses)) };
         // A format that knows the place has said what to open.
         let is_known = misses.iter().any(|(_, miss)| miss.likeness >= KNOWN);
-        let files = if is_known { Vec::new() } else { files(folder, self) };
+        let whole = Self { split: None, ..self.clone() };
+        let files = if is_known { Vec::new() } else { files(folder, &whole) };
+        if let Some(split) = &self.split
+            && let Some(file) = files.iter().find(|file| is_called(file.path(), split))
+        {
+            return whole.open_place(file);
+        }
         if let [only] = &files[..] {
             return self.open_place(only);
         }
@@ -155,10 +169,10 @@ impl OpenOptions {
                     .map(|other| other.name())
                     .collect();
                 let reason = format!(
-                    "this option is for {}, but {} was recognised as {}",
-                    takers.join(" and "),
+                    "{} was recognised as {}, to which the option does not apply; it applies to: {}",
                     path.display(),
-                    format.name()
+                    format.name(),
+                    takers.join("; ")
                 );
                 return Err(Error::config(option, reason));
             }
@@ -181,6 +195,11 @@ fn recognised<'a>(place: &'a Place, options: &'a OpenOptions) -> Option<Opener<'
         Ok(Probe::Match(open)) => Some(open),
         _ => None,
     })
+}
+
+/// Whether a file's name, without its extension, is this one.
+fn is_called(path: &Path, name: &str) -> bool {
+    path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.eq_ignore_ascii_case(name))
 }
 
 /// The files of a folder that are sets of their own, as an export leaves one.
@@ -235,7 +254,7 @@ fn several(folder: &Folder, mut sets: Vec<String>) -> Error {
             let more = if others.len() >= NAMED { ", ..." } else { "" };
             let others: Vec<&str> = others.iter().take(NAMED - 1).map(String::as_str).collect();
             format!(
-                "this is not a dataset itself, but its subfolders are: open {}, or pass `split`. The others are {}{more}",
+                "this is not a dataset itself, but its subfolders are: open {}, or pass split=\"{first}\". The others are {}{more}",
                 open(first),
                 others.join(", ")
             )

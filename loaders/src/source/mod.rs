@@ -19,6 +19,7 @@ pub(crate) mod facts;
 mod format;
 mod formats;
 pub(crate) mod info;
+mod names;
 pub(crate) mod options;
 mod place;
 mod roles;
@@ -28,7 +29,7 @@ mod shards;
 mod sidecar;
 mod traits;
 
-pub use adapters::{MemorySource, Subset};
+pub use adapters::{Joined, MemorySource, Subset};
 pub(crate) use class_list::ClassList;
 pub use columns::Columns;
 pub use containers::torch::StateDict;

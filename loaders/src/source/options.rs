@@ -6,7 +6,7 @@ use crate::paths::local;
 use crate::{ClassMap, Error, Normalize, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most classes that a caller can ask for: every batch of targets is as wide.
 const MAX_CLASSES_GIVEN: usize = 1 << 20;
@@ -296,6 +296,14 @@ impl OpenOptions {
                 "fit",
                 "it says how images are brought to a size: pass `image_size`, too",
             ));
+        }
+        if let Some(Classes::List(name)) = &self.classes
+            && let path = Path::new(name)
+            && (path.extension().is_some_and(|end| end == "txt" || end == "json")
+                || path.components().count() > 1)
+            && !path.exists()
+        {
+            return Err(Error::config("classes", format!("there is no file {name}")));
         }
         let classes = self.classes.as_ref().map(Classes::resolve).transpose()?;
         if let (Some(count), Some(listed)) =

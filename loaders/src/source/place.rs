@@ -4,7 +4,7 @@ use super::containers::archive::Archive;
 use super::containers::tensor::TensorFile;
 use super::containers::torch::{self, Pickle};
 use super::containers::{arrow, npy, picture, safetensors, tar, zip};
-use crate::wording::counted;
+use super::names::{by_extension, is_leftover};
 use crate::{Error, Result};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -49,6 +49,8 @@ pub(super) struct Folder {
     path: PathBuf,
     files: Vec<OsString>,
     folders: Vec<(OsString, OnceCell<Folder>)>,
+    /// Pipes, sockets and devices: whoever opens one may wait forever.
+    others: Vec<OsString>,
 }
 
 impl Folder {
@@ -58,37 +60,54 @@ impl Folder {
     /// If it cannot be listed.
     pub(super) fn list(path: &Path) -> Result<Self> {
         let io = |e| Error::io(path, "cannot list")(e);
-        let (mut files, mut folders) = (Vec::new(), Vec::new());
+        let (mut files, mut folders, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for entry in std::fs::read_dir(path).map_err(io)? {
             let entry = entry.map_err(io)?;
             let name = entry.file_name();
             if is_leftover(&name) {
                 continue;
             }
-            let kind = entry.file_type().map_err(io)?;
+            let mut kind = entry.file_type().map_err(io)?;
             // A link that leads nowhere is a file that cannot be opened.
-            let is_folder = kind.is_dir() || kind.is_symlink() && entry.path().is_dir();
-            if is_folder { folders.push(name) } else { files.push(name) }
+            if kind.is_symlink()
+                && let Ok(target) = std::fs::metadata(entry.path())
+            {
+                kind = target.file_type();
+            }
+            let list = match () {
+                () if kind.is_dir() => &mut folders,
+                () if kind.is_file() || kind.is_symlink() => &mut files,
+                () => &mut others,
+            };
+            list.push(name);
         }
-        Ok(Self::new(path.to_owned(), files, folders.into_iter().map(|name| (name, OnceCell::new()))))
+        let folders = folders.into_iter().map(|name| (name, OnceCell::new()));
+        Ok(Self { others, ..Self::new(path.to_owned(), files, folders) })
     }
 
-    /// The tree of an archive's files, whose paths these are.
-    pub(super) fn of_paths<'a>(path: &Path, paths: impl IntoIterator<Item = &'a Path>) -> Self {
+    /// The tree of an archive.
+    pub(super) fn of_archive(archive: &Archive) -> Self {
+        let files = archive.paths().iter().map(|path| (path.as_path(), true));
+        let folders = archive.folders().iter().map(|path| (path.as_path(), false));
+        Self::of_paths(archive.path(), files.chain(folders))
+    }
+
+    /// The tree of paths, each of which is that of a file or of a folder.
+    fn of_paths<'a>(path: &Path, paths: impl IntoIterator<Item = (&'a Path, bool)>) -> Self {
         let mut files = Vec::new();
-        let mut inner: BTreeMap<OsString, Vec<&Path>> = BTreeMap::new();
-        for file in paths {
-            let mut parts = file.components();
+        let mut inner: BTreeMap<OsString, Vec<(&Path, bool)>> = BTreeMap::new();
+        for (path, is_file) in paths {
+            let mut parts = path.components();
             let Some(first) = parts.next() else { continue };
             let name = first.as_os_str().to_owned();
             if is_leftover(&name) {
                 continue;
             }
             let rest = parts.as_path();
-            if rest.as_os_str().is_empty() {
+            if is_file && rest.as_os_str().is_empty() {
                 files.push(name);
             } else {
-                inner.entry(name).or_default().push(rest);
+                inner.entry(name).or_default().push((rest, is_file));
             }
         }
         let folders = inner.into_iter().map(|(name, paths)| {
@@ -106,7 +125,7 @@ impl Folder {
         files.sort_unstable();
         let mut folders: Vec<_> = folders.collect();
         folders.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        Self { path, files, folders }
+        Self { path, files, folders, others: Vec::new() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -116,6 +135,11 @@ impl Folder {
     /// The names of its files, sorted.
     pub(super) fn files(&self) -> &[OsString] {
         &self.files
+    }
+
+    /// The names of what is neither a file nor a folder.
+    pub(super) fn others(&self) -> &[OsString] {
+        &self.others
     }
 
     /// The names of its files that are text.
@@ -161,7 +185,7 @@ impl Folder {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.folders.is_empty()
+        self.files.is_empty() && self.folders.is_empty() && self.others.is_empty()
     }
 
     /// What lies in it, in words: `3 .webp files, the folder images`.
@@ -177,52 +201,11 @@ impl Folder {
                 parts.push(format!("{count} folders ({}{more})", names.join(", ")));
             }
         }
+        if let Some(first) = self.others.first() {
+            parts.push(format!("{} (a pipe, a socket or a device)", first.display()));
+        }
         if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
     }
-}
-
-/// Files counted by their extension, in words; one of its kind goes by its name.
-pub(super) fn by_extension<'a>(names: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
-    let mut kinds: BTreeMap<String, (usize, &OsStr)> = BTreeMap::new();
-    for name in names {
-        let extension = Path::new(name).extension().map(|extension| format!(".{}", extension.display()));
-        let (count, _) = kinds.entry(extension.unwrap_or_default().to_lowercase()).or_insert((0, name));
-        *count += 1;
-    }
-    let mut kinds: Vec<(String, (usize, &OsStr))> = kinds.into_iter().collect();
-    kinds.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
-    let rest = kinds.split_off(kinds.len().min(LISTED));
-    let words = kinds.into_iter().map(|(extension, (count, name))| match (count, extension.as_str()) {
-        (1, _) => name.display().to_string(),
-        (count, "") => format!("{} without an extension", counted(count, "file")),
-        (count, extension) => counted(count, &format!("{extension} file")),
-    });
-    let mut words: Vec<String> = words.collect();
-    let more: usize = rest.iter().map(|(_, (count, _))| count).sum();
-    if more > 0 {
-        words.push(counted(more, "other file"));
-    }
-    words
-}
-
-/// What operating systems and tools leave in folders of data, and hidden files.
-pub(super) fn is_leftover(name: &OsStr) -> bool {
-    const LEFTOVERS: [&str; 12] = [
-        "__MACOSX",
-        "@eaDir",
-        "#recycle",
-        "$RECYCLE.BIN",
-        "System Volume Information",
-        "lost+found",
-        "Thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "__pycache__",
-        "wandb",
-        "lightning_logs",
-    ];
-    let name = name.as_encoded_bytes();
-    name.starts_with(b".") || LEFTOVERS.iter().any(|leftover| name.eq_ignore_ascii_case(leftover.as_bytes()))
 }
 
 /// The kind of container that a file is, by its first bytes.
@@ -267,6 +250,10 @@ impl File {
     /// # Errors
     /// If the file cannot be read.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
+        if !metadata.is_file() {
+            return Err(Error::format(path, "this is a pipe, a socket or a device: expected a regular file"));
+        }
         let mut head = Vec::new();
         let file = std::fs::File::open(path).map_err(Error::io(path, "cannot open"))?;
         file.take(HEAD as u64).read_to_end(&mut head).map_err(Error::io(path, "cannot read"))?;
@@ -378,6 +365,9 @@ fn describe(kind: Kind, head: &[u8]) -> String {
     ];
     if head.is_empty() {
         return "the file is empty".to_owned();
+    }
+    if head.iter().all(|byte| *byte == 0) {
+        return "it begins with zeros, as an empty tar archive or an interrupted download does".to_owned();
     }
     if let Some((_, what)) = KNOWN.iter().find(|(magic, _)| head.starts_with(magic)) {
         return (*what).to_owned();

@@ -57,6 +57,16 @@ impl<'a> Named<'a> {
         self.beside.last().is_some_and(|word| word == "best")
     }
 
+    /// Whether it is a later result of the run that `other` is of.
+    pub(super) fn is_after(&self, other: &Self) -> bool {
+        self.family() == other.family() && self.place_in_run() > other.place_in_run()
+    }
+
+    /// The larger, the later: the best comes after all iterations.
+    fn place_in_run(&self) -> (bool, Option<u64>) {
+        (self.is_best(), self.iteration())
+    }
+
     /// The words that tell one run, or one part of a set, from another.
     fn family(&self) -> &[String] {
         match self.beside.split_last() {
@@ -140,7 +150,7 @@ pub(super) fn choose<'a>(pairs: Vec<Pair<'a>>, split: Option<&str>) -> Choice<'a
     if pairs.iter().any(|pair| pair.images.family() != family) {
         return Choice::Several(pairs);
     }
-    let rank = |pair: &Pair<'_>| (pair.images.is_best(), pair.images.iteration());
+    let rank = |pair: &Pair<'_>| pair.images.place_in_run();
     pairs.sort_by_key(|pair| std::cmp::Reverse(rank(pair)));
     if pairs.len() > 1 && rank(&pairs[0]) == rank(&pairs[1]) {
         return Choice::Several(pairs);

@@ -2,11 +2,16 @@
 //! folder itself or as the repositories of a hub have them (`data/train-*`, `train/*`, `<config>/<split>-*`,
 //! `<config>/<split>/*`), and the folders that `datasets` saves.
 
+mod saved;
+
+pub(super) use saved::saved;
+
+use super::names::is_data;
 use super::place::Folder;
 use crate::wording::counted;
 use crate::{Error, Result};
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Names of splits; of one line, each stands for all.
@@ -18,9 +23,6 @@ const SPLITS: [&[&str]; 3] = [
 
 /// How many folders whose names tell nothing are looked into.
 const LOOKED_INTO: usize = 64;
-
-/// The most bytes of a file that `datasets` writes of a folder that it saves.
-const LONGEST: u64 = 1 << 24;
 
 /// The files of a folder with this extension, in the order of their names; those of one split.
 ///
@@ -158,7 +160,7 @@ fn wanted(splits: &[&str], given: Option<&str>, what: &str) -> Result<String, St
             let same = splits.iter().find(|split| split.eq_ignore_ascii_case(given));
             let found = same.or_else(|| splits.iter().find(|split| alike(split, given)));
             found.map(|split| (*split).to_owned()).ok_or_else(|| match splits {
-                [""] => "the files name no split: leave `split` out".to_owned(),
+                [only] if !is_split(only) => "the files name no split: leave `split` out".to_owned(),
                 _ => format!("there is no such split; there are {listed}"),
             })
         }
@@ -229,16 +231,53 @@ fn numbered(stem: &str) -> Option<(&str, &str)> {
     stem.rsplit_once(['-', '_', '.']).filter(|(name, number)| !name.is_empty() && is_number(number))
 }
 
+/// Whether a name is one that Spark gives a part: `part-00000-<uuid>-c000.snappy`.
+fn is_of_spark(stem: &str) -> bool {
+    const DIGITS: usize = 5;
+    let rest = stem.strip_prefix("part-").and_then(|rest| rest.split_once('-'));
+    rest.is_some_and(|(number, uuid)| number.len() == DIGITS && is_number(number) && uuid.len() >= 36)
+}
+
 /// `train`, of `train-00000-of-00002`, `train-00000`, `train_0` and `train`; nothing of `0000`.
 fn split(stem: &str) -> &str {
+    if is_of_spark(stem) {
+        return "part";
+    }
     let stem = counted_name(stem).map_or(stem, |(name, ..)| name);
     let split = numbered(stem).map_or(stem, |(split, _)| split);
     if is_number(split) { "" } else { split }
 }
 
+/// What to say of data in a folder that lies beside the `files` of a set. With a `split`, the others are left out on
+/// purpose.
+pub(super) fn beside(folder: &Folder, files: &[PathBuf], split: Option<&str>) -> Option<String> {
+    const LISTED: usize = 4;
+    let inside = files.iter().filter_map(|file| file.strip_prefix(folder.path()).ok());
+    let used: BTreeSet<&OsStr> =
+        inside.filter_map(|file| Some(file.components().next()?.as_os_str())).collect();
+    let is_other_split = |name: &OsStr| {
+        let extension = files.first().and_then(|file| file.extension());
+        split.is_some()
+            && (name.to_str().is_some_and(|name| is_split(name) || name == "data")
+                || Path::new(name).extension() == extension)
+    };
+    let data = folder.files().iter().map(OsString::as_os_str).filter(|name| is_data(name));
+    let left = |name: &&OsStr| !used.contains(name) && !is_other_split(name);
+    let left: Vec<String> =
+        data.chain(folder.folders()).filter(left).map(|name| name.display().to_string()).collect();
+    let more = if left.len() > LISTED { ", ..." } else { "" };
+    let shown = left.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let are = if left.len() == 1 { "is" } else { "are" };
+    (!left.is_empty()).then(|| format!("the folder also has {shown}{more}, which {are} not read"))
+}
+
 /// What to say where files tell that there are more of them than these, which are of one set.
 pub(super) fn missing(files: &[PathBuf]) -> Option<String> {
     let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
+    let names = names.map(|name| name.strip_suffix(".tar").unwrap_or(name));
+    if let Some(gap) = gap(names.clone()) {
+        return Some(gap);
+    }
     let counts: Option<Vec<(&str, &str, usize)>> = names.map(counted_name).collect();
     let counts = counts?;
     let (name, _, of) = *counts.first()?;
@@ -249,92 +288,21 @@ pub(super) fn missing(files: &[PathBuf]) -> Option<String> {
     })
 }
 
-/// What `Dataset.save_to_disk` says of a folder.
-#[derive(Deserialize)]
-struct State {
-    #[serde(rename = "_data_files")]
-    data: Vec<SavedFile>,
-    #[serde(rename = "_indices_files", alias = "_indices_data_files", default)]
-    indices: Option<Vec<serde::de::IgnoredAny>>,
-}
-
-#[derive(Deserialize)]
-struct SavedFile {
-    filename: String,
-}
-
-/// What `DatasetDict.save_to_disk` says of a folder.
-#[derive(Deserialize)]
-struct Dict {
-    splits: Vec<String>,
-}
-
-/// The files of a folder that `datasets` saved, in their order; none of another folder.
-///
-/// # Errors
-/// If there are several splits, of which `split` names none; if what `datasets` says of them is damaged.
-pub(super) fn saved(folder: &Folder, split: Option<&str>) -> Result<Option<Vec<PathBuf>>> {
-    if !folder.has_file("dataset_dict.json") && !folder.has_file("state.json") {
-        return Ok(None);
-    }
-    let folder = folder.path();
-    if let Some(dict) = json(&folder.join("dataset_dict.json"))? {
-        let file = folder.join("dataset_dict.json");
-        let damaged = |reason: String| Error::format(&file, format!("not as `datasets` writes it: {reason}"));
-        let dict: Dict = serde_json::from_value(dict).map_err(|e| damaged(e.to_string()))?;
-        let splits: Vec<&str> = dict.splits.iter().map(String::as_str).collect();
-        if let Some(odd) = splits.iter().find(|split| !is_plain(split)) {
-            return Err(damaged(format!("`{odd}` is no name of a split")));
-        }
-        let wanted = wanted(&splits, split, "datasets").map_err(|reason| match split {
-            Some(split) => Error::config("split", format!("`{split}`: {}: {reason}", folder.display())),
-            None => Error::format(folder, reason),
-        })?;
-        let inner = folder.join(wanted);
-        let files = state(&inner)?;
-        return files
-            .map(Some)
-            .ok_or_else(|| Error::format(&inner, "state.json is missing: save the set again"));
-    }
-    // Of one split, with or without its name.
-    state(folder)
-}
-
-fn state(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
-    let file = folder.join("state.json");
-    // Other tools' states are called so, too.
-    let Some(state) = json(&file)?.filter(|state| state.get("_data_files").is_some()) else {
-        return Ok(None);
-    };
-    let damaged = |reason: String| Error::format(&file, format!("not as `datasets` writes it: {reason}"));
-    let state: State = serde_json::from_value(state).map_err(|e| damaged(e.to_string()))?;
-    if state.indices.is_some_and(|indices| !indices.is_empty()) {
-        let reason = "the rows are chosen by a second table: call flatten_indices() and save the set again";
-        return Err(Error::format(&file, reason));
-    }
-    if let Some(odd) = state.data.iter().find(|data| !is_plain(&data.filename)) {
-        return Err(damaged(format!("`{}` is no name of a file in this folder", odd.filename)));
-    }
-    if state.data.is_empty() {
-        return Err(damaged("it lists no files".into()));
-    }
-    Ok(Some(state.data.into_iter().map(|data| folder.join(data.filename)).collect()))
-}
-
-/// Whether a name stays in its folder.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != ".."
-}
-
-/// A JSON file; none if there is none, or it is damaged.
-fn json(file: &Path) -> Result<Option<serde_json::Value>> {
-    match std::fs::metadata(file) {
-        Ok(metadata) if metadata.is_file() && metadata.len() <= LONGEST => {
-            let text = std::fs::read(file).map_err(Error::io(file, "cannot read"))?;
-            Ok(serde_json::from_slice(&text).ok())
-        }
-        _ => Ok(None),
-    }
+/// What to say where files that are counted as `train-000000`, with as many digits each, leave a number out.
+fn gap<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let numbers: Option<Vec<(&str, &str)>> = names.map(numbered).collect();
+    let mut numbers = numbers.filter(|numbers| {
+        numbers.iter().all(|(name, number)| (*name, number.len()) == (numbers[0].0, numbers[0].1.len()))
+    })?;
+    numbers.sort_unstable();
+    let value = |number: &str| number.parse::<u64>().ok();
+    let (before, after) = numbers.windows(2).map(|pair| (pair[0], pair[1])).find(|(before, after)| {
+        value(before.1).zip(value(after.1)).is_some_and(|(before, after)| before + 1 < after)
+    })?;
+    Some(format!(
+        "of the files `{}`, the numbers between {} and {} are missing: the set may not be whole",
+        before.0, before.1, after.1
+    ))
 }
 
 #[cfg(test)]
@@ -361,6 +329,7 @@ mod tests {
             assert_eq!(split(name), name);
         }
         assert_eq!((split("0000"), split("part-00000012")), ("", "part"));
+        assert_eq!(split("part-00001-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9-c000.snappy"), "part");
         assert_eq!(split("out-of-memory"), "out-of-memory");
         assert_eq!(
             (stem("a.tar", "tar"), stem("a.tar.gz", "tar"), stem("tar", "tar")),
@@ -427,35 +396,5 @@ mod tests {
         assert!(missing(&files(&names[..2])).unwrap().contains("3 files"));
         assert_eq!(missing(&files(&names[..1])), None);
         assert_eq!(missing(&files(&["a.parquet", "b.parquet"])), None);
-    }
-
-    #[test]
-    fn what_datasets_saves_stays_in_its_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        assert_eq!(saved(&Folder::list(folder.path()).unwrap(), None).unwrap(), None);
-        write("state.json", r#"{"epoch": 3}"#);
-        assert_eq!(saved(&Folder::list(folder.path()).unwrap(), None).unwrap(), None, "another tool's");
-        write("state.json", r#"{"_data_files": [{"filename": "b.arrow"}, {"filename": "a.arrow"}]}"#);
-        let files = saved(&Folder::list(folder.path()).unwrap(), None).unwrap().unwrap();
-        assert_eq!(files, ["b.arrow", "a.arrow"].map(|name| folder.path().join(name)));
-        for text in [
-            r#"{"_data_files": [{"filename": "../a.arrow"}]}"#,
-            r#"{"_data_files": []}"#,
-            r#"{"_data_files": [{"filename": "a.arrow"}], "_indices_files": [{"filename": "i.arrow"}]}"#,
-        ] {
-            write("state.json", text);
-            let error = saved(&Folder::list(folder.path()).unwrap(), None).unwrap_err().to_string();
-            assert!(error.contains("state.json"), "{error}");
-        }
-        write("dataset_dict.json", r#"{"splits": [".."]}"#);
-        assert!(saved(&Folder::list(folder.path()).unwrap(), None).unwrap_err().to_string().contains("`..`"));
-        write("dataset_dict.json", r#"{"splits": ["train"]}"#);
-        assert!(
-            saved(&Folder::list(folder.path()).unwrap(), None)
-                .unwrap_err()
-                .to_string()
-                .contains("state.json is missing")
-        );
     }
 }

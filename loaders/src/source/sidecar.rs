@@ -44,7 +44,7 @@ struct Text {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "neither a number nor a list of three")]
 enum OneOrThree {
     One(f32),
     Three([f32; 3]),
@@ -72,6 +72,10 @@ impl Sidecar {
         let whole = folder.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
         let above = whole.as_deref().filter(|f| f.ends_with("Normal")).and_then(Path::parent);
         for file in [folder, above].into_iter().flatten().map(|folder| folder.join(NAME)) {
+            // A pipe would have to be waited for.
+            if file.exists() && !file.is_file() {
+                return Err(Error::format(&file, "expected a regular file"));
+            }
             let mut text = Vec::new();
             let opened = std::fs::File::open(&file);
             match opened.and_then(|opened| opened.take(LONGEST + 1).read_to_end(&mut text)) {
@@ -91,8 +95,8 @@ impl Sidecar {
         }
         let parsed: Text = serde_json::from_slice(text).map_err(|e| {
             let reason = format!(
-                "{e}; a number or three are expected, as {{\"mean\": [r, g, b], \"std\": [r, g, b]}}, and beside them \
-                 at most `values` and `classes`"
+                "{e}. Expected a number or a list of three for `mean` and for `std`, as in {{\"mean\": [r, g, b], \"std\": \
+                 [r, g, b]}}, and beside them at most `values` and `classes`"
             );
             Error::format(&file, reason)
         })?;

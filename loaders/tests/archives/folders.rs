@@ -90,3 +90,17 @@ fn archives_are_read_from_several_threads() {
         });
     }
 }
+
+#[test]
+fn empty_folders_and_images_in_subfolders_are_told() {
+    let folder = Folder::new();
+    let mut entries = class_folders("set/", ["cat", "dog", "emu"]);
+    entries.push(entry("set/cat/more/0.png", png(0)));
+    entries.push(entry("set/fox/", ""));
+    entries.push(entry("logs/", ""));
+    let zip = folder.zip("x.zip", &entries, stored());
+    for path in [zip, folder.tar("x.tar", &entries)] {
+        let notes = notes(&*check_class_folders(&path, ["cat", "dog", "emu"]));
+        assert!(notes.contains("fox") && notes.contains("set/cat/more"), "{notes}");
+    }
+}

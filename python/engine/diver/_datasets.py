@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
-from diver import _options
+from diver import _options, _tensors
 from diver.errors import OptionError, OptionTypeError
-from diver.source import Source, from_tensors, subset
+from diver.source import Source, from_tensors, joined, subset
 
 #: More samples than these are not fetched one by one: it would take too long, and all of them must fit into memory.
 MOST_FETCHED = 1 << 20
-#: Modes of Pillow's that `convert("RGB")` shows as they look, but for alpha, which is dropped.
-_COLOURS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
 
 
 def from_dataset(
@@ -26,9 +24,10 @@ def from_dataset(
 
     Args:
         dataset: A pair ``(images, labels)``; a ``TensorDataset`` of these; a ``Subset`` of such a dataset or of a
-            source; or any dataset with ``len()`` whose items are pairs of image and label, as torchvision's are. A
-            source is returned as it is. Items are fetched once, and kept in memory. Pillow's images become RGB of
-            8 bits, as image files do: grey is repeated, 16 bits are scaled, alpha is dropped.
+            source; a ``ConcatDataset`` with sources; or any dataset with ``len()`` whose items are pairs of image and
+            label, as torchvision's are. A source is returned as it is. Items are fetched once, and kept in memory.
+            Pillow's images become RGB of 8 bits, as image files do: grey is repeated, 16 bits are scaled, alpha is
+            dropped.
         classes: As for :func:`diver.open`.
         **options: As for :func:`diver.from_tensors`.
 
@@ -54,6 +53,10 @@ def from_dataset(
     inner, indices = getattr(dataset, "dataset", None), getattr(dataset, "indices", None)
     if inner is not None and indices is not None:
         return subset(from_dataset(inner, **options), _options.integers("indices", indices))
+    parts = getattr(dataset, "datasets", None)
+    if isinstance(parts, (list, tuple)) and _has_source(dataset):
+        # Items of a source are normalised already: they would be read as if nobody knew with what.
+        return joined([from_dataset(part, **options) for part in parts])
     tensors = getattr(dataset, "tensors", None)
     if isinstance(tensors, (tuple, list)):
         if len(tensors) != 2:
@@ -62,6 +65,13 @@ def from_dataset(
     if _are_images_and_labels(dataset):
         return from_tensors(*dataset, **options)
     return from_tensors(*_fetched(dataset), **options)
+
+
+def _has_source(dataset: Any) -> bool:
+    """Whether a source is among the parts of a dataset."""
+    parts = getattr(dataset, "datasets", None)
+    parts = parts if isinstance(parts, (list, tuple)) else [getattr(dataset, "dataset", None)]
+    return isinstance(dataset, Source) or any(_has_source(part) for part in parts if part is not None)
 
 
 def _are_images_and_labels(dataset: Any) -> bool:
@@ -78,6 +88,12 @@ def _is_array(part: Any) -> bool:
 
 def _fetched(dataset: Any) -> tuple[Any, Any]:
     """The images and labels of a map-style dataset."""
+    if isinstance(dataset, Mapping):
+        raise OptionTypeError(
+            f"source: expected a map-style dataset, not {type(dataset).__name__} with the keys "
+            f"{', '.join(map(repr, list(dataset)[:4]))}; for images and labels in memory, use "
+            "diver.from_tensors(images, labels)"
+        )
     try:
         count = len(dataset)
         dataset.__getitem__  # noqa: B018
@@ -99,28 +115,10 @@ def _fetched(dataset: Any) -> tuple[Any, Any]:
                 f"source: item {index} is not a pair of image and label, but {type(item).__name__}; for images and "
                 "labels in memory, use diver.from_tensors(images, labels)"
             )
-        images.append(_pixels(index, item[0]))
+        if not (hasattr(item[0], "shape") or _tensors.is_picture(item[0])):
+            raise OptionTypeError(
+                f"source: the image of item {index} is not a tensor, an array or a Pillow image"
+            )
+        images.append(item[0])
         labels.append(item[1])
     return images, labels
-
-
-def _pixels(index: int, image: Any) -> Any:
-    """An image of Pillow's as bytes, as the reader of image files turns it into them; arrays as they are."""
-    if hasattr(image, "shape"):
-        return image
-    if not (hasattr(image, "convert") and hasattr(image, "mode")):
-        raise OptionTypeError(
-            f"source: the image of item {index} is not a tensor, an array or a Pillow image"
-        )
-    import numpy
-
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips.
-        grey = (numpy.asarray(image).astype("uint32") + 128) // 257
-        return grey.astype("uint8")[None].repeat(3, axis=0)
-    if image.mode not in _COLOURS:
-        raise OptionError(
-            f"source: the image of item {index} has Pillow's mode {image.mode!r}, which does not say what is black and "
-            "what is white: give an array instead (numpy.asarray(image)), and its values to from_dataset (values=)"
-        )
-    return numpy.asarray(image.convert("RGB")).transpose(2, 0, 1)

@@ -196,6 +196,11 @@ def classes(name: str, value: str | os.PathLike[str] | Iterable[SupportsIndex]) 
     """Indices, or the name or the file of a list."""
     if isinstance(value, (str, os.PathLike)):
         return text(name, path(name, value))
+    if isinstance(value, Sequence) and any(isinstance(item, str) for item in value):
+        raise OptionTypeError(
+            f"{name}: expected indices of classes, or the name or the file of a list, not names of classes: write the "
+            f"names to a file, one on each line, and pass {name}=FILE"
+        )
     return integers(name, value)
 
 

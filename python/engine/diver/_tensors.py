@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import numbers
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -95,18 +96,48 @@ def as_safetensors(tensors: dict[str, Any], metadata: dict[str, str] | None = No
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
-def _as_numpy(name: str, given: Any, least: tuple[()] | None = None) -> Any:
-    """``given`` as an array; one without dimensions where ``least`` is an empty shape."""
+#: Modes of Pillow's that `convert("RGB")` shows as they look, but for alpha, which is dropped.
+_COLOURS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
+
+
+def is_picture(image: Any) -> bool:
+    """Whether it is an image of Pillow's, which need not be imported to be used."""
+    return hasattr(image, "convert") and hasattr(image, "mode")
+
+
+def _picture(name: str, image: Any) -> Any:
+    """An image of Pillow's as bytes, as the reader of image files turns it into them."""
+    import numpy
+
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips.
+        grey = (numpy.asarray(image).astype("uint32") + 128) // 257
+        return grey.astype("uint8")[None].repeat(3, axis=0)
+    if image.mode not in _COLOURS:
+        raise OptionError(
+            f"{name}: the image has Pillow's mode {image.mode!r}, which does not say what is black and what is white: "
+            "pass an array instead (numpy.asarray(image)), and say what its values are (values=)"
+        )
+    return numpy.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+def _as_numpy(name: str, given: Any, is_item: bool = False) -> Any:
+    """``given`` as an array: an item of a list may be one picture, or have no dimensions."""
     import numpy
 
     refused = f"{name}: a tensor or an array is expected, not {type(given).__name__}"
-    if isinstance(given, (list, tuple)) and any(hasattr(item, "detach") for item in given):
-        # Tensors one by one, as a list of images or of labels without dimensions.
-        parts = [_as_numpy(f"{name}[{at}]", item, ()) for at, item in enumerate(given)]
+    if is_picture(given) and is_item:
+        return _picture(name, given)
+    items = given if isinstance(given, (list, tuple)) else []
+    if any(hasattr(item, "detach") or is_picture(item) for item in items):
+        # Tensors or pictures one by one, as a list of images or of labels without dimensions.
+        parts = [_as_numpy(f"{name}[{at}]", item, True) for at, item in enumerate(given)]
         if len({part.shape for part in parts}) > 1:
             shapes = sorted({part.shape for part in parts})
-            raise OptionError(f"{name}: the tensors have different shapes, as {shapes[0]} and {shapes[1]}")
+            raise OptionError(f"{name}: the items have different shapes, as {shapes[0]} and {shapes[1]}")
         return numpy.stack(parts)
+    if any(numpy.ma.is_masked(item) for item in [given, *items]):
+        raise OptionError(f"{name}: the array has masked values: fill them in first, as with array.filled(0)")
     try:
         if hasattr(given, "detach"):
             # A tensor of torch, which need not be imported to be used. numpy has no bfloat16.
@@ -118,8 +149,18 @@ def _as_numpy(name: str, given: Any, least: tuple[()] | None = None) -> Any:
     except (TypeError, ValueError, RuntimeError) as error:
         # Sparse ones, and those without values, are tensors and none that can be read: torch says which.
         raise OptionError(f"{refused}: {str(error).splitlines()[0]}") from error
-    if values.dtype == object or (values.ndim == 0 and least is None):
+    if is_picture(given) or (values.ndim == 0 and not is_item):
         raise OptionError(refused)
+    if values.dtype == object:
+        flat = values.ravel()
+        odd = [at for at, item in enumerate(flat) if not isinstance(item, numbers.Number)]
+        if values.ndim == 1 and odd and not hasattr(flat[odd[0]], "__len__"):
+            kind = type(flat[odd[0]]).__name__
+            raise OptionError(f"{name}[{odd[0]}]: a number is expected, not {kind}")
+        raise OptionError(
+            f"{name}: expected an array of numbers, found one of Python objects: convert it first, as with "
+            "numpy.stack(list(array))"
+        )
     return values
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
@@ -324,10 +324,11 @@ def from_tensors(
 
     Args:
         images: ``[N, C, H, W]``, ``[N, H, W, C]`` or ``[N, H, W]``, of one channel or three, as torch or numpy has
-            them, or a list of such images: integers from 0 to 255, or floats, which are taken for pixels if they lie
-            in [0, 1], else for normalised values (``values`` says otherwise).
-        labels: Class indices ``[N]`` or ``[N, 1]``, or a list of them; names of classes, which are numbered in the
-            order of their text; or rows ``[N, classes]``: one-hot, logits, or probabilities that sum to 1.
+            them, or a list of such images or of Pillow's: integers from 0 to 255, or floats, which are taken for pixels
+            if they lie in [0, 1], else for normalised values (``values`` says otherwise).
+        labels: Class indices ``[N]`` or ``[N, 1]``, or a list of them; names of classes, which are numbered as those
+            of class folders are: numbers are classes, other names are in the order of ``classes`` or of their text; or
+            rows ``[N, classes]``: one-hot, logits, or probabilities that sum to 1.
         dataset: As for :func:`open`, like all that follow.
         mean: As for :func:`open`.
         std: As for :func:`open`.
@@ -353,7 +354,10 @@ def from_tensors(
 
 
 def _numbered(labels: Any) -> tuple[Any, dict[str, str] | None]:
-    """Labels that are names as class indices, with the names as a file's metadata has them; others as they are."""
+    """Labels that are names as their places among all names, with these as the engine reads them from a file's
+    metadata; others as they are."""
+    if getattr(getattr(labels, "dtype", None), "kind", None) in ("U", "O"):
+        labels = labels.tolist()
     if (
         not isinstance(labels, (list, tuple))
         or not labels
@@ -361,14 +365,19 @@ def _numbered(labels: Any) -> tuple[Any, dict[str, str] | None]:
     ):
         return labels, None
     names = sorted(set(labels))
-    classes = {"count": len(names), "names": names}
-    return [names.index(name) for name in labels], {"diver.classes": json.dumps(classes)}
+    places = {name: place for place, name in enumerate(names)}
+    return [places[name] for name in labels], {"diver.names": json.dumps(names)}
 
 
 def subset(source: Source, indices: Iterable[SupportsIndex]) -> Source:
     """The samples of a source at some indices, in their order."""
     positions = [source._position(f"indices[{at}]", index) for at, index in enumerate(indices)]
-    return Source(_engine.subset(source._engine, positions), (subset, (source, positions)))
+    return Source(_engine.subset([source._engine], positions), (subset, (source, positions)))
+
+
+def joined(sources: Sequence[Source]) -> Source:
+    """The samples of several sources, one source after the other."""
+    return Source(_engine.subset([source._engine for source in sources]), (joined, (sources,)))
 
 
 def _reopen(path: str, options: dict[str, Any], content: bytes | None = None) -> Source:

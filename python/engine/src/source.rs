@@ -1,7 +1,7 @@
 //! Distilled datasets.
 
 use diver_loaders::options::from_json;
-use diver_loaders::source::Subset;
+use diver_loaders::source::{Joined, Subset};
 use diver_loaders::{CancelToken, Error, Label, LabelKind, OpenOptions, StoredPixels};
 use diver_python::errors::{Class, to_python};
 use diver_python::tensor::Tensor;
@@ -84,11 +84,27 @@ impl Source {
     }
 }
 
-/// The samples of `source` at `indices`.
+/// The samples of `sources`, one source after the other; with `indices`, those at these.
 #[pyfunction]
-pub fn subset(py: Python<'_>, source: &Source, indices: Vec<usize>) -> PyResult<Source> {
-    let subset = Subset::new(Box::new(Arc::clone(&source.0)), indices);
-    subset.map(|subset| Source(Arc::new(subset))).map_err(|error| to_python(py, &error))
+#[pyo3(signature = (sources, indices=None))]
+pub fn subset(
+    py: Python<'_>,
+    sources: Vec<PyRef<'_, Source>>,
+    indices: Option<Vec<usize>>,
+) -> PyResult<Source> {
+    let subset = || -> Result<Source, Error> {
+        let parts: Vec<Arc<dyn diver_loaders::Source>> =
+            sources.iter().map(|source| Arc::clone(&source.0)).collect();
+        let whole: Arc<dyn diver_loaders::Source> = match &parts[..] {
+            [only] => Arc::clone(only),
+            _ => Arc::new(Joined::of(parts.into_iter().map(|part| Box::new(part) as _).collect())?),
+        };
+        Ok(Source(match indices {
+            None => whole,
+            Some(indices) => Arc::new(Subset::new(Box::new(whole), indices)?),
+        }))
+    };
+    subset().map_err(|error| to_python(py, &error))
 }
 
 /// Opens the dataset at `path`, or the one that `content` would be as a safetensors file. `options` is the JSON object of

@@ -8,6 +8,7 @@ use super::super::containers::picture::{self, MOST_PIXELS};
 use super::super::options::Fit;
 use super::super::{Label, Sample, Source, SourceInfo, StoredPixels};
 use super::Resize;
+use crate::wording::counted;
 use crate::{Error, Result, pixels};
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -57,10 +58,15 @@ impl<E: Encoded> EncodedSet<E> {
         images: E,
         resize: Option<Resize>,
     ) -> Result<Self> {
-        let size = |index| {
-            images
-                .reader(index)
-                .and_then(|image| picture::size(image).map_err(|reason| images.refused(index, reason)))
+        let (mut of_several, mut first_of_several) = (0, None);
+        let mut size = |index| {
+            let image = images.reader(index)?;
+            let (size, has_more) = picture::look(image).map_err(|reason| images.refused(index, reason))?;
+            if has_more {
+                of_several += 1;
+                first_of_several.get_or_insert(index);
+            }
+            Ok::<_, Error>(size)
         };
         if let Some(resize) = resize {
             check(resize.size)?;
@@ -90,6 +96,13 @@ impl<E: Encoded> EncodedSet<E> {
         let mut info = SourceInfo { shape: [3, height, width], ..info };
         if let Some(resize) = resize {
             info.notes.extend(resize_note(resize, has_one_size));
+        }
+        if let Some(first) = first_of_several {
+            let first = images.name(first).unwrap_or_else(|| format!("sample {first}").into());
+            info.notes.push(format!(
+                "of images with several frames or pages, only the first is read: {}, such as {first}",
+                counted(of_several, "image")
+            ));
         }
         Ok(Self { info, labels, images, resize })
     }

@@ -110,11 +110,14 @@ pub(crate) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
                     )
                 }
                 Label::Logits(scores) | Label::Probabilities(scores) => {
-                    format!(
-                        "expected {} finite scores, found {}",
-                        info.num_classes,
-                        counted(scores.len(), "score")
-                    )
+                    match scores.iter().enumerate().find(|(_, score)| !score.is_finite()) {
+                        Some((class, score)) => {
+                            format!("its score of class {class} is {score}: scores must be finite")
+                        }
+                        None => {
+                            format!("expected {}, found {}", counted(info.num_classes, "score"), scores.len())
+                        }
+                    }
                 }
             };
             return Err(Error::sample(path, index, reason));

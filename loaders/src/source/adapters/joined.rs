@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Sources of the same kind, whose labels are of the same classes.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub struct Joined {
     info: SourceInfo,
     parts: Vec<Box<dyn Source>>,
     /// Where each part ends.
@@ -15,6 +15,15 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
+    /// Joins sources that somebody opened, in the place of the first.
+    ///
+    /// # Errors
+    /// If there are none, or one has images, labels or classes of another kind than the first.
+    pub fn of(parts: Vec<Box<dyn Source>>) -> Result<Self> {
+        let path = parts.first().map(|first| first.info().path.clone()).unwrap_or_default();
+        Self::new(&path, parts)
+    }
+
     /// Joins `parts`, of which there is at least one, as the set at `path`.
     ///
     /// # Errors
@@ -27,18 +36,42 @@ impl Joined {
         let mut ends = Vec::with_capacity(parts.len());
         for part in &parts {
             let other = part.info();
+            let of_first = first.info();
             let widths = |info: &SourceInfo| (info.labels != LabelKind::Hard).then_some(info.num_classes);
-            if (other.shape, other.labels, widths(other)) != (info.shape, info.labels, widths(&info))
-                || (other.value_space, other.normalize) != (info.value_space, info.normalize)
-            {
+            let difference = if other.shape != of_first.shape {
+                Some(format!("its images have the shape {:?}, not {:?}", other.shape, of_first.shape))
+            } else if (other.labels, widths(other)) != (of_first.labels, widths(of_first)) {
+                Some("its labels are of another kind".to_owned())
+            } else {
+                let is_same =
+                    (other.value_space, other.normalize) == (of_first.value_space, of_first.normalize);
+                (!is_same).then(|| "its values are others, or are normalised with other constants".to_owned())
+            };
+            if let Some(difference) = difference {
+                let reason =
+                    format!("{difference}, unlike those of {}: open each alone", of_first.path.display());
+                return Err(Error::format(&other.path, reason));
+            }
+            // A label must mean the same class in each; a part may lack the last ones.
+            let names = other.classes.iter().flatten().zip(info.classes.iter().flatten());
+            if let Some((class, (name, before))) = names.enumerate().find(|(_, (a, b))| a != b) {
                 let reason = format!(
-                    "its images of {:?} ({:?}) with {:?} labels differ from those of {}: open it alone",
-                    other.shape,
-                    other.value_space,
-                    other.labels,
-                    first.info().path.display()
+                    "its class {class} is {name}, but that of {} is {before}: open each alone",
+                    of_first.path.display()
                 );
                 return Err(Error::format(&other.path, reason));
+            }
+            let maps = other.class_map.as_indices().zip(info.class_map.as_indices());
+            if maps.is_some_and(|(a, b)| a.iter().zip(b).any(|(a, b)| a != b)) {
+                let reason = format!(
+                    "its labels are other classes of the refiner than those of {}: open each alone",
+                    of_first.path.display()
+                );
+                return Err(Error::format(&other.path, reason));
+            }
+            if other.num_classes > info.num_classes {
+                info.classes.clone_from(&other.classes);
+                info.class_map.clone_from(&other.class_map);
             }
             info.num_classes = info.num_classes.max(other.num_classes);
             info.num_samples += other.num_samples;

@@ -15,7 +15,7 @@ pub(crate) use encoded::{Encoded, EncodedSet};
 pub(crate) use formations::Formations;
 pub use in_memory::MemorySource;
 pub(crate) use in_memory::{check, check_finite};
-pub(crate) use joined::Joined;
+pub use joined::Joined;
 pub(crate) use resize::Resize;
 pub use subset::Subset;
 pub(crate) use tensor_set::Images;

@@ -68,10 +68,15 @@ impl Images {
                 ));
             }
             [_, _, _] => (tensor.with_dimension(1), None),
-            [_, _] => {
+            [_, width] => {
+                let square = |channels: usize| {
+                    let side = (width / channels).isqrt();
+                    (channels * side * side == width).then(|| format!("{channels}, {side}, {side}"))
+                };
+                let image = square(3).or_else(|| square(1)).unwrap_or_else(|| "C, H, W".to_owned());
                 return refused(format!(
                     "expected images [N, C, H, W], found flat rows of shape {shape:?}: reshape them, as in \
-                     images.reshape(-1, 3, 32, 32), and save them again"
+                     images.reshape(-1, {image}), and save them again"
                 ));
             }
             _ => return refused(format!("expected images [N, C, H, W], found shape {shape:?}")),
@@ -95,12 +100,21 @@ impl Images {
     pub(crate) fn space(&self, facts: &mut Facts<'_>) -> Result<Space> {
         if self.are_bytes() {
             facts.bytes_are_pixels()?;
+            if self.tensor.dtype() != DType::Bool && self.range()?.1 == 1.0 {
+                facts.note(
+                    "the images are integers that are all 0 or 1, which are nearly black as pixels from 0 to 255; store \
+                     them as bools or floats if 1 is white",
+                );
+            }
             return Ok(facts.pixels());
         }
         let (least, largest) = self.range()?;
         if least >= -SLACK && largest <= 1.0 + SLACK {
             let why = "the images are taken for pixels, because their values lie in [0, 1]";
             return Ok(facts.space(Values::Unit, Some(why.to_owned())));
+        }
+        if largest == f32::INFINITY {
+            return Err(self.refused("the images contain infinity: pixel values must be finite".to_owned()));
         }
         if facts.told_values().is_none() && least >= 0.0 && largest > OF_NORMALIZED {
             return Err(self.refused(format!(
@@ -198,6 +212,8 @@ impl Images {
     }
 
     fn byte(&self, index: usize, value: i64) -> Result<u8> {
+        // Of bools, true is white.
+        let value = if self.tensor.dtype() == DType::Bool { 255 * value } else { value };
         u8::try_from(value).map_err(|_| {
             let reason =
                 format!("`{}` has the integer {value}; integer pixels must be from 0 to 255", self.field);

@@ -26,6 +26,7 @@ pub(crate) struct Archive {
     paths: Vec<PathBuf>,
     /// The files in the order of their paths.
     sorted: Vec<u32>,
+    folders: Vec<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -77,8 +78,8 @@ impl Archive {
     }
 
     fn new<P>(path: &Path, files: Files<P>, content: impl FnOnce(Vec<P>) -> Content) -> Self {
-        let Files { paths, places, sorted, notes } = files;
-        Self { path: path.to_owned(), content: content(places), paths, sorted, notes }
+        let Files { paths, places, sorted, folders, notes } = files;
+        Self { path: path.to_owned(), content: content(places), paths, sorted, folders, notes }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -88,6 +89,11 @@ impl Archive {
     /// The paths of the files, in the archive's order. They go down from the archive: none has a root or `..`.
     pub(crate) fn paths(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// The folders that have an entry of their own, by their paths.
+    pub(crate) fn folders(&self) -> &[PathBuf] {
+        &self.folders
     }
 
     /// What the archive has that is not read.

@@ -17,6 +17,7 @@ const NOTED: usize = 4;
 pub(super) struct Listing<P> {
     archive: PathBuf,
     entries: Vec<(PathBuf, Entry<P>)>,
+    folders: Vec<PathBuf>,
     others: Vec<PathBuf>,
 }
 
@@ -34,13 +35,15 @@ pub(super) struct Files<P> {
     pub(super) places: Vec<P>,
     /// The files in the order of their paths.
     pub(super) sorted: Vec<u32>,
+    /// The folders that have an entry of their own: it is all that tells of an empty one.
+    pub(super) folders: Vec<PathBuf>,
     /// What is not read.
     pub(super) notes: Vec<String>,
 }
 
 impl<P: Copy> Listing<P> {
     pub(super) fn new(archive: &Path) -> Self {
-        Self { archive: archive.to_owned(), entries: Vec::new(), others: Vec::new() }
+        Self { archive: archive.to_owned(), entries: Vec::new(), folders: Vec::new(), others: Vec::new() }
     }
 
     /// # Errors
@@ -62,6 +65,13 @@ impl<P: Copy> Listing<P> {
             normal(&target)
         };
         self.push(name, Entry::Link(target))
+    }
+
+    /// A folder. One without a name is the archive itself.
+    pub(super) fn folder(&mut self, name: &[u8]) {
+        if self.folders.len() < MOST_ENTRIES {
+            self.folders.extend(normal(&path_of(name)));
+        }
     }
 
     /// An entry that is neither a file nor a folder.
@@ -88,7 +98,7 @@ impl<P: Copy> Listing<P> {
     /// # Errors
     /// If two entries have one path.
     pub(super) fn finish(self) -> Result<Files<P>> {
-        let Self { archive, entries, others } = self;
+        let Self { archive, entries, folders, others } = self;
         // There are fewer than `MOST_ENTRIES`.
         let mut sorted: Vec<u32> = (0..entries.len() as u32).collect();
         let path = |at: &u32| entries[*at as usize].0.as_os_str();
@@ -127,7 +137,7 @@ impl<P: Copy> Listing<P> {
         let sorted = sorted.into_iter().filter_map(|at| new[at as usize]).collect();
         let (paths, places) =
             entries.into_iter().zip(places).filter_map(|((path, _), place)| Some((path, place?))).unzip();
-        Ok(Files { paths, places, sorted, notes })
+        Ok(Files { paths, places, sorted, folders, notes })
     }
 }
 

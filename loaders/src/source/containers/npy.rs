@@ -101,7 +101,14 @@ impl Header {
                         numpy.savez(path, images=numpy.stack(images), labels=numpy.array(labels))"
                     .to_owned();
             }
-            format!("arrays of this kind are not read: {text}")
+            let advice = if text.contains("'<U") || text.contains("'|S") {
+                ". Text is not read: save class indices, as in numpy.unique(labels, return_inverse=True)[1]"
+            } else if text.contains("'>") {
+                ". Big-endian values are not read: save array.astype(array.dtype.newbyteorder('<'))"
+            } else {
+                ""
+            };
+            format!("arrays of this kind are not read: {text}{advice}")
         })?;
         Ok((header, before + length as u64))
     }

@@ -104,9 +104,9 @@ pub(super) fn list(archive: &Path, bytes: &Bytes) -> Result<Files<Place>> {
         } else {
             match kind {
                 // An old way to say folder.
-                EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => {}
+                EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => listing.folder(&name),
                 EntryType::Regular | EntryType::Continuous => listing.file(&name, (start, size))?,
-                EntryType::Directory => {}
+                EntryType::Directory => listing.folder(&name),
                 EntryType::Link | EntryType::Symlink => {
                     let target = extended.target.take().or_else(|| header.link_name_bytes().map(Into::into));
                     listing.link(&name, &target.unwrap_or_default(), kind == EntryType::Symlink)?;

@@ -40,6 +40,10 @@ pub(crate) fn open(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
 
 /// The error for an archive that cannot be read.
 pub(crate) fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
+    // The crate's word for a file without the directory at its end.
+    let reason = reason.to_string();
+    let is_cut = reason.contains("EOCD") || reason.contains("end of central directory");
+    let reason = if is_cut { "its end is missing, so download or save it again".to_owned() } else { reason };
     Error::format(path, format!("damaged zip file: {reason}"))
 }
 
@@ -81,6 +85,7 @@ impl Zip {
             let name = slashed(entry.name_raw());
             spans.push((entry.header_start(), entry.compressed_size(), index));
             if entry.is_dir() || name.ends_with(b"/") {
+                listing.folder(&name);
                 continue;
             }
             if entry.is_symlink() {

@@ -39,8 +39,11 @@ impl Format for Archives {
         let Some(archive) = archive else {
             return Ok(Probe::miss("it would be a zip or tar file with a folder for each class"));
         };
-        let tree = Folder::of_paths(archive.path(), archive.paths().iter().map(PathBuf::as_path));
+        let tree = Folder::of_archive(&archive);
         let (_, answer) = Tree { archive: &archive, tree: &tree }.classes(options)?;
+        if tree.is_empty() {
+            return Err(Error::format(archive.path(), "the archive is empty"));
+        }
         if let Answer::No(likeness, reason) = answer {
             return Ok(Probe::near(
                 likeness.max(1),
@@ -96,7 +99,12 @@ impl<'a> Tree<'a> {
         let mut split = options.split.as_deref();
         let mut folder = self.tree;
         for _ in 0..DEEPEST {
-            let names: Vec<&str> = folder.folders().filter_map(|name| name.to_str()).collect();
+            let mut names = Vec::new();
+            for name in folder.folders().filter_map(|name| name.to_str()) {
+                if folder.folder(name)?.is_some_and(|inner| !inner.is_empty()) {
+                    names.push(name);
+                }
+            }
             let splits: Vec<&str> = names.iter().copied().filter(|name| is_split(name)).collect();
             let chosen = split.and_then(|split| names.iter().find(|name| name.eq_ignore_ascii_case(split)));
             let next = if let Some(chosen) = chosen {

@@ -105,16 +105,19 @@ fn experiment<'a>(
     root: Value<'a>,
     wanted: Option<usize>,
 ) -> Result<(usize, usize, [Value<'a>; 2])> {
-    let layout = |field: String| {
-        Error::field(path, field, "expected a list with one pair [images, labels] for each experiment")
+    let layout = |field: String, found: Value<'_>| {
+        torch::unexpected(path, &field, found, "a list with one pair [images, labels] for each experiment")
     };
-    let mut experiments = root.get("data").and_then(Value::items).ok_or_else(|| layout("data".into()))?;
-    let Some(last) = experiments.len().checked_sub(1) else { return Err(layout("data".into())) };
+    let data = root.get("data").unwrap_or(root);
+    let mut experiments = data.items().ok_or_else(|| layout("data".into(), data))?;
+    let Some(last) = experiments.len().checked_sub(1) else { return Err(layout("data".into(), data)) };
     let index = wanted.unwrap_or(last);
     let Some(experiment) = experiments.nth(index) else {
         let reason = format!("{index} is out of range: {} holds experiments 0 to {last}", path.display());
         return Err(Error::config("experiment", reason));
     };
-    let pair = experiment.pair().ok_or_else(|| layout(format!("data[{index}]")))?;
+    let pair = experiment.pair().ok_or_else(|| {
+        torch::unexpected(path, &format!("data[{index}]"), experiment, "a pair [images, labels]")
+    })?;
     Ok((index, last, pair))
 }

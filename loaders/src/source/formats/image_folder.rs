@@ -7,8 +7,9 @@ use crate::source::containers::picture::HEAD;
 use crate::source::facts::{Facts, Found};
 use crate::source::format::{Format, Probe};
 use crate::source::info::{self, Right};
+use crate::source::names;
 use crate::source::options::OpenOptions;
-use crate::source::place::{self, Folder, Place};
+use crate::source::place::{Folder, Place};
 use crate::source::{Label, LabelKind, Source};
 use crate::wording::counted;
 use crate::{Error, Result};
@@ -171,24 +172,51 @@ impl<'a> Classes<'a> {
         }
         if lying > 0 {
             facts.note(format!(
-                "{} named otherwise are images by their content, and are read",
-                counted(lying, "file")
+                "{} without an image's extension {} read as images, because of their content",
+                counted(lying, "file"),
+                if lying == 1 { "is" } else { "are" }
             ));
         }
         if !others.is_empty() {
             let are = if others.len() == 1 { "is not an image, and is" } else { "are not images, and are" };
-            facts.note(format!("{} {are} not read", place::by_extension(others.into_iter()).join(", ")));
+            facts.note(format!("{} {are} not read", names::by_extension(others.into_iter()).join(", ")));
+        }
+        let special = || self.folders.iter().flat_map(|(_, folder)| folder.others());
+        if let Some(first) = special().next() {
+            facts.note(format!(
+                "pipes, sockets and devices are not read: there are {} of them in the class folders, such as {}",
+                special().count(),
+                first.display()
+            ));
+        }
+        let mut deeper = Vec::new();
+        for (_, folder) in &self.folders {
+            pictures::below(folder, &mut deeper)?;
+        }
+        if let Some(first) = deeper.first() {
+            facts.note(format!(
+                "images in subfolders of class folders are not read ({}, such as {})",
+                counted(deeper.len(), "subfolder"),
+                first.display()
+            ));
+        }
+        let data: Vec<&OsStr> =
+            whole.files().iter().map(OsString::as_os_str).filter(|name| names::is_data(name)).collect();
+        if !data.is_empty() {
+            facts.note(format!(
+                "{} beside the class folders {} not read: each image has the label of its folder",
+                listed(&data),
+                if data.len() == 1 { "is" } else { "are" }
+            ));
         }
         let loose = whole.files().iter().filter(|name| is_named_as_picture(name)).count();
         if loose > 0 {
-            facts.note(format!("{} beside the class folders, and are not read", lie(loose)));
+            let are = if loose == 1 { "is" } else { "are" };
+            facts.note(format!("{} beside the class folders, and {are} not read", lie(loose)));
         }
         if !self.empty.is_empty() {
-            let (folders, are) = match self.empty.len() {
-                1 => ("the folder", "has no images and is not a class"),
-                _ => ("the folders", "have no images and are not classes"),
-            };
-            facts.note(format!("{folders} {} {are}", listed(&self.empty)));
+            let (folders, have) = if self.empty.len() == 1 { ("folder", "has") } else { ("folders", "have") };
+            facts.note(format!("the {folders} {} {have} no images", listed(&self.empty)));
         }
         if self.are_nested {
             facts.state("layout", "<class>/<folder>/<image>", Right::Embedded);
@@ -198,7 +226,7 @@ impl<'a> Classes<'a> {
         let pictures: Vec<_> = order.into_iter().filter_map(|at| by_class[at].take()).collect();
         let are_of_imagenet =
             self.folders.iter().all(|(name, _)| name.to_str().is_some_and(imagenet::is_wnid));
-        let space = facts.pictures(are_of_imagenet);
+        let space = facts.pictures(are_of_imagenet)?;
         let classes = facts.classes(labels.classes, LabelKind::Hard, labels.names, labels.class_map)?;
         facts.notes(labels.notes);
         facts.note_odd_classes(labels.labels.iter().map(Label::class), classes.count);

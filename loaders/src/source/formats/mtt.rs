@@ -9,7 +9,7 @@ use crate::source::format::{Format, Probe};
 use crate::source::info::{self, Right};
 use crate::source::options::{OpenOptions, Values};
 use crate::source::place::{File, Folder, Kind, Place};
-use crate::source::roles::{self, Choice, Named, Role};
+use crate::source::roles::{self, Choice, Named, Pair, Role};
 use crate::source::{LabelKind, Source, ValueSpace};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -51,11 +51,16 @@ impl Format for Mtt {
 
 /// The names of a folder's files that may hold one array, without their extension, and with it.
 fn arrays(folder: &Folder) -> Vec<(&str, &str)> {
-    let stem = |name| match Path::new(name).extension()?.to_str()? {
-        "pt" | "pth" | "npy" => Some((Path::new(name).file_stem()?.to_str()?, name)),
-        _ => None,
-    };
-    folder.names().filter_map(stem).collect()
+    folder.names().filter_map(|name| Some((stem(name)?, name))).collect()
+}
+
+/// The name of a file that may hold one array, without its extension.
+fn stem(name: &str) -> Option<&str> {
+    const EXTENSIONS: [&str; 4] = [".pth.tar", ".pth", ".pt", ".npy"];
+    EXTENSIONS.iter().find_map(|extension| {
+        let (stem, end) = name.split_at_checked(name.len().checked_sub(extension.len())?)?;
+        end.eq_ignore_ascii_case(extension).then_some(stem)
+    })
 }
 
 fn probe_folder<'a>(folder: &'a Folder, options: &'a OpenOptions) -> Result<Probe<'a>> {
@@ -78,19 +83,37 @@ fn probe_folder<'a>(folder: &'a Folder, options: &'a OpenOptions) -> Result<Prob
                 Ok(Box::new(Joined::new(folder.path(), parts)?))
             }));
         }
+        let alone = alone(&files, &pairs);
         match roles::choose(pairs, options.split.as_deref()) {
             Choice::One { pair, over } => {
+                if let Some(later) = alone.iter().find(|named| named.is_after(&pair.images)) {
+                    let reason = format!(
+                        "it is a later result than {}, but the file with its {} is missing: add that file, or open {} \
+                         itself",
+                        pair.images.name,
+                        if later.role == Role::Images { "labels" } else { "images" },
+                        file(pair.images.name).display()
+                    );
+                    return Err(Error::format(&file(later.name), reason));
+                }
                 let (images, labels) = (file(pair.images.name), file(pair.labels.name));
                 let prefix = pair.images.beside.first().filter(|word| *word == "ema" || *word == "rdm");
                 let note =
                     prefix.map(|prefix| format!("{}: the {prefix} images were opened", pair.images.name));
+                let alone: Vec<&str> = alone.iter().map(|named| named.name).collect();
+                let beside = (!alone.is_empty()).then(|| {
+                    format!(
+                        "files without a partner are not read: {} (expected pairs of images and labels)",
+                        alone.join(", ")
+                    )
+                });
                 let chosen = format!("{}, of {} in the folder", pair.images.name, over.len() + 1);
                 return Ok(Probe::matched(move || {
                     let mut facts = Facts::new(format_of(&images), &images, options)?;
                     if !over.is_empty() {
                         facts.state("images", chosen, Right::Guess);
                     }
-                    facts.notes(note);
+                    facts.notes(note.into_iter().chain(beside));
                     open(&File::open(&images)?, Some(&labels), facts)
                 }));
             }
@@ -123,6 +146,20 @@ fn probe_folder<'a>(folder: &'a Folder, options: &'a OpenOptions) -> Result<Prob
             Probe::near(has_arrays, "there is no pair of files such as images_best.pt and labels_best.pt")
         }
     })
+}
+
+/// The files of images or of labels that belong to no pair. `images_zca_best` shares its labels with `images_best`.
+fn alone<'a>(files: &[(&'a str, &str)], pairs: &[Pair<'_>]) -> Vec<Named<'a>> {
+    let bare = |named: &Named<'_>| -> Vec<String> {
+        named.beside.iter().filter(|word| !OF_IMAGES_ALONE.contains(&word.as_str())).cloned().collect()
+    };
+    let is_paired = |named: &Named<'_>| {
+        pairs.iter().any(|pair| {
+            [pair.images.name, pair.labels.name].contains(&named.name) || bare(&pair.images) == bare(named)
+        })
+    };
+    let named = files.iter().filter_map(|(stem, _)| Named::parse(stem));
+    named.filter(|named| !named.is_initial() && !is_paired(named)).collect()
 }
 
 fn is(name: &str, role: Role) -> bool {
@@ -161,7 +198,7 @@ fn probe_file<'a>(file: &'a File, options: &'a OpenOptions) -> Result<Probe<'a>>
     if !is_array {
         return Ok(Probe::miss("it would be a single tensor or array, called images_<iteration>.pt"));
     }
-    let stem = file.path().file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let stem = stem(file.name()).unwrap_or(file.name());
     match Named::parse(stem).map(|named| named.role) {
         Some(Role::Images) => {
             Ok(Probe::matched(|| open(file, None, Facts::new(format_of(file.path()), file.path(), options)?)))
@@ -181,7 +218,8 @@ fn labels_of(images: &Path) -> Result<PathBuf> {
     let folder = folder_of(images);
     let listed = Folder::list(&folder)?;
     let files = arrays(&listed);
-    let stem = images.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = images.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let stem = stem(name).unwrap_or(name);
     let named = Named::parse(stem);
     let beside = named.map(|named| named.beside).unwrap_or_default();
     let bare: Vec<String> =

@@ -50,13 +50,17 @@ impl Format for Table {
                         format!("{} is one file, which has no splits: leave the option out", path.display());
                     return Err(Error::config("split", reason));
                 }
-                return Ok(Probe::matched(move || open(format, path, &[path.to_owned()], options)));
+                return Ok(Probe::matched(move || {
+                    open(format, path, &[path.to_owned()], [None, None], options)
+                }));
             }
             Place::Folder(folder) => folder,
         };
         let split = options.split.as_deref();
         if let Some(files) = shards::saved(folder, split)? {
-            return Ok(Probe::matched(move || open(info::Format::Arrow, folder.path(), &files, options)));
+            return Ok(Probe::matched(move || {
+                open(info::Format::Arrow, folder.path(), &files, [None, None], options)
+            }));
         }
         for (extension, format) in [
             ("parquet", info::Format::Parquet),
@@ -65,7 +69,8 @@ impl Format for Table {
         ] {
             let files = shards::files(folder, extension, split)?;
             if !files.is_empty() {
-                return Ok(Probe::matched(move || open(format, folder.path(), &files, options)));
+                let notes = [shards::missing(&files), shards::beside(folder, &files, split)];
+                return Ok(Probe::matched(move || open(format, folder.path(), &files, notes, options)));
             }
         }
         Ok(Probe::miss("there is no *.parquet, *.arrow or *.feather"))
@@ -80,6 +85,7 @@ fn open(
     format: info::Format,
     path: &Path,
     files: &[PathBuf],
+    notes: [Option<String>; 2],
     options: &OpenOptions,
 ) -> Result<Box<dyn Source>> {
     let mut columns = options.columns.clone().unwrap_or_default();
@@ -90,7 +96,14 @@ fn open(
             info::Format::Parquet => Box::new(ParquetTable::open(path)?),
             _ => Box::new(ArrowTable::open(path)?),
         };
-        let roles = Roles::find(path, file.schema(), &columns)?;
+        let roles = Roles::find(path, file.schema(), &columns).map_err(|error| match (error, files) {
+            // The caller did not name the columns, the first file did.
+            (Error::Config { reason, .. }, [before, ..]) if options.columns.is_none() => {
+                let reason = format!("its columns must be those of {}: {reason}", before.display());
+                Error::format(path, reason)
+            }
+            (error, _) => error,
+        })?;
         if let Some(first) = &first
             && std::mem::discriminant(&first.image.at) != std::mem::discriminant(&roles.image.at)
         {
@@ -117,7 +130,7 @@ fn open(
     }
     let samples = labels.labels.len();
     let (shape, space, reader) = match &roles.image.at {
-        ImageColumn::Encoded(_) => ([3, 0, 0], facts.pixels(), None),
+        ImageColumn::Encoded(_) => ([3, 0, 0], facts.pictures(false)?, None),
         ImageColumn::Numbers { shape, .. } => {
             let (reader, shape, space) =
                 Reader::look(&blocks, samples, &roles.image.name, shape.clone(), &mut facts)?;
@@ -126,7 +139,7 @@ fn open(
     };
     facts.notes(labels.notes);
     facts.notes(roles.notes);
-    facts.notes(shards::missing(files));
+    facts.notes(notes.into_iter().flatten());
     let classes = facts.classes(labels.classes, labels.kind, labels.names, labels.class_map)?;
     if labels.kind == LabelKind::Hard {
         facts.note_odd_classes(labels.labels.iter().map(Label::class), classes.count);

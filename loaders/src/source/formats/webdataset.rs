@@ -82,7 +82,12 @@ impl Format for WebDataset {
             let reason = format!("`{split}`: {} is one file of samples: leave `split` out", path.display());
             return Err(Error::config("split", reason));
         }
-        Ok(Probe::matched(move || open(path, &archives, samples, shards::missing(&files), options)))
+        let beside = match place {
+            Place::Folder(folder) => shards::beside(folder, &files, options.split.as_deref()),
+            Place::File(_) => None,
+        };
+        let notes = [shards::missing(&files), beside];
+        Ok(Probe::matched(move || open(path, &archives, samples, notes, options)))
     }
 }
 
@@ -153,7 +158,7 @@ fn open(
     path: &Path,
     archives: &[Arc<Archive>],
     samples: Samples,
-    missing: Option<String>,
+    notes: [Option<String>; 2],
     options: &OpenOptions,
 ) -> Result<Box<dyn Source>> {
     let mut facts = Facts::new(info::Format::WebDataset, path, options)?;
@@ -173,13 +178,13 @@ fn open(
             _ => Err(error),
         }
     })?;
-    facts.notes(missing);
+    facts.notes(notes.into_iter().flatten());
     for archive in archives {
         facts.sidecar_within(archive, Path::new(""))?;
         facts.notes(archive.notes().iter().cloned());
     }
     let labels = plan.targets.labels;
-    let space = facts.pictures(false);
+    let space = facts.pictures(false)?;
     let classes = facts.classes(labels.classes, labels.kind, labels.names, labels.class_map)?;
     facts.notes(plan.images.note);
     facts.notes(plan.targets.notes);

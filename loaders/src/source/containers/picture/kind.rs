@@ -20,10 +20,14 @@ pub(crate) enum Kind {
     Jpeg2000,
     Svg,
     Psd,
+    Ico,
+    /// Known by its extension alone.
+    Tga,
+    Pcx,
 }
 
 /// The usual extensions of each format, in lower case.
-const EXTENSIONS: [(Kind, &[&str]); 13] = [
+const EXTENSIONS: [(Kind, &[&str]); 16] = [
     (Kind::Png, &["png"]),
     (Kind::Jpeg, &["jpg", "jpeg", "jpe", "jfif"]),
     (Kind::WebP, &["webp"]),
@@ -37,6 +41,9 @@ const EXTENSIONS: [(Kind, &[&str]); 13] = [
     (Kind::Jpeg2000, &["jp2", "j2k", "jpf", "jpx"]),
     (Kind::Svg, &["svg"]),
     (Kind::Psd, &["psd"]),
+    (Kind::Ico, &["ico"]),
+    (Kind::Tga, &["tga"]),
+    (Kind::Pcx, &["pcx"]),
 ];
 
 impl Kind {
@@ -74,6 +81,10 @@ impl Kind {
             Some(Self::Psd)
         } else if starts(b"<svg") || starts(b"<?xml") && head.windows(4).any(|tag| tag == b"<svg") {
             Some(Self::Svg)
+        } else if starts(b"\0\0\x01\0") && at(5, 1) == b"\0" && at(9, 1) == b"\0" {
+            Some(Self::Ico)
+        } else if let [0x0a, 0 | 2..=5, 1, 1 | 2 | 4 | 8, ..] = head {
+            Some(Self::Pcx)
         } else {
             None
         }
@@ -101,6 +112,9 @@ impl Kind {
             Self::Jpeg2000 => "JPEG 2000",
             Self::Svg => "SVG",
             Self::Psd => "Photoshop (PSD)",
+            Self::Ico => "ICO",
+            Self::Tga => "TGA",
+            Self::Pcx => "PCX",
         }
     }
 
@@ -108,7 +122,15 @@ impl Kind {
     pub(crate) fn is_readable(self) -> bool {
         match self {
             Self::Png | Self::Jpeg | Self::WebP | Self::Bmp | Self::Gif | Self::Tiff | Self::Pnm => true,
-            Self::Avif | Self::Heic | Self::JpegXl | Self::Jpeg2000 | Self::Svg | Self::Psd => false,
+            Self::Avif
+            | Self::Heic
+            | Self::JpegXl
+            | Self::Jpeg2000
+            | Self::Svg
+            | Self::Psd
+            | Self::Ico
+            | Self::Tga
+            | Self::Pcx => false,
         }
     }
 }
@@ -133,7 +155,7 @@ pub(super) fn not_an_image(head: &[u8]) -> String {
     } else if starts("<!doctype html") || starts("<html") {
         "the file is an HTML page, perhaps a download that failed"
     } else {
-        "expected PNG, JPEG, WebP, BMP, GIF, TIFF or PPM"
+        "expected PNG, JPEG, WebP, BMP, GIF, TIFF or PPM; convert an image of another format to PNG"
     };
     format!("not an image: {found}")
 }
@@ -166,6 +188,8 @@ mod tests {
             (b"<?xml version=\"1.0\"?>\n<svg xmlns", Some(Kind::Svg)),
             (b"<?xml version=\"1.0\"?>\n<note>", None),
             (b"8BPS\0\x01", Some(Kind::Psd)),
+            (b"\0\0\x01\0\x01\0\x10\x10\0\0", Some(Kind::Ico)),
+            (b"\x0a\x05\x01\x08", Some(Kind::Pcx)),
             (b"", None),
         ] {
             assert_eq!(Kind::of(head), kind, "{head:?}");

@@ -3,6 +3,7 @@
 //! Pixels are those of Pillow's `Image.open(file).convert("RGB")`: grey is repeated, alpha is dropped, and EXIF's
 //! orientation is not applied except to TIFF. Files that are cut off or damaged are errors.
 
+mod frames;
 mod gif;
 mod jpeg;
 mod kind;
@@ -29,11 +30,11 @@ const MOST_BYTES: u64 = 1 << 28;
 /// How much of a JPEG file is read first for its size. The size mostly comes early, but after any amount of metadata.
 const JPEG_HEADER: u64 = 1 << 16;
 
-/// Height and width, from the header alone.
+/// Height and width, and whether further frames or pages follow the one that is decoded, from the header alone.
 ///
 /// # Errors
 /// If it is not an image that can be read, or too large.
-pub(crate) fn size(mut encoded: impl BufRead + Seek) -> Result<[usize; 2], String> {
+pub(crate) fn look(mut encoded: impl BufRead + Seek) -> Result<([usize; 2], bool), String> {
     let head = read(&mut encoded, HEAD as u64)?;
     encoded.rewind().map_err(cannot_read)?;
     let size = match readable(&head)? {
@@ -51,7 +52,7 @@ pub(crate) fn size(mut encoded: impl BufRead + Seek) -> Result<[usize; 2], Strin
         Kind::Gif => gif::size(&head),
         kind => Decoder::new(&mut encoded, kind)?.size(),
     };
-    check(size)
+    Ok((check(size)?, frames::has_more(readable(&head)?, &head, encoded)))
 }
 
 /// Decodes an image, once `accept` has accepted its height and width.

@@ -21,7 +21,9 @@ impl Value<'_> {
             Object::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
             Object::Str(text) => format!("the string \"{}\"", shown(text)),
             Object::Tensor(tensor) => {
-                format!("a {} tensor of shape {:?}", tensor.dtype().name(), tensor.shape())
+                let name = tensor.dtype().name();
+                let a = if name.starts_with('i') { "an" } else { "a" };
+                format!("{a} {name} tensor of shape {:?}", tensor.shape())
             }
             Object::Dict(entries) => self.describe_dict(entries.len()),
             Object::List(_) | Object::Tuple(_) | Object::Set(_) => self.describe_items(),
@@ -103,7 +105,13 @@ impl Value<'_> {
 /// file; `expected` has an article, as in "a tensor [N, C, H, W]".
 pub(crate) fn unexpected(path: &Path, field: &str, found: Value<'_>, expected: &str) -> Error {
     let mut reason = format!("expected {expected}, found {}", found.describe());
-    if let Some(advice) = found.advice() {
+    let mut items = found.items().into_iter().flatten().peekable();
+    if expected.starts_with("a tensor ")
+        && items.peek().is_some()
+        && items.all(|item| item.as_tensor().is_some())
+    {
+        reason.push_str(": stack them, as in torch.stack(images), and save the file again");
+    } else if let Some(advice) = found.advice() {
         reason = format!("{reason}. {advice}");
     }
     if field.is_empty() { Error::format(path, reason) } else { Error::field(path, field, reason) }

@@ -39,8 +39,7 @@ struct Zip {
 impl Zip {
     fn open(path: &Path, file: BufReader<File>) -> Result<(Self, Pickle)> {
         let length = file.get_ref().metadata().map_err(Error::io(path, "cannot read"))?.len();
-        let archive =
-            ZipArchive::new(file).map_err(|e| Error::format(path, format!("damaged zip file: {e}")))?;
+        let archive = ZipArchive::new(file).map_err(|e| super::super::zip::damaged(path, &e))?;
         let Some(root) = root(&archive) else {
             return Err(Error::format(path, "a zip file without `data.pkl`: not written by torch.save"));
         };

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::source::containers::picture::Kind;
 use crate::source::place::Folder;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How deep below a folder images are looked for that have no place in a set.
 const DEPTH: usize = 3;
@@ -99,6 +99,23 @@ fn has_pictures(folder: &Folder, head: Head<'_>) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Adds the folders below a folder that have pictures by their names.
+pub(super) fn below(folder: &Folder, found: &mut Vec<PathBuf>) -> Result<()> {
+    let mut level: Vec<&Folder> = vec![folder];
+    for _ in 0..DEPTH {
+        let mut next = Vec::new();
+        for folder in level {
+            for name in folder.folders() {
+                next.extend(folder.folder(name)?);
+            }
+        }
+        let has_pictures = |folder: &&&Folder| folder.files().iter().any(|name| is_named_as_picture(name));
+        found.extend(next.iter().filter(has_pictures).map(|folder| folder.path().to_owned()));
+        level = next;
+    }
+    Ok(())
 }
 
 /// Whether there are pictures somewhere below a folder.

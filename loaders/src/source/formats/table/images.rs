@@ -84,7 +84,7 @@ impl Reader {
         let (found, values) = flatten(&first).map_err(|reason| blocks.refused(0, reason))?;
         let shape = shape.unwrap_or(found);
         let (order, chw) = order(&shape).map_err(refused)?;
-        let bytes = |facts: &mut Facts<'_>| (Numbers::Bytes, facts.pixels());
+        let bytes = |facts: &mut Facts<'_>| facts.pictures(false).map(|space| (Numbers::Bytes, space));
         let (numbers, space) = if values.data_type().is_floating() {
             let (least, most, are_whole) = range(blocks, samples)?;
             let is_told = facts.told_values().is_some();
@@ -93,7 +93,7 @@ impl Reader {
                 facts.note(format!(
                     "the floats of `{name}` are whole numbers up to {most}, so they are read as pixels from 0 to 255"
                 ));
-                bytes(facts)
+                bytes(facts)?
             } else if !is_unit {
                 return Err(refused(format!(
                     "expected pixels in [0, 1] or from 0 to 255, found floats from {least} to {most}: pass `values` as \
@@ -103,7 +103,7 @@ impl Reader {
                 (Numbers::Floats, facts.space(Values::Unit, None))
             }
         } else {
-            bytes(facts)
+            bytes(facts)?
         };
         Ok((Self { shape, order, numbers }, chw, space))
     }

@@ -1,7 +1,7 @@
 //! The labels of a table: class indices or names of classes, and logits or probabilities.
 
 use super::roles::Roles;
-use crate::labels::{Labels, MAX_CLASSES, Named, class_count};
+use crate::labels::{Labels, MAX_CLASSES, Named, refuse_first_label};
 use crate::source::containers::table::TableFile;
 use crate::source::{Label, LabelKind, OpenOptions};
 use crate::wording::counted;
@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How many names of classes are listed.
 const LISTED: usize = 4;
@@ -26,6 +26,8 @@ pub(super) struct Columns {
     /// Of each row, if it has them.
     soft: Vec<Option<Vec<f32>>>,
     has_classes: bool,
+    /// The first file, and what its labels are.
+    first: Option<(PathBuf, Option<String>, bool)>,
 }
 
 /// What one file has of labels that are none: those of a split that was published without them.
@@ -45,6 +47,24 @@ impl Columns {
         let (label, soft) = (roles.label.as_ref(), roles.soft_label.as_ref());
         let columns: Vec<usize> = [label, soft].into_iter().flatten().map(|column| column.at).collect();
         self.has_classes = label.is_some();
+        let kind = label.map(|label| file.schema().field(label.at).data_type());
+        let told = kind.map(ToString::to_string);
+        let (first_file, of_first, was_text) = self
+            .first
+            .get_or_insert_with(|| (file.path().to_owned(), told.clone(), kind.is_some_and(is_text)));
+        // Text is numbered apart from integers, so that the same class would get two labels.
+        if of_first.is_some() != kind.is_some() || *was_text != kind.is_some_and(is_text) {
+            let of = |kind: Option<String>| {
+                kind.map_or("no labels".to_owned(), |kind| format!("labels of type {kind}"))
+            };
+            let reason = format!(
+                "it has {}, but {} has {}: give all files the same columns",
+                of(told),
+                first_file.display(),
+                of(of_first.clone())
+            );
+            return Err(Error::field(file.path(), label.map_or("label", |label| &label.name), reason));
+        }
         let (mut unlabelled, mut first) = (Unlabelled::default(), 0);
         file.scan(&columns, &mut |batch| {
             let column = |name: &str| {
@@ -100,11 +120,7 @@ impl Columns {
             unlabelled.rows += usize::from(is_none);
             unlabelled.first.get_or_insert((first + row, found));
         };
-        let is_text = match column.data_type() {
-            DataType::Dictionary(_, values) => values.is_string(),
-            kind => kind.is_string(),
-        };
-        if is_text {
+        if is_text(column.data_type()) {
             self.named_in = Some(name.to_owned());
             let texts = cast(column, &DataType::LargeUtf8).map_err(|e| e.to_string())?;
             for (row, text) in texts.as_string::<i64>().iter().enumerate() {
@@ -146,7 +162,8 @@ impl Columns {
                     let value = value.unwrap_or_default();
                     refused(row, value.to_string(), value == -1);
                 }
-                None => refused(row, "null".into(), column.is_null(row)),
+                None if column.is_null(row) => refused(row, "null".into(), true),
+                None => refused(row, "beyond 64 bits".into(), false),
             }
         }
         Ok(())
@@ -180,16 +197,16 @@ impl Columns {
         }
         let has_some = !soft.is_empty() && !is_soft;
         let with_soft = soft.len();
+        let are_numbers = named.as_ref().is_none_or(|named| named.named.are_numbers);
+        let first = options.first_label.filter(|_| are_numbers).unwrap_or(0);
         let mut joined = if is_soft {
+            if !self.has_classes {
+                refuse_first_label(options, "the labels are rows with a value for each class")?;
+            }
             Labels::of_rows(path, soft, "soft_label", options)?
         } else {
-            let first = named.is_none().then_some(options.first_label).flatten().unwrap_or(0);
-            let shifted = options.clone().first_label(first);
-            Labels::of_classes(
-                path,
-                classes.clone(),
-                &shifted.with_class_count(class_names.as_ref().map(Vec::len)),
-            )?
+            let options = options.clone().with_class_count(class_names.as_ref().map(Vec::len));
+            Labels::of_classes(path, classes.clone(), &options)?
         };
         if let Some(names) = &class_names
             && is_soft
@@ -200,7 +217,7 @@ impl Columns {
             return Err(Error::field(path, "soft_label", reason));
         }
         if is_soft && self.has_classes {
-            class_count(path, &classes, Some(joined.classes))?;
+            Labels::of_classes(path, classes, &options.clone().with_class_count(Some(joined.classes)))?;
         }
         if has_some {
             joined.notes.push(format!(
@@ -212,7 +229,7 @@ impl Columns {
         if let Some(named) = named {
             joined.notes.push(named.note);
             joined.notes.extend(named.named.notes);
-            joined.names = named.names.or(joined.names);
+            joined.names = named.names.map(|names| names.into_iter().skip(first).collect()).or(joined.names);
             joined.class_map = named.named.class_map.as_indices().map(|_| named.named.class_map.clone());
         }
         debug_assert!(
@@ -275,6 +292,14 @@ fn number(
     };
     let note = format!("the labels in `{column}` are text, {order} ({shown}{more})");
     Ok(Numbered { named, names: class_names, note })
+}
+
+/// Whether values are text, each by itself or by its place among all that there are.
+fn is_text(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(_, values) => values.is_string(),
+        kind => kind.is_string(),
+    }
 }
 
 /// The logits of each row, or of those that have them.

@@ -2,7 +2,7 @@
 
 use crate::source::SIDECAR;
 use crate::source::containers::archive::Archive;
-use crate::source::place::is_leftover;
+use crate::source::names::is_leftover;
 use crate::wording::counted;
 use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};

@@ -100,12 +100,14 @@ impl Said<'_> {
             )),
             None => self.notes.push(format!("the labels are the rows in the entries {name}")),
         }
-        let labels = self.of_rows(rows, &name)?;
+        // The first label is that of the classes beside the rows.
+        let options = self.options.clone().first_label(0);
+        let labels = self.of_rows(rows, &name, if has_classes { &options } else { self.options })?;
         Ok(Some((labels, vec![source.suffix])))
     }
 
     /// Rows of one width as labels.
-    fn of_rows(&self, rows: Vec<Vec<f32>>, name: &str) -> Result<Labels> {
+    fn of_rows(&self, rows: Vec<Vec<f32>>, name: &str, options: &OpenOptions) -> Result<Labels> {
         let width = rows.first().map_or(0, Vec::len);
         if let Some(odd) = rows.iter().position(|row| row.len() != width) {
             let reason = format!(
@@ -123,7 +125,7 @@ impl Said<'_> {
         let tensor = TensorRef::contiguous(storage, &[rows.len() as u64, width as u64])
             .ok_or_else(|| Error::field(self.path, name, "too many values"))?;
         let file = TensorFile::in_memory(self.path, [(name.to_owned(), Place::InMemory(bytes))].into());
-        Labels::read(&file, &tensor, name, rows.len(), self.options)
+        Labels::read(&file, &tensor, name, rows.len(), options)
     }
 
     /// The classes as labels.
@@ -183,14 +185,14 @@ impl Said<'_> {
                          another order"
                     ));
                 }
-                Labels::of_names(self.path, &names, self.options)?
+                Labels::of_names(self.path, &names, &name, self.options)?
             }
             Value::Row(_) => {
                 let row_of = |value: Value| match value {
                     Value::Row(row) => Some(row),
                     _ => None,
                 };
-                self.of_rows(values.into_iter().filter_map(row_of).collect(), &name)?
+                self.of_rows(values.into_iter().filter_map(row_of).collect(), &name, self.options)?
             }
         };
         Ok((labels, used.into_keys().collect()))
