@@ -6,8 +6,8 @@ CARGO ?= cargo
 # The torch that tch 0.24 binds to.
 TORCH := 2.11.0
 # What builds and checks the Python packages.
-# Lightning is for the tests of its launchers, Pillow for those of images, webdataset for those of archives.
-TOOLS := "maturin>=1.9,<2" "mypy==2.4.*" "pillow>=12" "pytest==9.*" "pytorch-lightning==2.6.*" "ruff==0.17.*" \
+# localbucket is a bucket for tests, Lightning is for the tests of its launchers, Pillow for those of images, webdataset for those of archives.
+TOOLS := "localbucket==1.2.*" "maturin>=1.9,<2" "mypy==2.4.*" "pillow>=12" "pytest==9.*" "pytorch-lightning==2.6.*" "ruff==0.17.*" \
 	"webdataset==1.0.*"
 # The binary is built with the features that the extensions need, and so from the same parts.
 PACKAGES := -p diver-dataset -p diver-python-engine -p diver-python-refiner

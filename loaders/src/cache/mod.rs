@@ -33,10 +33,11 @@ pub use key::RowKey;
 pub(crate) use lease::Lease;
 pub use partition::Partition;
 pub(crate) use resident::Resident;
+#[cfg(feature = "cloud")]
+pub use store::BucketStore;
 pub use store::{LocalStore, MemoryStore, PartStore, Stat};
 pub use upkeep::{Compacted, Difference, Evicted, Explanation, Holds, Listing, Neighbour, Rules, Verified};
 
-use crate::paths::local;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,21 +66,28 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache in `folder`, which is made if it is not there. A leading `~/` is the home folder.
+    /// Opens the cache in `folder`, which is made if it is not there. A leading `~/` is the home folder. In place of a
+    /// folder it may be a URL: `s3://bucket/folder`, `gs://bucket/folder` and `az://container/folder` (feature `cloud`),
+    /// whose credentials and endpoints are those of the usual environment variables; `file:///folder`; or
+    /// `memory://name`, which lasts as long as the process.
     ///
     /// It need not be one that can be written to: what others have refined is read all the same, and only what they
     /// lack cannot be kept there.
     ///
     /// # Errors
-    /// If the folder is not a local one, or is not there and cannot be made.
+    /// If the folder is not there and cannot be made; if there is no such bucket, it cannot be listed, or credentials are
+    /// missing; if the URL has an unknown scheme or names no bucket.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
-        let root = expand_home(local("cache", folder.as_ref())?);
-        Ok(Self::on(LocalStore::open(root)?))
+        Ok(Self::of(store::open(folder.as_ref())?))
     }
 
     /// The cache in a store.
     pub fn on(store: impl PartStore + 'static) -> Self {
-        Self { store: Arc::new(store), lease_expiry: lease::EXPIRY, limit: None }
+        Self::of(Arc::new(store))
+    }
+
+    fn of(store: Arc<dyn PartStore>) -> Self {
+        Self { store, lease_expiry: lease::EXPIRY, limit: None }
     }
 
     /// How long other processes wait for what a process was refining that died (default: 30 s). A process that stands
@@ -115,12 +123,5 @@ impl Cache {
         let partition = Partition::open(self, fingerprint)?;
         partition.stamp();
         Ok(partition)
-    }
-}
-
-fn expand_home(folder: &Path) -> PathBuf {
-    match (folder.strip_prefix("~"), std::env::home_dir()) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => folder.to_owned(),
     }
 }

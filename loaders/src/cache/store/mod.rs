@@ -1,10 +1,16 @@
 //! Where a cache keeps its files.
 
+#[cfg(feature = "cloud")]
+mod bucket;
 mod local;
 mod memory;
+mod place;
 
+#[cfg(feature = "cloud")]
+pub use bucket::BucketStore;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub(super) use place::open;
 
 use crate::Result;
 use bytes::Bytes;
