@@ -34,7 +34,7 @@ pub mod cli;
 mod digest;
 mod error;
 pub mod export;
-mod image_table;
+mod hub_table;
 pub mod labels;
 pub mod method;
 pub mod options;

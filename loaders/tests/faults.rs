@@ -7,7 +7,6 @@ use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
     Cache, CancelToken, Conditioning, Error, Identity, MemorySource, Refine, Refinery, Result, RgbImage,
 };
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +48,7 @@ impl Faulty {
 
     fn failure(&self, name: &str) -> Error {
         let reason = ["503 Slow Down", "connection reset", "timed out"][(self.draw() % 3) as usize];
-        Error::io(&self.place(name), "cannot reach")(std::io::Error::new(ErrorKind::Other, reason))
+        Error::io(&self.place(name), "cannot reach")(std::io::Error::other(reason))
     }
 
     fn read<T>(&self, name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -27,7 +27,7 @@ mod resident;
 mod store;
 mod upkeep;
 
-pub use artifact::{Artifact, ImageRow};
+pub use artifact::{Artifact, ImageRow, LogitForm, LogitRow};
 pub use fingerprint::Fingerprint;
 pub use key::RowKey;
 pub(crate) use lease::Lease;
@@ -121,6 +121,22 @@ impl Cache {
     /// If its folder cannot be read, belongs to another fingerprint, or is not there and cannot be made.
     pub fn images(&self, fingerprint: &serde_json::Value) -> Result<Partition<ImageRow>> {
         let partition = Partition::open(self, fingerprint)?;
+        partition.stamp();
+        Ok(partition)
+    }
+
+    /// Opens the logits of one teacher, on views that one recipe makes: both are in the fingerprint, and what the
+    /// logits are used for later, as a temperature, is not.
+    ///
+    /// # Errors
+    /// As [`images`](Self::images); if the fingerprint is no JSON object.
+    pub fn logits(&self, fingerprint: &serde_json::Value) -> Result<Partition<LogitRow>> {
+        let mut fingerprint = fingerprint.clone();
+        let Some(fields) = fingerprint.as_object_mut() else {
+            return Err(Error::config("fingerprint", "a JSON object is expected"));
+        };
+        fields.insert(Holds::FIELD.to_owned(), serde_json::json!(Holds::Logits));
+        let partition = Partition::open(self, &fingerprint)?;
         partition.stamp();
         Ok(partition)
     }

@@ -1,7 +1,7 @@
 //! Parquet files as Hugging Face `datasets` writes images.
 
 use super::{Writer, images};
-use crate::image_table::ImageTable;
+use crate::hub_table::Table;
 use crate::source::ClassList;
 use crate::{Error, Label, LabelKind, Result, Sample, SourceInfo};
 use arrow::array::RecordBatch;
@@ -69,7 +69,7 @@ impl Parquet {
     fn batch(&self) -> Result<RecordBatch, ArrowError> {
         let has_logits = self.info.labels != LabelKind::Hard;
         let table =
-            ImageTable::new(&self.pngs, self.labels.iter(), has_logits, &self.info.names())?.finish()?;
+            Table::of_images(&self.pngs, self.labels.iter(), has_logits, &self.info.names())?.finish()?;
         // Beside the names, which lie where `datasets` looks for them.
         let mut schema = (*table.schema()).clone();
         schema.metadata.insert(ClassList::KEY.to_owned(), self.classes.clone());

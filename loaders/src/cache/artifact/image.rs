@@ -13,7 +13,7 @@
 
 use super::Artifact;
 use crate::cache::RowKey;
-use crate::image_table::ImageTable;
+use crate::hub_table::Table;
 use crate::{Digest, Error, Label, Result, RgbImage};
 use arrow::array::{
     Array as _, ArrayRef, AsArray as _, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -81,7 +81,7 @@ fn record_batch(
     let indices = rows.iter().map(|row| i64::try_from(row.index).unwrap_or(i64::MAX));
     let variants = rows.iter().map(|row| i32::try_from(row.variant).unwrap_or(i32::MAX));
     let seconds = rows.iter().map(|row| row.seconds);
-    ImageTable::new(pngs, rows.iter().map(|row| &row.label), true, class_names)?
+    Table::of_images(pngs, rows.iter().map(|row| &row.label), true, class_names)?
         .with_values("key", "string", texts(&|row| rows[row].key.digest().to_string()))
         .with_values("digest", "string", texts(&|row| Digest::of(&pngs[row]).to_string()))
         .with_values("index", "int64", Arc::new(Int64Array::from_iter_values(indices)))

@@ -1,8 +1,10 @@
 //! What the rows of a cache hold.
 
 mod image;
+mod logits;
 
 pub use image::ImageRow;
+pub use logits::{LogitForm, LogitRow};
 
 use super::RowKey;
 use crate::Result;

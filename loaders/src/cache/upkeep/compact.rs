@@ -5,10 +5,11 @@
 //! lose nothing. Rows remember the part that they were first committed in, so that of two rows with one key the first
 //! committed still counts.
 
-use super::listing::{open, partitions, summary};
+use super::any::AnyPartition;
+use super::listing::{partitions, summary};
 use crate::cache::part::{self, Opened, Part};
 use crate::cache::partition::number;
-use crate::cache::{Artifact, Cache, ImageRow, Partition, RowKey};
+use crate::cache::{Artifact, Cache, Partition, RowKey};
 use crate::{CancelToken, Error, Result};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
@@ -38,7 +39,8 @@ impl Cache {
     pub fn compact(&self, cancel: &CancelToken) -> Result<Compacted> {
         let mut all = Compacted::default();
         for folder in partitions(&*self.store)? {
-            if let Some(partition) = open::<ImageRow>(self, &summary(&*self.store, &folder)?)? {
+            let listing = summary(&*self.store, &folder)?;
+            if let Some(partition) = AnyPartition::open(self, &listing)? {
                 let one = partition.compact(cancel)?;
                 all.gathered += one.gathered;
                 all.into += one.into;

@@ -1,8 +1,9 @@
 //! Why samples are in a cache, or are not.
 
-use super::listing::{flattened, open};
+use super::any::AnyPartition;
+use super::listing::flattened;
 use crate::Result;
-use crate::cache::{Cache, ImageRow, Partition, RowKey};
+use crate::cache::{Cache, Partition, RowKey};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -58,7 +59,7 @@ impl Cache {
         let name = crate::cache::Fingerprint::new(fingerprint).folder_name();
         let (mut own, mut neighbours) = (0, Vec::new());
         for listing in self.list()? {
-            let Some(partition) = open::<ImageRow>(self, &listing)? else { continue };
+            let Some(AnyPartition::Images(partition)) = AnyPartition::open(self, &listing)? else { continue };
             if listing.name == name {
                 own = found(&partition);
             } else {

@@ -1,8 +1,9 @@
 //! What a cache holds, a line for each fingerprint.
 
+use super::any::AnyPartition;
 use crate::cache::partition::{FINGERPRINT, USED, number};
 use crate::cache::store::PartStore;
-use crate::cache::{Artifact, Cache, Fingerprint, ImageRow, Partition, lease};
+use crate::cache::{Cache, lease};
 use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -18,6 +19,20 @@ use std::time::Duration;
 pub enum Holds {
     /// Refined images.
     Images,
+    /// A teacher's logits.
+    Logits,
+}
+
+impl Holds {
+    /// The field of a fingerprint that says it; images have none.
+    pub(in crate::cache) const FIELD: &'static str = "artifact";
+
+    fn of(fingerprint: Option<&Value>) -> Self {
+        match fingerprint.and_then(|fingerprint| fingerprint.get(Self::FIELD)?.as_str()) {
+            Some("logits") => Self::Logits,
+            _ => Self::Images,
+        }
+    }
 }
 
 /// What a cache holds under one fingerprint.
@@ -68,7 +83,7 @@ impl Cache {
         let mut listed = Vec::new();
         for folder in partitions(&*self.store)? {
             let mut listing = summary(&*self.store, &folder)?;
-            if let Some(partition) = open::<ImageRow>(self, &listing)? {
+            if let Some(partition) = AnyPartition::open(self, &listing)? {
                 listing.rows = partition.len();
             }
             listed.push(listing);
@@ -94,17 +109,6 @@ pub(super) fn partitions(store: &dyn PartStore) -> Result<Vec<String>> {
     folders.retain(|folder| folder.len() == 16 && folder.bytes().all(|b| b.is_ascii_hexdigit()));
     folders.sort_unstable();
     Ok(folders)
-}
-
-/// Opens a partition that is listed; none if its fingerprint is damaged, or another one's.
-pub(super) fn open<A: Artifact>(cache: &Cache, listing: &Listing) -> Result<Option<Partition<A>>> {
-    let own = |json: &&Value| Fingerprint::new(json).folder_name() == listing.name;
-    listing
-        .fingerprint
-        .as_ref()
-        .filter(own)
-        .map(|fingerprint| Partition::open(cache, fingerprint))
-        .transpose()
 }
 
 /// What can be told of a partition from its files' names and sizes; its rows are not counted.
@@ -138,8 +142,8 @@ pub(super) fn summary(store: &dyn PartStore, folder: &str) -> Result<Listing> {
     Ok(Listing {
         name: folder.to_owned(),
         path: store.place(folder),
+        holds: Holds::of(fingerprint.as_ref()),
         fingerprint,
-        holds: Holds::Images,
         rows: 0,
         parts,
         damaged,

@@ -1,5 +1,6 @@
 //! Looking into a cache, and tidying it.
 
+mod any;
 mod compact;
 mod explain;
 mod gc;

@@ -1,9 +1,10 @@
 //! Reading everything, to see whether it is sound.
 
-use super::listing::{open, partitions, summary};
+use super::any::AnyPartition;
+use super::listing::{partitions, summary};
 use crate::cache::part;
 use crate::cache::partition::FINGERPRINT;
-use crate::cache::{Artifact, Cache, ImageRow, Partition};
+use crate::cache::{Artifact, Cache, Partition};
 use crate::{CancelToken, Error, Result};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -29,11 +30,11 @@ impl Cache {
     /// If the store cannot be read; [`Error::Cancelled`].
     pub fn verify(&self, cancel: &CancelToken, progress: &dyn Fn(usize, usize)) -> Result<Verified> {
         let mut found = Verified::default();
-        let mut opened: Vec<Partition<ImageRow>> = Vec::new();
+        let mut opened: Vec<AnyPartition> = Vec::new();
         for folder in partitions(&*self.store)? {
             let place = self.store.place(&format!("{folder}/{FINGERPRINT}"));
             let listing = summary(&*self.store, &folder)?;
-            if let Some(partition) = open(self, &listing)? {
+            if let Some(partition) = AnyPartition::open(self, &listing)? {
                 opened.push(partition);
                 continue;
             }
@@ -63,7 +64,7 @@ impl Cache {
 
 impl<A: Artifact> Partition<A> {
     /// Goes through one part, and sets it aside if it is damaged.
-    fn verify(&self, number: u32, found: &mut Verified) -> Result<()> {
+    pub(super) fn verify(&self, number: u32, found: &mut Verified) -> Result<()> {
         let name = self.part_name(number);
         match part::whole::<A>(self.store(), &name) {
             Ok(whole) => {

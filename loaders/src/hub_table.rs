@@ -1,4 +1,4 @@
-//! Tables of images in Hugging Face's layout of columns, as the cache and the export write them: `datasets` opens them
+//! Tables of images, or of what is said of them, in Hugging Face's layout of columns, as the cache and the export write them: `datasets` opens them
 //! as they are.
 
 use crate::Label;
@@ -13,14 +13,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The columns so far, and what `datasets` takes them for.
-pub(crate) struct ImageTable {
+#[derive(Default)]
+pub(crate) struct Table {
     columns: Vec<(Field, ArrayRef)>,
-    features: serde_json::Value,
+    features: serde_json::Map<String, serde_json::Value>,
 }
 
-impl ImageTable {
+impl Table {
     /// The columns `image` and `label`, and `soft_label` if it is wanted: null where a label has no logits.
-    pub(crate) fn new<'a>(
+    pub(crate) fn of_images<'a>(
         pngs: &[Vec<u8>],
         labels: impl Iterator<Item = &'a Label> + Clone,
         has_soft_labels: bool,
@@ -33,12 +34,9 @@ impl ImageTable {
         let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(pngs));
         let paths: ArrayRef = Arc::new(StringArray::new_null(pngs.len()));
         let images = StructArray::try_new(fields, vec![bytes, paths], None)?;
-        let classes = labels.clone().map(|label| i64::try_from(label.class()).unwrap_or(i64::MAX));
-        let classes = Int64Array::from_iter_values(classes);
-        let names = json!({ "_type": "ClassLabel", "names": class_names });
-        let table = Self { columns: Vec::new(), features: json!({}) }
+        let table = Self::default()
             .with("image", Arc::new(images), json!({ "_type": "Image" }))
-            .with("label", Arc::new(classes), names);
+            .with_labels(labels.clone().map(Label::class), class_names);
         if !has_soft_labels {
             return Ok(table);
         }
@@ -49,8 +47,20 @@ impl ImageTable {
                 None => logits.append_null(),
             }
         }
-        let feature = json!({ "_type": "Sequence", "feature": { "_type": "Value", "dtype": "float32" } });
-        Ok(table.with("soft_label", Arc::new(logits.finish()), feature))
+        Ok(table.with_lists("soft_label", "float32", Arc::new(logits.finish())))
+    }
+
+    /// The table with the column `label`.
+    pub(crate) fn with_labels(self, labels: impl Iterator<Item = usize>, class_names: &[String]) -> Self {
+        let labels = labels.map(|class| i64::try_from(class).unwrap_or(i64::MAX));
+        let names = json!({ "_type": "ClassLabel", "names": class_names });
+        self.with("label", Arc::new(Int64Array::from_iter_values(labels)), names)
+    }
+
+    /// The table with a column of lists, whose values `datasets` calls `dtype`.
+    pub(crate) fn with_lists(self, name: &str, dtype: &str, values: ArrayRef) -> Self {
+        let feature = json!({ "_type": "Sequence", "feature": { "_type": "Value", "dtype": dtype } });
+        self.with(name, values, feature)
     }
 
     /// The table with a column of values that `datasets` calls `dtype`.
@@ -61,7 +71,7 @@ impl ImageTable {
     /// All columns are nullable, though nothing but soft labels ever is: `datasets` takes a column for another one else.
     fn with(mut self, name: &str, values: ArrayRef, feature: serde_json::Value) -> Self {
         self.columns.push((Field::new(name, values.data_type().clone(), true), values));
-        self.features[name] = feature;
+        self.features.insert(name.to_owned(), feature);
         self
     }
 
@@ -83,7 +93,7 @@ mod tests {
     fn columns_are_what_datasets_expects() {
         let labels = [Label::Hard(1), Label::Logits(vec![0.5, -1.0])];
         let names = ["cat".to_owned(), "dog".to_owned()];
-        let table = ImageTable::new(&[vec![1], vec![2, 3]], labels.iter(), true, &names).unwrap();
+        let table = Table::of_images(&[vec![1], vec![2, 3]], labels.iter(), true, &names).unwrap();
         let seconds = Arc::new(arrow::array::Float32Array::from(vec![0.5, 1.5]));
         let batch = table.with_values("seconds", "float32", seconds).finish().unwrap();
         let schema = batch.schema();
@@ -98,7 +108,7 @@ mod tests {
             "seconds": { "_type": "Value", "dtype": "float32" },
         });
         assert_eq!(features["info"]["features"], expected);
-        let hard = ImageTable::new(&[vec![1]], labels[..1].iter(), false, &names).unwrap().finish().unwrap();
+        let hard = Table::of_images(&[vec![1]], labels[..1].iter(), false, &names).unwrap().finish().unwrap();
         assert_eq!(hard.num_columns(), 2);
     }
 }

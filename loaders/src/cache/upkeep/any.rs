@@ -1,0 +1,54 @@
+//! A partition, whatever its rows hold.
+
+use super::compact::Compacted;
+use super::listing::{Holds, Listing};
+use super::verify::Verified;
+use crate::cache::{Cache, Fingerprint, ImageRow, LogitRow, Partition};
+use crate::{CancelToken, Result};
+
+/// A partition that is listed, opened.
+pub(super) enum AnyPartition {
+    Images(Partition<ImageRow>),
+    Logits(Partition<LogitRow>),
+}
+
+impl AnyPartition {
+    /// Opens it; none if its fingerprint is damaged, or another one's.
+    pub(super) fn open(cache: &Cache, listing: &Listing) -> Result<Option<Self>> {
+        let own =
+            listing.fingerprint.as_ref().filter(|json| Fingerprint::new(json).folder_name() == listing.name);
+        let Some(fingerprint) = own else { return Ok(None) };
+        Ok(Some(match listing.holds {
+            Holds::Images => Self::Images(Partition::open(cache, fingerprint)?),
+            Holds::Logits => Self::Logits(Partition::open(cache, fingerprint)?),
+        }))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Images(images) => images.len(),
+            Self::Logits(logits) => logits.len(),
+        }
+    }
+
+    pub(super) fn parts(&self) -> Vec<u32> {
+        match self {
+            Self::Images(images) => images.parts(),
+            Self::Logits(logits) => logits.parts(),
+        }
+    }
+
+    pub(super) fn verify(&self, number: u32, found: &mut Verified) -> Result<()> {
+        match self {
+            Self::Images(images) => images.verify(number, found),
+            Self::Logits(logits) => logits.verify(number, found),
+        }
+    }
+
+    pub(super) fn compact(&self, cancel: &CancelToken) -> Result<Compacted> {
+        match self {
+            Self::Images(images) => images.compact(cancel),
+            Self::Logits(logits) => logits.compact(cancel),
+        }
+    }
+}
