@@ -65,7 +65,7 @@ bench: setup ## Time the refiner and the loader beside plain torch (QUICK=1: a f
 	$(PIP) install diffusers
 	$(CARGO) build --release $(PACKAGES) --bin diver
 	.venv/bin/python benches/compare.py $(if $(QUICK),--quick)
-	$(CARGO) bench $(PACKAGES) -p diver-loaders --bench sources $(if $(QUICK),-- --quick)
+	$(CARGO) bench $(PACKAGES) -p diver-loaders --bench cache --bench sources $(if $(QUICK),-- --quick)
 
 examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours; QUICK=1: a few steps of it, in $(OUT)/examples).
 	$(PIP) install -r examples/making/requirements.txt
