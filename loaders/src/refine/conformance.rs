@@ -64,8 +64,8 @@ pub fn try_check(
     let moved = accepted("samples with other keys are refined", moved.refine(refiner, 0..4))?;
     let variants = batch.rekeyed(|key| NoiseKey { variant: 1, ..key });
     let variants = accepted("variants of samples are refined", variants.refine(refiner, 0..4))?;
-    for index in 0..4 {
-        let (image, moved, variant) = (&whole[index], moved.get(index), variants.get(index));
+    for (index, image) in whole.iter().enumerate() {
+        let (moved, variant) = (moved.get(index), variants.get(index));
         if index % 2 == 0 {
             let is_same = |other| largest_difference(image, other).is_some_and(|apart| apart <= 1);
             ensure(moved.is_some_and(is_same) && variant.is_some_and(is_same), || {
