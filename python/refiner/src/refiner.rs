@@ -102,6 +102,7 @@ impl Refiner {
 
     /// Latents to refined ones. Where no noise is given, with that of `keys` (without them, of the rows' digests) and
     /// `variants`, one for each row.
+    #[allow(clippy::too_many_arguments)] // A stage with all that it depends on.
     fn sample_latents(
         &self,
         py: Python<'_>,
@@ -146,6 +147,7 @@ impl Refiner {
     }
 
     /// Images on the CPU to the bytes of refined ones, as the engine has them made.
+    #[allow(clippy::too_many_arguments)] // A stage with all that it depends on.
     fn refine_bytes(
         &self,
         py: Python<'_>,
