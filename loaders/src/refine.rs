@@ -197,8 +197,9 @@ pub trait Refine: Send {
     fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()>;
 
     /// Refines a batch: `B` images come back, in order, all of one size. An image depends on its own pixels,
-    /// conditioning and key only. Its batch may move a byte by one grey level in single precision; arithmetic of
-    /// lower precision may move more.
+    /// conditioning and key only. Noise must depend on both parts of the key: otherwise all variants of a sample are
+    /// the same image. Its batch may move a byte of an image by one grey level in single precision; arithmetic of lower
+    /// precision may move more.
     ///
     /// # Errors
     /// [`Error::Cancelled`] soon after `cancel` is set; [`Error::Refine`] for everything else.

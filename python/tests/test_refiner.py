@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -36,7 +37,7 @@ from diver.errors import (
     RefineError,
     VersionError,
 )
-from diver.refiners import check
+from diver.refiners import Adapter, Fleet, check
 from diver_refiner import Refiner
 
 FAST: dict[str, Any] = {"steps": 4}
@@ -207,6 +208,63 @@ def test_noise_follows_seed_and_key(shared: Refiner) -> None:
     assert shared.sample_latents(z0, y, seed=0).equal(drawn)
     assert not shared.sample_latents(z0, y, seed=2**64 - 1).equal(drawn)
     assert (shared.sample_latents(z0[1:], y[1:]) - drawn[1:]).abs().max() < 1e-4 * drawn.abs().max()
+
+
+def test_noise_follows_the_variant(shared: Refiner) -> None:
+    x, y, same = images(1).expand(4, -1, -1, -1), [1] * 4, keys(1) * 4
+    variants = np.array([0, 1, 2**32 - 1, 1])
+    z0 = shared.encode(x)
+    adapter = Adapter(Fleet([shared, shared]))
+    for refined in (
+        shared.refine(x, y, keys=same, variants=variants),
+        shared.refine(x, y, variants=torch.from_numpy(variants)),
+        shared.sample_latents(z0, y, keys=same, variants=variants.astype(np.uint32)),
+        shared.sample_latents(z0, y, variants=variants.tolist()),
+        torch.from_numpy(shared(x, y, same, variants=variants)).float() / 255,
+        torch.from_numpy(adapter.call(x.numpy(), np.array(y), same, variants, None, None)).float() / 255,
+    ):
+        apart = [float((refined[a] - refined[b]).abs().max()) for a, b in ((1, 3), (0, 1), (0, 2), (1, 2))]
+        assert apart[0] < 0.005 and min(apart[1:]) > 0.02, apart
+    zeros = [0] * 4
+    assert shared.refine(x, y, keys=same, variants=zeros).equal(shared.refine(x, y, keys=same))
+    assert shared.sample_latents(z0, y, variants=zeros).equal(shared.sample_latents(z0, y))
+    assert np.array_equal(shared(x, y, same, variants=zeros), shared(x, y, same))
+
+
+def normals(hashed: bytes, count: int) -> list[float]:
+    """Steps 3 to 5 of `src/method/noise.rs`, from the hash of step 2."""
+    h0, h1, h2, h3 = struct.unpack("<4I", hashed)
+    low = 2**32 - 1
+    values = []
+    for block in range(count // 2):
+        x0, x1, x2, x3 = block, 0, h2, h3
+        for turn in range(10):
+            a, b = 0xD2511F53 * x0, 0xCD9E8D57 * x2
+            key0, key1 = h0 + turn * 0x9E3779B9 & low, h1 + turn * 0xBB67AE85 & low
+            x0, x1, x2, x3 = b >> 32 ^ x1 ^ key0, b & low, a >> 32 ^ x3 ^ key1, a & low
+        u, v = ((x1 << 32 | x0) >> 11) + 1, (x3 << 32 | x2) >> 11
+        radius, angle = math.sqrt(-2 * math.log(u / 2**53)), math.tau * v / 2**53
+        values += [radius * math.cos(angle), radius * math.sin(angle)]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("seed", "variant", "hashed", "first"),
+    [
+        (0, 0, "2251de301bcdbf3547d7cbec9d2d3e90", [0xBF499644, 0x3FCF29A5, 0xBF91205D]),
+        (2**64 - 1, 3, "4b6b9657d25bed99831dc66e6dca8377", [0x3FCF6559, 0x3FCF1B48, 0xBEB8D243]),
+    ],
+)
+def test_noise_has_known_answers(
+    shared: Refiner, seed: int, variant: int, hashed: str, first: list[int]
+) -> None:
+    """The streams of `whole_streams_have_known_answers` in `src/method/noise.rs`."""
+    noise = torch.tensor(normals(bytes.fromhex(hashed), 256)).reshape(1, 4, 8, 8)
+    assert noise.numpy().view(np.uint32).flatten()[:3].tolist() == first
+    abc = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
+    z0 = shared.encode(images(1))
+    drawn = shared.sample_latents(z0, [1], keys=[abc], variants=[variant], seed=seed)
+    torch.testing.assert_close(drawn, shared.sample_latents(z0, [1], noise), rtol=1e-5, atol=1e-5)
 
 
 def test_the_refiners_seed_is_the_default(folder: Path, shared: Refiner) -> None:
@@ -492,6 +550,14 @@ WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
         lambda r: r.refine(images(), [1, 2], keys=[1, 2]),
         r"keys\[0\]: 32 bytes or 64 hex digits is expected, not int",
     ),
+    (
+        lambda r: r.refine(images(), [1, 2], variants=1),
+        "variants: a sequence of integers is expected, not int",
+    ),
+    (
+        lambda r: r.sample_latents(torch.zeros(1, 4, 8, 8), [1], variants=np.array([1.0])),
+        "variants: integers are expected, not float64",
+    ),
     (lambda r: r(images().numpy(), [1, 2], b"a" * 64), "keys: a sequence of digests is expected, not bytes"),
     (
         lambda r: r(images().numpy(), [1, 2], keys(2), cancel=1),
@@ -539,6 +605,16 @@ WRONG_VALUES: list[tuple[Callable[[Any], Any], str]] = [
     ),
     (lambda r: r.refine(images(), [1, 2], seed=-1), "seed: -1 must be at least 0"),
     (lambda r: r.refine(images(), [1, 2], seed=2**64), f"seed: {2**64} must be at most {2**64 - 1}"),
+    (
+        lambda r: r.sample_latents(torch.zeros(1, 4, 8, 8), [1], torch.zeros(1, 4, 8, 8), variants=[0]),
+        "variants: noise was given too",
+    ),
+    (lambda r: r.refine(images(), [1, 2], variants=[0]), "variants: 1 were given for 2 images"),
+    (lambda r: r.refine(images(), [1, 2], variants=[0, -1]), r"variants\[1\]: -1 must be at least 0"),
+    (
+        lambda r: r(images().numpy(), [1, 2], keys(2), variants=[2**32, 0]),
+        rf"variants\[0\]: {2**32} must be at most {2**32 - 1}",
+    ),
     (lambda r: r.refine(images(), [1, 2], keys=keys(1)), "keys: 1 were given for 2 images"),
     (
         lambda r: r.refine(images(), [1, 2], keys=[b"a", b"b"]),

@@ -81,6 +81,11 @@ def _keywords(images: Any, *, labels: Any, keys: Any, cancel: Any, progress: Any
     return invert(images)
 
 
+def _variants(images: Any, variants: Any) -> Any:
+    assert variants.dtype == np.int64 and variants.tolist() == [0] * 10
+    return invert(images)
+
+
 def _any(*arguments: Any) -> Any:
     (images,) = arguments
     return invert(images)
@@ -118,6 +123,7 @@ SIGNATURES: dict[str, Callable[..., Any]] = {
     "cancel required": _cancel_required,
     "optional": _optional,
     "keywords": _keywords,
+    "variants": _variants,
     "*arguments": _any,
     "labels first": _labels_first,
     "torch module": Module(),
@@ -175,6 +181,40 @@ def test_a_refiner_sees_pixels_labels_and_keys() -> None:
         index = index_of[key]
         assert label == 100 + source.sample(index).label
         np.testing.assert_allclose(image, unit_pixels(source, index), atol=1e-6)
+
+
+def noisy(images: np.ndarray, keys: tuple[bytes, ...], variants: np.ndarray) -> np.ndarray:
+    seeds = zip(keys, variants.tolist(), strict=True)
+    noise = [np.random.default_rng([*key, variant]).random(images.shape[1:]) for key, variant in seeds]
+    return invert((images + np.stack(noise)) / 2)
+
+
+@pytest.mark.parametrize("refiner", [noisy, refiners.Fleet([noisy, noisy])], ids=["alone", "fleet"])
+def test_variants_of_a_sample_are_different_images(refiner: Any) -> None:
+    images = np.full((4, 3, 8, 8), 0.5, np.float32)
+    variants = np.array([0, 1, 2**32 - 1, 1])
+    adapter = refiners.Adapter(refiner)
+    refined = adapter.call(images, np.zeros(4, np.int64), (bytes(32),) * 4, variants, None, None)
+    assert np.array_equal(refined[1], refined[3])
+    assert len({image.tobytes() for image in refined}) == 3
+    refiners.check(refiner)
+
+
+def test_the_engine_passes_variants_on() -> None:
+    seen: list[list[int]] = []
+
+    def refiner(images: np.ndarray, variants: np.ndarray) -> np.ndarray:
+        seen.append(variants.tolist())
+        return invert(images)
+
+    refiners.check(refiner)  # No loader asks for variants yet.
+    assert [0, 0, 0, 0] in seen and [0, 1, 0, 1] in seen
+
+
+def test_a_fleet_refines_variant_0_by_default() -> None:
+    images, keys = np.zeros((3, 3, 4, 4), np.float32), (bytes(32),) * 3
+    refined = refiners.Fleet([noisy, noisy])(images, np.zeros(3, np.int64), keys)
+    assert np.array_equal(refined, noisy(images, keys, np.zeros(3, np.int64)))
 
 
 def test_a_refiner_is_called_from_one_other_thread_one_call_at_a_time() -> None:
@@ -785,6 +825,14 @@ class Broken:
         return result
 
     @staticmethod
+    def without_variants(images: np.ndarray, keys: tuple[bytes, ...]) -> np.ndarray:
+        return noisy(images, keys, np.zeros(len(keys), np.int64))
+
+    @staticmethod
+    def variants_of_others(images: np.ndarray, variants: np.ndarray) -> np.ndarray:
+        return invert(images) // (2 if variants.any() else 1)
+
+    @staticmethod
     def remembers_cancelling(images: np.ndarray, cancel: Any, progress: Any) -> np.ndarray:
         progress(1, 2)
         time.sleep(0.05)  # The listener is on another thread.
@@ -817,6 +865,8 @@ RULES = {
     "size_by_batch": "one size in every batch",
     "raising": "told to fail",
     "place_dependent": "alone and in its batch",
+    "without_variants": "its variant",
+    "variants_of_others": "others in its batch",
     "remembers_cancelling": "leaves nothing behind",
     "broken_by_release": "a released refiner refines again",
     "other_after_release": "a release changes no image",
@@ -832,7 +882,8 @@ def test_the_suite_names_the_rule_that_is_broken(name: str, capfd: pytest.Captur
 GOOD: dict[str, Callable[..., Any]] = {
     "invert": invert,
     "by label": lambda images, labels: invert(images) // (1 + labels.astype(np.uint8)[:, None, None, None]),
-    "by key": lambda x, labels, keys: invert(x) ^ np.array([key[0] for key in keys], np.uint8)[:, None, None, None],
+    "by key and variant": noisy,
+    "by variant": lambda x, variants: invert(x) // (1 + variants.astype(np.uint8)[:, None, None, None]),
     "larger": lambda images: invert(images).repeat(2, 2).repeat(2, 3),
     "torch": lambda images: (torch.from_numpy(images) * 255).round().to(torch.uint8),
 }  # fmt: skip

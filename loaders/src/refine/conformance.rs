@@ -59,6 +59,25 @@ pub fn try_check(
         })?;
     }
 
+    let other = Digest::of(b"another sample");
+    let moved = batch.rekeyed(|key| NoiseKey { content: other, ..key });
+    let moved = accepted("samples with other keys are refined", moved.refine(refiner, 0..4))?;
+    let variants = batch.rekeyed(|key| NoiseKey { variant: 1, ..key });
+    let variants = accepted("variants of samples are refined", variants.refine(refiner, 0..4))?;
+    for (index, image) in whole.iter().enumerate() {
+        let (moved, variant) = (moved.get(index), variants.get(index));
+        if index % 2 == 0 {
+            let is_same = |other| largest_difference(image, other).is_some_and(|apart| apart <= 1);
+            ensure(moved.is_some_and(is_same) && variant.is_some_and(is_same), || {
+                format!("image {index} changed with the keys of the others in its batch")
+            })?;
+        } else {
+            ensure(moved == Some(image) || variant != Some(image), || {
+                format!("image {index} depends on its key's content but not on its variant: noise needs both")
+            })?;
+        }
+    }
+
     let unknown = Conditioning::Class(usize::MAX);
     let is_accepted = refiner.check_conditioning(&unknown).is_ok();
     let odd = Images { conditioning: vec![unknown; 4], ..Images::new(4, side, conditionings) };
@@ -118,6 +137,7 @@ impl Progress for CancelAtFirstStep {
 }
 
 /// A deterministic batch of smooth images.
+#[derive(Clone)]
 struct Images {
     side: usize,
     pixels: Vec<f32>,
@@ -143,6 +163,13 @@ impl Images {
         let keys =
             (0..count).map(|i| NoiseKey { content: Digest::of(&i.to_le_bytes()), variant: 0 }).collect();
         Self { side, pixels, conditioning, keys }
+    }
+
+    /// The same images with other keys for those at odd places.
+    fn rekeyed(&self, other: impl Fn(NoiseKey) -> NoiseKey) -> Self {
+        let mut images = self.clone();
+        images.keys.iter_mut().skip(1).step_by(2).for_each(|key| *key = other(*key));
+        images
     }
 
     fn refine(&self, refiner: &mut dyn Refine, images: std::ops::Range<usize>) -> Result<Vec<RgbImage>> {

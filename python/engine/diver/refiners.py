@@ -6,12 +6,16 @@ named after:
 
 - ``images``: float32 ``[B, 3, H, W]``, pixels in [0, 1], a numpy array of its own to write on;
 - ``labels``: int64 ``[B]``, the refiner's class for each image;
-- ``keys``: ``B`` hashes of 32 bytes, each that of one sample's content. Noise seeded by them depends on nothing else;
+- ``keys``: ``B`` hashes of 32 bytes, each that of one sample's content;
+- ``variants``, by this name only: int64 ``[B]``, which of several refinements of the same sample is wanted, from 0 to
+  2**32 - 1; 0 unless more than one is asked for. A refiner that draws noise seeds it with the key and the variant, and
+  with nothing that differs between batches: otherwise all variants of a sample are the same image;
 - ``cancel`` and ``progress``, as keywords, if it has parameters of these names: ``cancel.is_cancelled()`` says that
   the result is not wanted any more, ``progress(done, total)`` tells how far it is.
 
 It returns ``B`` images, uint8 ``[B, 3, height, width]``, of any one size. An image must depend on its own pixels,
-label and key only: not on the others of its batch. It is called from a thread of the loader, one call at a time.
+label, key and variant only: not on the others of its batch. It is called from a thread of the loader, one call at a
+time.
 
 It may have attributes:
 
@@ -45,16 +49,19 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "check"]
 
 #: What a refiner may be given; the first three also by position.
-_NAMES = ("images", "labels", "keys", "cancel", "progress")
-_CALLED = "it is called with images, or (images, labels), or (images, labels, keys); `cancel` and `progress` by name"
+_NAMES = ("images", "labels", "keys", "variants", "cancel", "progress")
+_CALLED = (
+    "it is called with images, or (images, labels), or (images, labels, keys); `variants`, `cancel` and `progress` "
+    "by name"
+)
 
 
 def check(
     refiner: Callable[..., Any], *, side: SupportsIndex = 16, classes: Iterable[SupportsIndex] = (0, 1)
 ) -> None:
     """Runs the suite that every refiner has to pass, the engine's own ones too: equal batches give equal bytes, an
-    image does not depend on its batch (by one grey level at most), its fingerprint does not change, and a cancelled
-    call or a release leaves nothing behind.
+    image does not depend on its batch (by one grey level at most), an image that depends on its key depends on its
+    variant too, its fingerprint does not change, and a cancelled call or a release leaves nothing behind.
 
     Args:
         refiner: What is to be checked.
@@ -97,13 +104,15 @@ class Adapter:
         pixels: _engine.Tensor,
         labels: list[int],
         keys: list[bytes],
+        variants: list[int],
         cancel: _engine.CancelToken,
         progress: _engine.Progress,
     ) -> tuple[bytes, int, int]:
         import numpy
 
-        images, indices = _tensors.numpy_array(pixels), numpy.array(labels, dtype=numpy.int64)
-        refined = self.call(images, indices, tuple(keys), cancel, progress)
+        images = _tensors.numpy_array(pixels)
+        indices, numbers = (numpy.array(values, dtype=numpy.int64) for values in (labels, variants))
+        refined = self.call(images, indices, tuple(keys), numbers, cancel, progress)
         return refined.tobytes(), refined.shape[2], refined.shape[3]
 
     def release(self) -> None:
@@ -117,6 +126,7 @@ class Adapter:
         images: numpy.ndarray[Any, Any],
         labels: numpy.ndarray[Any, Any],
         keys: tuple[bytes, ...],
+        variants: numpy.ndarray[Any, Any],
         cancel: Any,
         progress: Callable[[int, int], object] | None,
     ) -> numpy.ndarray[Any, Any]:
@@ -125,6 +135,7 @@ class Adapter:
             "images": images,
             "labels": labels,
             "keys": keys,
+            "variants": variants,
             "cancel": cancel,
             "progress": progress,
         }
@@ -197,6 +208,7 @@ class Fleet:
         labels: numpy.ndarray[Any, Any],
         keys: Iterable[bytes],
         *,
+        variants: numpy.ndarray[Any, Any] | None = None,
         cancel: Any = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> numpy.ndarray[Any, Any]:
@@ -207,6 +219,7 @@ class Fleet:
         import numpy
 
         keys = tuple(keys)
+        numbers = numpy.zeros(len(images), numpy.int64) if variants is None else variants
         share = -(-len(images) // len(self._members))
         starts = range(0, len(images), max(share, 1))
         lock, steps = threading.Lock(), dict.fromkeys(starts, 0)
@@ -225,7 +238,7 @@ class Fleet:
                         progress(sum(steps.values()), total * len(images))
 
             try:
-                return member.call(images[part], labels[part], keys[part], token, heard)
+                return member.call(images[part], labels[part], keys[part], numbers[part], token, heard)
             except BaseException as error:
                 # The others end, too; what they say then is not the reason.
                 failures.append(error)

@@ -141,7 +141,8 @@ impl PyRefine {
         let shape = [batch.len(), 3, batch.height, batch.width].map(|side| side as i64).to_vec();
         let pixels = Tensor::from_vec(batch.pixels.to_vec(), shape);
         let keys = PyList::new(py, batch.keys.iter().map(|key| PyBytes::new(py, key.content.as_bytes())))?;
-        let arguments = (pixels, labels, keys, CancelToken(cancel.clone()), progress);
+        let variants: Vec<u32> = batch.keys.iter().map(|key| key.variant).collect();
+        let arguments = (pixels, labels, keys, variants, CancelToken(cancel.clone()), progress);
         let answer = self.adapter.bind(py).call_method1("refine", arguments)?;
         let (bytes, height, width): (Bound<'_, PyBytes>, usize, usize) = answer.extract()?;
         Ok((bytes.as_bytes().to_vec(), height, width))

@@ -33,15 +33,24 @@ class Refiner:
     def check_open(self) -> None: ...
     def encode(self, images: Any) -> Tensor: ...
     def sample_latents(
-        self, z0: Any, labels: list[int], noise: Any | None, keys: bytes | None, knobs: str
+        self,
+        z0: Any,
+        labels: list[int],
+        noise: Any | None,
+        keys: bytes | None,
+        variants: list[int],
+        knobs: str,
     ) -> Tensor: ...
     def decode(self, z: Any) -> Tensor: ...
-    def refine(self, images: Any, labels: list[int], keys: bytes | None, knobs: str) -> Tensor: ...
+    def refine(
+        self, images: Any, labels: list[int], keys: bytes | None, variants: list[int], knobs: str
+    ) -> Tensor: ...
     def refine_bytes(
         self,
         images: Any,
         labels: list[int],
         keys: bytes,
+        variants: list[int],
         cancel: _CancelToken | None,
         progress: _Progress | None,
     ) -> Tensor: ...

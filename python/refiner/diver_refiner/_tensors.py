@@ -24,8 +24,8 @@ class SupportsDlpack(Protocol):
 
 #: Tensors that are taken: torch's, numpy's, and those of any library with DLPack.
 TensorLike: TypeAlias = torch.Tensor | np.ndarray[Any, Any] | SupportsDlpack
-#: Class indices that are taken.
-LabelsLike: TypeAlias = Sequence[SupportsIndex] | TensorLike
+#: Integers, one for each image, that are taken.
+IntegersLike: TypeAlias = Sequence[SupportsIndex] | TensorLike
 
 
 def floats(name: str, value: TensorLike, shape: tuple[int | str, ...], device: torch.device) -> torch.Tensor:
@@ -80,19 +80,9 @@ def latents(name: str, value: TensorLike, shape: tuple[int, int, int], device: t
     return tensor
 
 
-def labels(value: LabelsLike, count: int, what: str, classes: int) -> list[int]:
+def labels(value: IntegersLike, count: int, what: str, classes: int) -> list[int]:
     """``count`` class indices below ``classes``; ``what`` says of what they are the classes."""
-    if isinstance(value, torch.Tensor | np.ndarray) or hasattr(value, "__dlpack__"):
-        tensor = _tensor("labels", cast(TensorLike, value), "a sequence of integers")
-        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-            raise OptionTypeError(f"labels: integers are expected, not {_name(tensor.dtype)}")
-        if tensor.dim() != 1:
-            raise OptionError(f"labels: a shape {list(tensor.shape)} was given, [{count}] is expected")
-        indices = [int(index) for index in tensor.tolist()]
-    else:
-        indices = [_index(position, index) for position, index in enumerate(_items(value))]
-    if len(indices) != count:
-        raise OptionError(f"labels: {len(indices)} were given for {count} {what}")
+    indices = _integers("labels", value, count, what)
     for position, index in enumerate(indices):
         if not 0 <= index < classes:
             raise OptionError(
@@ -102,15 +92,34 @@ def labels(value: LabelsLike, count: int, what: str, classes: int) -> list[int]:
     return indices
 
 
-def _items(value: Any) -> list[Any]:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        _options.wrong_type("labels", value, "a sequence of integers")
-    return list(value)
+def variants(value: IntegersLike | None, count: int, what: str) -> list[int]:
+    """``count`` integers of 32 bits, all 0 by default; ``what`` says of what they are the variants."""
+    if value is None:
+        return [0] * count
+    numbers = _integers("variants", value, count, what)
+    return _options.integers("variants", numbers, most=2**32 - 1)
 
 
-def _index(position: int, value: SupportsIndex) -> int:
-    # The range is that of the classes, whose message says more.
-    return _options.integer(f"labels[{position}]", value, least=-_options.SEED, most=_options.SEED)
+def _integers(name: str, value: IntegersLike, count: int, what: str) -> list[int]:
+    if isinstance(value, torch.Tensor | np.ndarray) or hasattr(value, "__dlpack__"):
+        tensor = _tensor(name, cast(TensorLike, value), "a sequence of integers")
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            raise OptionTypeError(f"{name}: integers are expected, not {_name(tensor.dtype)}")
+        if tensor.dim() != 1:
+            raise OptionError(f"{name}: a shape {list(tensor.shape)} was given, [{count}] is expected")
+        numbers = [int(number) for number in tensor.tolist()]
+    elif isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        _options.wrong_type(name, value, "a sequence of integers")
+    else:
+        # The caller knows the range.
+        wide = _options.SEED
+        numbers = [
+            _options.integer(f"{name}[{position}]", number, least=-wide, most=wide)
+            for position, number in enumerate(value)
+        ]
+    if len(numbers) != count:
+        raise OptionError(f"{name}: {len(numbers)} were given for {count} {what}")
+    return numbers
 
 
 def keys(value: Iterable[bytes | str], count: int) -> bytes:

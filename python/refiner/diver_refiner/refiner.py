@@ -17,7 +17,7 @@ from diver import _options, _ranks
 from diver.errors import OptionError, OptionTypeError
 from diver_refiner import _knobs, _refiner, _tensors
 from diver_refiner._knobs import KnobOptions
-from diver_refiner._tensors import LabelsLike, TensorLike
+from diver_refiner._tensors import IntegersLike, TensorLike
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
@@ -170,10 +170,11 @@ class Refiner:
     def sample_latents(
         self,
         z0: TensorLike,
-        labels: LabelsLike,
+        labels: IntegersLike,
         noise: TensorLike | None = None,
         *,
         keys: Iterable[bytes | str] | None = None,
+        variants: IntegersLike | None = None,
         seed: SupportsIndex | None = None,
         **knobs: Unpack[KnobOptions],
     ) -> torch.Tensor:
@@ -185,15 +186,19 @@ class Refiner:
             noise: The noise to start from, of the shape of ``z0``.
             keys: ``B`` hashes that the noise is drawn from beside the seed, where it is not given itself; by
                 default those of the rows of ``z0``. With the digests of a source's samples it is the loader's.
-            seed: Seed of the noise; the refiner's ``refine_seed`` unless given. Not together with ``noise``.
+            variants: ``B`` integers from 0 to 2**32 - 1: which of several refinements of the same image is wanted
+                (default: 0 for all). Another variant draws other noise.
+            seed: Seed of the noise; the refiner's ``refine_seed`` unless given. ``keys``, ``variants``
+                and ``seed`` cannot be given together with ``noise``.
             **knobs: Settings for this call alone; what is not given is as for the refiner.
 
         Returns:
             The refined latents, float32 ``[B, C, h, w]``. With ``mode="vae"``, ``z0`` as it is.
         """
         self._rust.check_open()
-        if noise is not None and (seed is not None or keys is not None):
-            raise OptionError(f"{'keys' if seed is None else 'seed'}: noise was given too; give one of them")
+        for name, value in (("seed", seed), ("keys", keys), ("variants", variants)):
+            if noise is not None and value is not None:
+                raise OptionError(f"{name}: noise was given too; give one of them")
         settings = self._settings(seed, knobs)
         latents = _tensors.latents("z0", z0, self._latent, self._device)
         classes = _tensors.labels(labels, len(latents), "latents", self.num_classes)
@@ -202,7 +207,9 @@ class Refiner:
             if len(noise) != len(latents):
                 raise OptionError(f"noise: {len(noise)} rows were given for {len(latents)} latents")
         digests = None if keys is None else _tensors.keys(keys, len(latents))
-        return _tensors.from_rust(self._rust.sample_latents(latents, classes, noise, digests, settings))
+        numbers = _tensors.variants(variants, len(latents), "latents")
+        z = self._rust.sample_latents(latents, classes, noise, digests, numbers, settings)
+        return _tensors.from_rust(z)
 
     def decode(self, z: TensorLike) -> torch.Tensor:
         """The images of latents.
@@ -220,9 +227,10 @@ class Refiner:
     def refine(
         self,
         images: TensorLike,
-        labels: LabelsLike,
+        labels: IntegersLike,
         *,
         keys: Iterable[bytes | str] | None = None,
+        variants: IntegersLike | None = None,
         seed: SupportsIndex | None = None,
         **knobs: Unpack[KnobOptions],
     ) -> torch.Tensor:
@@ -237,6 +245,8 @@ class Refiner:
             keys: ``B`` hashes that the noise depends on beside the seed, each 32 bytes or 64 hex digits; by
                 default those of the images themselves. (A loader's keys are the hashes of the samples as
                 stored.)
+            variants: ``B`` integers from 0 to 2**32 - 1: which of several refinements of the same image is wanted
+                (default: 0 for all). Another variant draws other noise.
             seed: Seed of the noise; the refiner's ``refine_seed`` unless given.
             **knobs: Settings for this call alone; what is not given is as for the refiner.
 
@@ -248,14 +258,16 @@ class Refiner:
         pixels = _tensors.images("images", images, self._device)
         classes = _tensors.labels(labels, len(pixels), "images", self.num_classes)
         digests = None if keys is None else _tensors.keys(keys, len(pixels))
-        return _tensors.from_rust(self._rust.refine(pixels, classes, digests, settings))
+        numbers = _tensors.variants(variants, len(pixels), "images")
+        return _tensors.from_rust(self._rust.refine(pixels, classes, digests, numbers, settings))
 
     def __call__(
         self,
         images: TensorLike,
-        labels: LabelsLike,
+        labels: IntegersLike,
         keys: Iterable[bytes | str],
         *,
+        variants: IntegersLike | None = None,
         cancel: CancelToken | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> npt.NDArray[np.uint8]:
@@ -265,6 +277,8 @@ class Refiner:
             images: Floats ``[B, 3, H, W]`` in [0, 1].
             labels: ``B`` class indices of the backbone.
             keys: ``B`` hashes of 32 bytes, those of the samples as stored.
+            variants: ``B`` integers from 0 to 2**32 - 1: which of several refinements of the same image is wanted
+                (default: 0 for all). Another variant draws other noise.
             cancel: Ends the call with a ClosedError soon after ``cancel.is_cancelled()`` is true.
             progress: Called as ``progress(done, total)`` at every step. What it raises ends the call.
 
@@ -279,7 +293,8 @@ class Refiner:
         pixels = _tensors.images("images", images, torch.device("cpu"))
         classes = _tensors.labels(labels, len(pixels), "images", self.num_classes)
         digests = _tensors.keys(keys, len(pixels))
-        refined = self._rust.refine_bytes(pixels, classes, digests, cancel, progress)
+        numbers = _tensors.variants(variants, len(pixels), "images")
+        refined = self._rust.refine_bytes(pixels, classes, digests, numbers, cancel, progress)
         return cast(npt.NDArray[np.uint8], np.from_dlpack(refined))
 
     def _settings(self, seed: SupportsIndex | None, knobs: KnobOptions) -> str:

@@ -2,7 +2,7 @@
 
 use crate::handle::{self, Handle};
 use crate::knobs;
-use crate::stages;
+use crate::stages::{self, Keys};
 use crate::tensors::Given;
 use crate::waiting::{self, Deaf, Listener};
 use diver::Knobs;
@@ -100,7 +100,9 @@ impl Refiner {
         self.run(py, &Deaf, move |refiner, cancel, _| stages::encode(refiner, &images, cancel))
     }
 
-    /// Latents to refined ones. Where no noise is given, with that of `keys`, and without them of the rows' digests.
+    /// Latents to refined ones. Where no noise is given, with that of `keys` (without them, of the rows' digests) and
+    /// `variants`, one for each row.
+    #[allow(clippy::too_many_arguments)] // A stage with all that it depends on.
     fn sample_latents(
         &self,
         py: Python<'_>,
@@ -108,12 +110,13 @@ impl Refiner {
         labels: Vec<usize>,
         noise: Option<&Bound<'_, PyAny>>,
         keys: Option<&[u8]>,
+        variants: Vec<u32>,
         knobs: &str,
     ) -> PyResult<Tensor> {
         let knobs = from_json(knobs).map_err(|error| to_python(py, &error))?;
         let z0 = Given::new(z0, "z0")?;
         let noise = noise.map(|noise| Given::new(noise, "noise")).transpose()?;
-        let keys = keys.map(stages::keys);
+        let keys = Keys::new(keys, variants);
         self.run(py, &Deaf, move |refiner, cancel, progress| {
             stages::sample_latents(refiner, knobs, &z0, &labels, noise.as_ref(), keys, cancel, progress)
         })
@@ -132,31 +135,34 @@ impl Refiner {
         images: &Bound<'_, PyAny>,
         labels: Vec<usize>,
         keys: Option<&[u8]>,
+        variants: Vec<u32>,
         knobs: &str,
     ) -> PyResult<Tensor> {
         let knobs = from_json(knobs).map_err(|error| to_python(py, &error))?;
         let images = Given::new(images, "images")?;
-        let keys = keys.map(stages::keys);
+        let keys = Keys::new(keys, variants);
         self.run(py, &Deaf, move |refiner, cancel, progress| {
             stages::refine(refiner, knobs, &images, &labels, keys, cancel, progress)
         })
     }
 
     /// Images on the CPU to the bytes of refined ones, as the engine has them made.
+    #[allow(clippy::too_many_arguments)] // A stage with all that it depends on.
     fn refine_bytes(
         &self,
         py: Python<'_>,
         images: &Bound<'_, PyAny>,
         labels: Vec<usize>,
         keys: &[u8],
+        variants: Vec<u32>,
         cancel: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Tensor> {
         let images = Given::new(images, "images")?;
-        let (knobs, keys) = (self.knobs.clone().into(), stages::keys(keys));
+        let (knobs, keys) = (self.knobs.clone().into(), Keys::new(Some(keys), variants));
         let preferred_batch = Arc::clone(&self.preferred_batch);
         self.run(py, &Engine { cancel, progress }, move |refiner, cancel, progress| {
-            let bytes = stages::refine_bytes(refiner, knobs, &images, &labels, &keys, cancel, progress);
+            let bytes = stages::refine_bytes(refiner, knobs, &images, &labels, keys, cancel, progress);
             // Smaller from now on if memory ran out.
             preferred_batch.store(refiner.preferred_batch(), Ordering::Relaxed);
             bytes

@@ -9,26 +9,42 @@ use diver_loaders::{
 use diver_python::tensor::Tensor as Output;
 use tch::{Device, Tensor};
 
-/// Keys of samples by their digests, 32 bytes each.
-pub fn keys(digests: &[u8]) -> Vec<NoiseKey> {
-    let (digests, _) = digests.as_chunks::<32>();
-    digests.iter().map(|digest| NoiseKey { content: Digest::from(*digest), variant: 0 }).collect()
+/// What Python says of the noise of a batch.
+pub struct Keys {
+    digests: Option<Vec<Digest>>,
+    variants: Vec<u32>,
 }
 
-/// Keys of the rows of a batch `[B, C, H, W]`, each as the engine hashes a sample of f32.
-fn content_keys(batch: &Tensor) -> Result<Vec<NoiseKey>> {
+impl Keys {
+    /// `digests` are 32 bytes each, one after the other; without them, those of the rows of a batch are taken.
+    pub fn new(digests: Option<&[u8]>, variants: Vec<u32>) -> Self {
+        let digests =
+            digests.map(|bytes| bytes.as_chunks::<32>().0.iter().map(|d| Digest::from(*d)).collect());
+        Self { digests, variants }
+    }
+
+    /// The keys of the rows of `batch`.
+    fn of(self, batch: &Tensor) -> Result<Vec<NoiseKey>> {
+        let digests = self.digests.map_or_else(|| digests(batch), Ok)?;
+        let keys = digests.into_iter().zip(self.variants);
+        Ok(keys.map(|(content, variant)| NoiseKey { content, variant }).collect())
+    }
+}
+
+/// Digests of the rows of a batch `[B, C, H, W]`, each as the engine hashes a sample of f32.
+fn digests(batch: &Tensor) -> Result<Vec<Digest>> {
     let (rows, channels, height, width) = torch(batch.size4())?;
     let batch = torch(batch.f_to_device(Device::Cpu))?;
-    let key = |row| {
+    let digest = |row| {
         let mut values = vec![0.0_f32; (channels * height * width) as usize];
         let length = values.len();
         torch(batch.f_get(row).and_then(|row| row.f_copy_data(&mut values, length)))?;
         let shape = [channels, height, width].map(|side| side as usize);
         // The label is no part of the digest.
         let sample = Sample { pixels: StoredPixels::F32(values), shape, label: Label::Hard(0) };
-        Ok(NoiseKey { content: sample.digest(), variant: 0 })
+        Ok(sample.digest())
     };
-    (0..rows).map(key).collect()
+    (0..rows).map(digest).collect()
 }
 
 /// Images to latents.
@@ -43,7 +59,7 @@ pub fn decode(refiner: &Refiner, latents: &Given, cancel: &CancelToken) -> Resul
     floats(&refiner.decode(&*latents.view()?)?)
 }
 
-/// Latents to refined ones; where no noise is given, with that of the keys, or of the digests of the rows.
+/// Latents to refined ones; where no noise is given, with that of the keys.
 #[allow(clippy::too_many_arguments)] // A stage with all that it depends on.
 pub fn sample_latents(
     refiner: &mut Refiner,
@@ -51,7 +67,7 @@ pub fn sample_latents(
     z0: &Given,
     classes: &[usize],
     noise: Option<&Given>,
-    keys: Option<Vec<NoiseKey>>,
+    keys: Keys,
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<Output> {
@@ -65,7 +81,7 @@ pub fn sample_latents(
     let run = |noise: Noise<'_>| refiner.sample_latents(&z0, classes, noise, cancel, progress);
     let z = match noise {
         Some(noise) => run(Noise::Given(&*noise.view()?)),
-        None => run(Noise::Keyed(&keys.map_or_else(|| content_keys(&z0), Ok)?)),
+        None => run(Noise::Keyed(&keys.of(&z0)?)),
     };
     floats(&z?)
 }
@@ -76,15 +92,14 @@ pub fn refine(
     knobs: KnobsBuilder,
     images: &Given,
     classes: &[usize],
-    given: Option<Vec<NoiseKey>>,
+    keys: Keys,
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<Output> {
     cancel.check()?;
     refiner.set_knobs(knobs)?;
     let images = images.view()?;
-    let keys = given.map_or_else(|| content_keys(&images), Ok)?;
-    floats(&refiner.refine_images(&images, classes, &keys, cancel, progress)?)
+    floats(&refiner.refine_images(&images, classes, &keys.of(&images)?, cancel, progress)?)
 }
 
 /// Images to refined images in bytes, as the engine has them refined: `[B, 3, R, R]` and its planar values.
@@ -93,15 +108,16 @@ pub fn refine_bytes(
     knobs: KnobsBuilder,
     images: &Given,
     classes: &[usize],
-    keys: &[NoiseKey],
+    keys: Keys,
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<Output> {
     cancel.check()?;
     refiner.set_knobs(knobs)?;
+    let keys = keys.of(&*images.view()?)?;
     let (pixels, height, width) = images.images()?;
     let conditioning: Vec<Conditioning> = classes.iter().copied().map(Conditioning::Class).collect();
-    let batch = RawBatch::new(pixels, height, width, &conditioning, keys)?;
+    let batch = RawBatch::new(pixels, height, width, &conditioning, &keys)?;
     Ok(planar(&Refine::refine(refiner, &batch, cancel, progress)?))
 }
 
