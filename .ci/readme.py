@@ -69,6 +69,7 @@ RULES: dict[str, Small | Elsewhere] = {
     "diver preview": Small(FEW_STEPS, ("preview.png",)),
     "diver export": Small(FEW_STEPS, ("export-o/images_best.pt", "export-o/labels_best.pt")),
     "diver bench": Small(f"{FEW_STEPS} --batches 1 --runs 1"),
+    "diver cache": Small(),
     "diver demo": Elsewhere("Makefile", "target/release/diver demo"),
 }
 

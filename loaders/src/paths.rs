@@ -27,6 +27,11 @@ pub fn local<'a>(option: &'static str, path: &'a Path) -> Result<&'a Path> {
     refused(path).map_or(Ok(path), |reason| Err(Error::config(option, reason)))
 }
 
+/// Serializes a path as text; whatever is not text in it is replaced.
+pub(crate) fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
 /// Why a path is not one of this machine, and what to do; `None` if it is. A drive (`C:\`) is no scheme, and
 /// `./s3:/x` is a path in a folder called `s3:`.
 #[must_use]

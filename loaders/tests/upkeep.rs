@@ -4,6 +4,7 @@
 use diver_loaders::cache::{ImageRow, MemoryStore, Partition, RowKey, Rules};
 use diver_loaders::{Cache, CancelToken, Digest, Error, Label, RgbImage};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,11 +78,12 @@ fn an_explanation_names_the_nearest_and_every_difference() {
     let cache = Cache::on(MemoryStore::new());
     fill(&cache.images(&fingerprint(50)).unwrap(), 6, 6);
     cache.images(&json!({ "refiner": "other" })).unwrap();
-    let keys: Vec<RowKey> = (0..8).map(key).collect();
+    let keys: BTreeSet<RowKey> = (0..8).map(key).collect();
     let own = cache.explain(&fingerprint(50), &keys).unwrap();
     assert_eq!((own.found, own.wanted, own.neighbours.len()), (6, 8, 1));
     let other = cache.explain(&fingerprint(20), &keys).unwrap();
     assert_eq!((other.found, other.wanted), (0, 8));
+    assert_eq!((own.verdict, other.verdict), ("partly", "miss"));
     let nearest = &other.neighbours[0];
     assert_eq!((nearest.found, nearest.differences.len()), (6, 1));
     assert_eq!(
@@ -202,7 +204,7 @@ fn what_was_used_least_recently_goes_first_and_nothing_in_use() {
     }
     let name = |at: usize| partitions[at].path().file_name().unwrap().to_str().unwrap().to_owned();
     let gone = |rules: &Rules, apply| -> Vec<String> {
-        cache.gc(rules, apply).unwrap().into_iter().map(|one| one.listing.name).collect()
+        cache.gc(rules, apply, &never()).unwrap().into_iter().map(|one| one.name).collect()
     };
     let older = Rules { unused_for: Some(hour * 3 / 2), ..Rules::default() };
     assert_eq!(gone(&older, false), [name(2)]);
@@ -211,7 +213,10 @@ fn what_was_used_least_recently_goes_first_and_nothing_in_use() {
     assert_eq!(gone(&Rules { keep_bytes: Some(bytes * 2), ..Rules::default() }, true), [name(2)]);
     assert!(!partitions[2].path().exists());
     let named = |text: &str| Rules { fingerprints: vec![text.to_owned()], ..Rules::default() };
-    assert!(matches!(cache.gc(&named("nothing"), true), Err(Error::Config { option: "fingerprint", .. })));
+    assert!(matches!(
+        cache.gc(&named("nothing"), true, &never()),
+        Err(Error::Config { option: "fingerprint", .. })
+    ));
     // Someone is adding to it.
     let leases = folder.path().join(format!("{}-leases", name(0)));
     fs::create_dir(&leases).unwrap();
@@ -230,11 +235,11 @@ fn what_was_used_least_recently_goes_first_and_nothing_in_use() {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        let kept = cache.gc(&named(&name(0)), true).unwrap();
+        let kept = cache.gc(&named(&name(0)), true, &never()).unwrap();
         assert!(kept[0].is_in_use && partitions[0].path().exists());
         is_done.store(true, Ordering::SeqCst);
     });
-    assert!(!cache.gc(&named(&name(0)[..8]), true).unwrap()[0].is_in_use, "its holder died");
+    assert!(!cache.gc(&named(&name(0)[..8]), true, &never()).unwrap()[0].is_in_use, "its holder died");
     assert!(!partitions[0].path().exists() && !leases.exists());
 }
 

@@ -10,7 +10,7 @@
 
 use super::RowKey;
 use super::store::PartStore;
-use crate::Result;
+use crate::{CancelToken, Result};
 use crossbeam::channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -118,8 +118,8 @@ impl Leases {
     /// Whether anybody is working on rows of the partition. Watches leases for as long as it takes to tell.
     ///
     /// # Errors
-    /// If the store cannot be listed.
-    pub(super) fn is_anyone_working(&self) -> Result<bool> {
+    /// If the store cannot be listed; [`Error::Cancelled`].
+    pub(super) fn is_anyone_working(&self, cancel: &CancelToken) -> Result<bool> {
         let beats = || -> Result<HashMap<String, u64>> {
             let mut beats = HashMap::new();
             for file in self.store.list(&self.folder)? {
@@ -133,6 +133,7 @@ impl Leases {
         let first = beats()?;
         let started = Instant::now();
         while !first.is_empty() && started.elapsed() < self.expiry {
+            cancel.check()?;
             std::thread::sleep(self.expiry / (4 * RENEWALS));
             let now = beats()?;
             // A new beat, or a lease that is given back or taken, is a sign of life.
@@ -252,10 +253,10 @@ mod tests {
         // Renewed, for longer than a lease lasts.
         std::thread::sleep(Duration::from_millis(500));
         assert!(other.claim(&keys(0..4), 4).unwrap().keys.is_empty());
-        assert!(other.is_anyone_working().unwrap());
+        assert!(other.is_anyone_working(&CancelToken::new()).unwrap());
         drop(held);
         assert_eq!(other.claim(&keys(0..4), 4).unwrap().keys, keys(0..4));
-        assert!(!other.is_anyone_working().unwrap());
+        assert!(!other.is_anyone_working(&CancelToken::new()).unwrap());
         assert_eq!(store.list("x-leases").unwrap(), Vec::<String>::new());
     }
 

@@ -45,7 +45,7 @@ pub(super) struct ExportArgs {
     raw: bool,
 
     /// Folder that keeps refined images
-    #[arg(long, value_name = "FOLDER", default_value = "~/.cache/diver")]
+    #[arg(long, value_name = "FOLDER", default_value = super::DEFAULT_CACHE)]
     cache: PathBuf,
 
     #[command(flatten)]

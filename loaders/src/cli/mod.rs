@@ -3,7 +3,9 @@
 //! The engine knows no torch, so whoever owns the process injects a [`Host`]: the `diver` binary brings the one for
 //! libtorch.
 
+pub mod amounts;
 mod bench;
+mod cache;
 mod demo;
 mod export;
 mod inspect;
@@ -41,6 +43,9 @@ pub trait Host {
 /// Exit code of a command that was interrupted, as shells report it.
 const INTERRUPTED: u8 = 130;
 
+/// The cache of a command line that names none.
+const DEFAULT_CACHE: &str = "~/.cache/diver";
+
 /// What became of the work of an interrupted command that refines.
 const KEPT: &str = "; what was refined is in the cache, and the same command goes on from there";
 
@@ -49,7 +54,7 @@ const KEPT: &str = "; what was refined is in the cache, and the same command goe
     name = "diver",
     version,
     about = "Refine distilled datasets with diffusion models and stream them into training loops",
-    after_help = "Exit codes: 0 done, 1 failed, 2 a command line that cannot be read, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 failed or damage found, 2 a command line that cannot be read, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -74,6 +79,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Refine the shipped examples, train networks on them raw and refined, and compare
     Demo(demo::DemoArgs),
+    /// List, explain, check and tidy a cache of refined images
+    Cache(cache::CacheArgs),
 }
 
 /// Runs the command line `args`, the program's name first, and returns the exit code. Work stops soon after `cancel`
@@ -115,16 +122,18 @@ where
     };
     let output = Output { json: cli.json };
     let keeps = matches!(cli.command, Command::Refine(_) | Command::Export(_) | Command::Preview(_));
+    let done = |()| 0;
     let result = match cli.command {
-        Command::Refine(args) => refine::run(&args, host, cancel, output),
-        Command::Inspect(args) => inspect::run(&args, output),
-        Command::Export(args) => export::run(&args, host, cancel, output),
-        Command::Preview(args) => preview::run(&args, host, cancel, output),
-        Command::Bench(args) => bench::run(&args, host, cancel, output),
-        Command::Demo(args) => demo::run(&args, host, cancel, output),
+        Command::Refine(args) => refine::run(&args, host, cancel, output).map(done),
+        Command::Inspect(args) => inspect::run(&args, output).map(done),
+        Command::Export(args) => export::run(&args, host, cancel, output).map(done),
+        Command::Preview(args) => preview::run(&args, host, cancel, output).map(done),
+        Command::Bench(args) => bench::run(&args, host, cancel, output).map(done),
+        Command::Demo(args) => demo::run(&args, host, cancel, output).map(done),
+        Command::Cache(args) => cache::run(&args, host, cancel, output),
     };
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             if is_cancelled(&error) {
                 output.error(&format!("interrupted{}", if keeps { KEPT } else { "" }));

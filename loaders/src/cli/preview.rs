@@ -21,7 +21,7 @@ pub(super) struct PreviewArgs {
     source: SourceArgs,
 
     /// Folder that keeps refined images
-    #[arg(long, value_name = "FOLDER", default_value = "~/.cache/diver")]
+    #[arg(long, value_name = "FOLDER", default_value = super::DEFAULT_CACHE)]
     cache: PathBuf,
 
     /// The PNG file to write

@@ -1,5 +1,6 @@
 //! `diver refine`.
 
+use super::amounts::bytes;
 use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
@@ -26,8 +27,13 @@ pub(super) struct RefineArgs {
     source: SourceArgs,
 
     /// Folder that keeps refined images
-    #[arg(long, value_name = "FOLDER", default_value = "~/.cache/diver")]
+    #[arg(long, value_name = "FOLDER", default_value = super::DEFAULT_CACHE)]
     cache: PathBuf,
+
+    /// While images are written, delete the least recently used fingerprints of the cache until it has at most so many
+    /// bytes, as in 20GB. The fingerprint of this refinement and those that other processes write to stay
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    cache_limit: Option<u64>,
 
     /// Refine one of n shares of the set, as 0/4 to 3/4 for four processes. Processes that write to one cache share the
     /// work without it: this is for those that cannot see each other's files
@@ -72,6 +78,10 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
     let source = args.source.open()?;
     let samples = source.info().num_samples;
     let cache = Cache::open(&args.cache)?;
+    let cache = match args.cache_limit {
+        Some(limit) => cache.with_limit(limit),
+        None => cache,
+    };
     let refiner = host.refiner(&args.refiner, cancel)?;
     let fingerprint = refiner.fingerprint();
     let mut refinery = Refinery::new(source, refiner, Some(&cache))?;
@@ -102,8 +112,8 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
         "refined": summary.refined,
         "refine_seconds": summary.refine_seconds,
         "seconds": started.elapsed().as_secs_f64(),
-        "cache": cache.root(),
-        "folder": folder,
+        "cache": cache.root().to_string_lossy(),
+        "folder": folder.as_deref().map(std::path::Path::to_string_lossy),
         "fingerprint": fingerprint,
     });
     output.result(&text, &json)

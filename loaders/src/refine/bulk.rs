@@ -3,7 +3,7 @@
 use super::dataset::{Dataset, Identity};
 use super::missing::Missing;
 use super::{NoiseKey, Progress, RawBatch};
-use crate::cache::{ImageRow, Lease, Partition, Resident, RowKey};
+use crate::cache::{Explanation, ImageRow, Lease, Partition, Resident, RowKey};
 use crate::stats::Counters;
 use crate::wording::counted;
 use crate::{
@@ -132,6 +132,18 @@ impl Refinery {
     /// How many samples the dataset has.
     pub fn num_samples(&self) -> usize {
         self.dataset.info().num_samples
+    }
+
+    /// What `cache` has of the dataset as the refiner would refine it, and in what the fingerprints differ that it has.
+    /// The cache is only read; it need not be the refinery's own.
+    ///
+    /// # Errors
+    /// If the refiner has no fingerprint, a sample or the cache cannot be read; [`Error::Cancelled`].
+    pub fn explain(&self, cache: &Cache, cancel: &CancelToken) -> Result<Explanation> {
+        let fingerprint = self.refiner.fingerprint().ok_or_else(|| {
+            Error::config("refiner", "it has no fingerprint, so no cache keeps its images on disk")
+        })?;
+        cache.explain(&fingerprint, &self.dataset.keys(cancel)?)
     }
 
     /// Refines those of the samples `indices` that the cache lacks, in micro-batches that are durable one by one: an

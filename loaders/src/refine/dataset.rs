@@ -5,7 +5,8 @@ use crate::cache::RowKey;
 use crate::pixels::resize_planar;
 use crate::said::warn_once;
 use crate::wording::counted;
-use crate::{ClassMap, Error, Label, Normalize, Refine, Result, Sample, Source, SourceInfo};
+use crate::{CancelToken, ClassMap, Error, Label, Normalize, Refine, Result, Sample, Source, SourceInfo};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 /// Two identities of a sample: what its noise hangs on, and what its refined image is filed under.
@@ -115,6 +116,15 @@ impl Dataset {
             return Ok(*identity);
         }
         self.identify(index, &self.sample(index)?)
+    }
+
+    /// What the refined images of all samples are filed under. Samples with equal content and class share a key.
+    pub(crate) fn keys(&self, cancel: &CancelToken) -> Result<BTreeSet<RowKey>> {
+        let key = |index| {
+            cancel.check()?;
+            Ok(self.identity(index)?.row)
+        };
+        (0..self.identities.len()).map(key).collect()
     }
 
     /// The identity of sample `index`, which is hashed as it is at hand: an image refined from it is filed under what

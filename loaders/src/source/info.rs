@@ -4,7 +4,7 @@ use super::sample::{LabelKind, ValueSpace};
 use crate::{ClassMap, Error, Normalize};
 use serde::Serialize;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The format family of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -107,7 +107,7 @@ pub struct SourceInfo {
     /// The method that distilled it, as far as files tell, and by what.
     pub method: Option<String>,
     /// The file or folder. As JSON, what is not text in its name is replaced.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "crate::paths::as_text")]
     pub path: PathBuf,
     /// Number of samples.
     pub num_samples: usize,
@@ -131,10 +131,6 @@ pub struct SourceInfo {
     pub facts: Vec<Fact>,
     /// What the bytes do not say and was assumed, and what was left out, one sentence each.
     pub notes: Vec<String>,
-}
-
-fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
 }
 
 impl SourceInfo {

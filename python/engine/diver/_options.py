@@ -9,7 +9,8 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NoReturn, SupportsIndex, TypeGuard
+from datetime import timedelta
+from typing import Any, NoReturn, SupportsFloat, SupportsIndex, TypeGuard
 
 from diver import _engine
 from diver._wording import counted
@@ -125,6 +126,21 @@ def bounded(name: str, number: float, schema: Mapping[str, Any]) -> float:
     if most is not None and number > most:
         raise OptionError(f"{name}: {number} must be at most {most}")
     return number
+
+
+def amount(name: str, value: SupportsIndex | str) -> int:
+    """A number of bytes, or a text as in ``"20GB"``."""
+    if isinstance(value, str):
+        return _engine.parse_size(name, text(name, value))
+    return integer(name, value)
+
+
+def seconds(name: str, value: SupportsFloat | timedelta | str) -> float:
+    """A number of seconds, a time span, or a text as in ``"30d"``."""
+    if isinstance(value, str):
+        return _engine.parse_duration(name, text(name, value))
+    given = number(name, value.total_seconds() if isinstance(value, timedelta) else value)
+    return bounded(name, given, {"minimum": 0})
 
 
 def boolean(name: str, value: object) -> bool:

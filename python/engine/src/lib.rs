@@ -27,7 +27,7 @@ mod _engine {
     #[pymodule_export]
     use super::batch::Batch;
     #[pymodule_export]
-    use super::cache::Cache;
+    use super::cache::{Cache, parse_duration, parse_size};
     #[pymodule_export]
     use super::command::run_command;
     #[pymodule_export]

@@ -3,7 +3,7 @@
 use super::compact::Compacted;
 use super::listing::{Holds, Listing};
 use super::verify::Verified;
-use crate::cache::{Cache, Fingerprint, ImageRow, LogitRow, Partition};
+use crate::cache::{Cache, Fingerprint, ImageRow, LogitRow, Partition, RowKey};
 use crate::{CancelToken, Result};
 
 /// A partition that is listed, opened.
@@ -28,6 +28,13 @@ impl AnyPartition {
         match self {
             Self::Images(images) => images.len(),
             Self::Logits(logits) => logits.len(),
+        }
+    }
+
+    pub(super) fn contains(&self, key: &RowKey) -> bool {
+        match self {
+            Self::Images(images) => images.contains(key),
+            Self::Logits(logits) => logits.contains(key),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Why samples are in a cache, or are not.
 
 use super::any::AnyPartition;
-use super::listing::flattened;
+use super::listing::{Listing, flattened};
 use crate::Result;
-use crate::cache::{Cache, Partition, RowKey};
+use crate::cache::{Cache, RowKey};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -14,6 +14,8 @@ const TOLD: usize = 3;
 /// What a cache has of a set, refined in one way.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
+    /// Whether every row that is wanted is there (`hit`), some are (`partly`) or none (`miss`).
+    pub verdict: &'static str,
     /// The name of the fingerprint's folder.
     pub name: String,
     /// What makes the images.
@@ -49,27 +51,46 @@ pub struct Difference {
 }
 
 impl Cache {
+    /// How many of the rows `keys` are there under a fingerprint that is listed.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn count(&self, listing: &Listing, keys: &BTreeSet<RowKey>) -> Result<usize> {
+        let partition = AnyPartition::open(self, listing)?;
+        Ok(partition.map_or(0, |partition| keys.iter().filter(|key| partition.contains(key)).count()))
+    }
+
     /// What the cache has of the rows `keys` under a fingerprint, and in what the fingerprints that it has differ.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn explain(&self, fingerprint: &Value, keys: &[RowKey]) -> Result<Explanation> {
-        let keys: BTreeSet<RowKey> = keys.iter().copied().collect();
-        let found = |partition: &Partition| keys.iter().filter(|key| partition.contains(key)).count();
+    pub fn explain(&self, fingerprint: &Value, keys: &BTreeSet<RowKey>) -> Result<Explanation> {
         let name = crate::cache::Fingerprint::new(fingerprint).folder_name();
         let (mut own, mut neighbours) = (0, Vec::new());
         for listing in self.list()? {
-            let Some(AnyPartition::Images(partition)) = AnyPartition::open(self, &listing)? else { continue };
+            let found = self.count(&listing, keys)?;
             if listing.name == name {
-                own = found(&partition);
-            } else {
+                own = found;
+            } else if listing.fingerprint.is_some() {
                 let differences = differences(fingerprint, listing.fingerprint.as_ref());
-                neighbours.push(Neighbour { name: listing.name, found: found(&partition), differences });
+                neighbours.push(Neighbour { name: listing.name, found, differences });
             }
         }
         neighbours.sort_by_key(|neighbour| (neighbour.differences.len(), std::cmp::Reverse(neighbour.found)));
         neighbours.truncate(TOLD);
-        Ok(Explanation { name, fingerprint: fingerprint.clone(), wanted: keys.len(), found: own, neighbours })
+        let verdict = match own {
+            own if own == keys.len() => "hit",
+            0 => "miss",
+            _ => "partly",
+        };
+        Ok(Explanation {
+            verdict,
+            name,
+            fingerprint: fingerprint.clone(),
+            wanted: keys.len(),
+            found: own,
+            neighbours,
+        })
     }
 }
 

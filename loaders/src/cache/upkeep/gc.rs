@@ -4,22 +4,24 @@ use super::listing::{Listing, delete, partitions, summary};
 use crate::cache::Cache;
 use crate::cache::lease::{self, Leases};
 use crate::cache::store::PartStore;
-use crate::{Error, Result};
+use crate::{CancelToken, Error, Result};
 use serde::Serialize;
+use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What is to go.
 ///
 /// ```
-/// use diver_loaders::Cache;
 /// use diver_loaders::cache::Rules;
+/// use diver_loaders::{Cache, CancelToken};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let cache = Cache::open(folder.path())?;
 /// cache.images(&serde_json::json!({ "steps": 50 }))?;
 /// let rules = Rules { keep_bytes: Some(0), ..Rules::default() };
-/// assert_eq!(cache.gc(&rules, true)?.len(), 1);
+/// assert_eq!(cache.gc(&rules, true, &CancelToken::new())?.len(), 1);
 /// assert!(cache.list()?.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -36,9 +38,17 @@ pub struct Rules {
 /// A partition that went, or would go.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evicted {
-    /// What it held; its rows are not counted.
-    #[serde(flatten)]
-    pub listing: Listing,
+    /// The name of its folder.
+    pub name: String,
+    /// The folder, as users call it. As JSON, what is not text in its name is replaced.
+    #[serde(serialize_with = "crate::paths::as_text")]
+    pub path: PathBuf,
+    /// What makes its rows; `None` if `fingerprint.json` is not there or is damaged.
+    pub fingerprint: Option<Value>,
+    /// The size of all files, in bytes.
+    pub bytes: u64,
+    /// Seconds since it was last opened, or written; exact to some minutes.
+    pub unused_seconds: f64,
     /// Whether it stays, as someone is adding to it.
     pub is_in_use: bool,
 }
@@ -48,18 +58,21 @@ impl Cache {
     /// to tell, its leases are watched until they are renewed or expire.
     ///
     /// # Errors
-    /// If there is no such fingerprint, or several begin so; if the store cannot be read or written.
-    pub fn gc(&self, rules: &Rules, apply: bool) -> Result<Vec<Evicted>> {
+    /// If there is no such fingerprint, or several begin so; if the store cannot be read or written;
+    /// [`Error::Cancelled`], and what was deleted before is gone.
+    pub fn gc(&self, rules: &Rules, apply: bool, cancel: &CancelToken) -> Result<Vec<Evicted>> {
         let listed = partitions(&*self.store)?.into_iter().map(|folder| summary(&*self.store, &folder));
         let listed = listed.collect::<Result<Vec<_>>>()?;
         let mut evicted = Vec::new();
         for listing in chosen(listed, rules)? {
+            cancel.check()?;
             let leases = Leases::new(Arc::clone(&self.store), &listing.name, self.lease_expiry);
-            let is_in_use = leases.is_anyone_working()?;
+            let is_in_use = leases.is_anyone_working(cancel)?;
             if apply && !is_in_use {
                 delete(&*self.store, &listing.name)?;
             }
-            evicted.push(Evicted { listing, is_in_use });
+            let Listing { name, path, fingerprint, bytes, unused_seconds, .. } = listing;
+            evicted.push(Evicted { name, path, fingerprint, bytes, unused_seconds, is_in_use });
         }
         Ok(evicted)
     }
@@ -72,15 +85,12 @@ fn chosen(mut listed: Vec<Listing>, rules: &Rules) -> Result<Vec<Listing>> {
         let meant: Vec<&str> =
             listed.iter().map(|one| one.name.as_str()).filter(|one| one.starts_with(name.as_str())).collect();
         if meant.len() != 1 || name.is_empty() {
-            let found = if meant.is_empty() {
-                "there is none".to_owned()
+            let reason = if meant.is_empty() {
+                format!("no fingerprint in the cache begins with `{name}`")
             } else {
-                format!("there are {}", meant.join(", "))
+                format!("`{name}` must be the name of one folder, but {} begin so", meant.join(", "))
             };
-            return Err(Error::config(
-                "fingerprint",
-                format!("`{name}`: {found}: give the name of one folder"),
-            ));
+            return Err(Error::config("fingerprint", reason));
         }
     }
     let mut left: u64 = listed.iter().map(|one| one.bytes).sum();

@@ -40,7 +40,8 @@ impl Holds {
 pub struct Listing {
     /// The name of its folder.
     pub name: String,
-    /// The folder, as users call it.
+    /// The folder, as users call it. As JSON, what is not text in its name is replaced.
+    #[serde(serialize_with = "crate::paths::as_text")]
     pub path: PathBuf,
     /// What makes its rows; `None` if `fingerprint.json` is not there or is damaged.
     pub fingerprint: Option<Value>,

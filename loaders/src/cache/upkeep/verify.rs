@@ -16,10 +16,16 @@ pub struct Verified {
     pub rows: usize,
     /// Parts in which all are.
     pub parts: usize,
-    /// Damaged parts, which are set aside now: their rows will be made again.
+    /// Damaged parts, which are set aside now: their rows will be made again. As JSON, what is not text in their names
+    /// is replaced.
+    #[serde(serialize_with = "as_texts")]
     pub damaged: Vec<PathBuf>,
     /// What else is wrong, in words.
     pub faults: Vec<String>,
+}
+
+fn as_texts<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.display().to_string()))
 }
 
 impl Cache {

@@ -1,0 +1,135 @@
+"""Looking into a cache and tidying it; that a cache keeps images is tested with the loader."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pickle
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support import DIGITS, SHAPES, eventually, inverter, threads
+
+import diver
+from diver.errors import OptionError, OptionTypeError
+
+
+def refiner(version: int):  # type: ignore[no-untyped-def]
+    made = inverter()
+    made.fingerprint = {"name": "invert", "knobs": {"version": version, "gain": 0.5}}
+    return made
+
+
+def fill(cache: diver.Cache, version: int, source: Path = DIGITS) -> None:
+    """Refines a set."""
+    with diver.DataLoader(source, refiner=refiner(version), cache=cache, format="numpy") as loader:
+        assert all(batch.refined.all() for batch in loader)
+
+
+def test_a_listing_says_what_is_there_and_what_differs(tmp_path: Path) -> None:
+    cache = diver.Cache(tmp_path)
+    fill(cache, 1)
+    fill(cache, 2)
+    listed = sorted(cache.ls(), key=lambda one: one.differs["knobs.version"])
+    assert [one.differs for one in listed] == [{"knobs.version": 1}, {"knobs.version": 2}]
+    assert all(one.rows == 10 and one.parts >= 1 and one.holds == "images" for one in listed)
+    assert listed[0].path == tmp_path / listed[0].name and listed[0].path.is_dir()
+    assert listed[0].bytes == sum(file.stat().st_size for file in listed[0].path.iterdir())
+    assert 0 <= listed[0].unused_seconds < 60
+
+
+def test_an_explanation_counts_what_is_there_and_names_the_difference(tmp_path: Path) -> None:
+    cache = diver.Cache(tmp_path)
+    fill(cache, 1)
+    hit = cache.explain(DIGITS, refiner=refiner(1))
+    assert (hit.verdict, hit.found, hit.wanted, hit.neighbours) == ("hit", 10, 10, ())
+    miss = cache.explain(diver.open(DIGITS), refiner=refiner(3))
+    assert (miss.verdict, miss.found) == ("miss", 0)
+    nearest = miss.neighbours[0]
+    assert (nearest.name, nearest.found) == (hit.name, 10)
+    [difference] = nearest.differences
+    assert (difference.field, difference.wanted, difference.theirs) == ("knobs.version", 3, 1)
+    assert cache.explain(SHAPES, refiner=refiner(1)).verdict == "miss"
+    assert len(cache.ls()) == 1, "an explanation writes nothing"
+    with pytest.raises(OptionError, match="fingerprint"):
+        cache.explain(DIGITS, refiner=inverter())
+
+
+def test_damage_is_found_and_parts_are_merged(tmp_path: Path) -> None:
+    cache = diver.Cache(tmp_path)
+    fill(cache, 1)
+    fill(cache, 1, SHAPES)
+    fill(cache, 2)
+    assert (cache.verify().rows, cache.verify().damaged) == (120, ())
+    merged = cache.compact()
+    assert merged.gathered >= 2 and (merged.into, merged.rows) == (1, 110)
+    assert [one.parts for one in cache.ls()] == [1, 1]
+    part = max(tmp_path.glob("*/part-*.parquet"), key=lambda file: file.stat().st_size)
+    part.write_bytes(part.read_bytes()[:100] + b"rot" + part.read_bytes()[103:])
+    found = cache.verify()
+    assert (found.rows, found.damaged, found.faults) == (10, (part,), ())
+
+
+def test_nothing_goes_that_is_not_meant_to(tmp_path: Path) -> None:
+    cache = diver.Cache(tmp_path)
+    fill(cache, 1)
+    fill(cache, 2)
+    names = {one.name for one in cache.ls()}
+    assert {one.name for one in cache.gc(keep=0)} == names == {one.name for one in cache.ls()}
+    for older in (3600, "30d", datetime.timedelta(days=1)):
+        assert cache.gc(older=older, apply=True) == []
+    assert cache.gc(keep="20GB", apply=True) == []
+    gone = min(names)
+    [evicted] = cache.gc(fingerprints=[gone], apply=True)
+    assert (evicted.name, evicted.is_in_use, evicted.path.exists()) == (gone, False, False)
+    assert {one.name for one in cache.ls()} == names - {gone}
+    with pytest.raises(OptionError, match="fingerprint"):
+        cache.gc(fingerprints=["nothing"])
+    with pytest.raises(OptionError, match="keep"):
+        cache.gc()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "name"),
+    [
+        ({"limit": "much"}, OptionError, "limit"),
+        ({"limit": -1}, OptionError, "limit"),
+        ({"limit": 1.5}, OptionTypeError, "limit"),
+        ({"lease_expiry": 0.01}, OptionError, "lease_expiry"),
+        ({"lease_expiry": "soon"}, OptionError, "lease_expiry"),
+        ({"lease_expiry": -1}, OptionError, "lease_expiry"),
+        ({"lease_expiry": 1e300}, OptionError, "lease_expiry"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, object], error: type, name: str) -> None:
+    with pytest.raises(error, match=f"^{name}: "):
+        diver.Cache(tmp_path, **options)  # type: ignore[arg-type]
+
+
+def test_a_limit_holds_in_a_pickled_cache_too(tmp_path: Path) -> None:
+    given = diver.Cache(tmp_path, limit="1 kB", lease_expiry=datetime.timedelta(seconds=5))
+    cache = pickle.loads(pickle.dumps(given))
+    assert (cache._limit, cache._lease_expiry, cache.path) == (1000, 5.0, tmp_path)
+    fill(cache, 1)
+    fill(cache, 2)
+    assert [one.fingerprint["knobs"]["version"] for one in cache.ls()] == [2]
+
+
+def test_ctrl_c_ends_a_call(tmp_path: Path) -> None:
+    """``gc`` watches the lease of a dead process for 30 s."""
+    cache = diver.Cache(tmp_path)
+    fill(cache, 1)
+    [listed] = cache.ls()
+    leases = tmp_path / f"{listed.name}-leases"
+    leases.mkdir(exist_ok=True)
+    (leases / "lease-x.json").write_text('{"holder": "x", "beat": 0, "keys": []}')
+    began = time.monotonic()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        cache.gc(keep=0, apply=True)
+    assert time.monotonic() - began < 5
+    assert eventually(lambda: "diver-cache" not in threads())
+    assert listed.path.exists(), "nothing is deleted later"
