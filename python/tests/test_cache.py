@@ -6,8 +6,12 @@ import datetime
 import os
 import pickle
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,3 +137,53 @@ def test_ctrl_c_ends_a_call(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
     assert eventually(lambda: "diver-cache" not in threads())
     assert listed.path.exists(), "nothing is deleted later"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a bucket, on a server of this machine."""
+    (tmp_path / "served" / "bucket").mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "localbucket", "--port", str(port), str(tmp_path / "served")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+    def answers() -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", port)) == 0
+
+    assert eventually(answers, 20)
+    yield "s3://bucket/some/folder"
+    server.kill()
+    server.wait()
+
+
+def test_a_cache_in_a_bucket_serves_later_runs(bucket: str) -> None:
+    fill(diver.Cache(bucket), 1)
+    cache = pickle.loads(pickle.dumps(diver.Cache(bucket)))
+    assert repr(cache) == f"Cache({bucket!r})"
+    with diver.DataLoader(DIGITS, refiner=refiner(1), cache=bucket, format="numpy") as loader:
+        assert all(batch.refined.all() for batch in loader)
+        assert loader.stats()["misses"] == 0 and loader.stats()["disk_hits"] == 10
+    assert [one.rows for one in cache.ls()] == [10]
+    assert cache.verify().rows == 10
+    cache.gc(keep=0, apply=True)
+    assert cache.ls() == []
+
+
+def test_a_store_in_memory_is_found_by_its_name() -> None:
+    fill(diver.Cache("memory://test_cache"), 1)
+    assert [one.rows for one in diver.Cache("memory://test_cache").ls()] == [10]
+
+
+@pytest.mark.parametrize("url", ["s3://", "ftp://host/x", "hf://datasets/owner/name"])
+def test_urls_of_no_store_are_refused(url: str) -> None:
+    with pytest.raises(OptionError, match="cache"):
+        diver.Cache(url)

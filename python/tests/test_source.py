@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import DIGITS, ROOT, SHAPES, invert, stored
+from support import DIGITS, ROOT, SHAPES, stored
 
 import diver
 from diver.errors import (
@@ -618,8 +618,6 @@ def test_paths_with_a_scheme_are_refused_before_anything_is_made(path: str | Pat
         ("zca", lambda: diver.open(DIGITS, zca=path)),
         ("classes", lambda: diver.open(DIGITS, classes=path)),
         ("source", lambda: diver.DataLoader(path)),
-        ("cache", lambda: diver.Cache(path)),
-        ("cache", lambda: diver.DataLoader(DIGITS, refiner=invert, cache=path)),
         ("tree", lambda: diver.SoftLabels(path, diver.open(DIGITS))),
     ]
     for option, attempt in attempts:

@@ -190,6 +190,11 @@ def path(name: str, value: str | os.PathLike[str]) -> str:
     return os.path.expanduser(given)
 
 
+def is_url(text: object) -> bool:
+    """Whether it has a scheme, as ``s3://bucket/folder``."""
+    return isinstance(text, str) and _engine.refused_path(text) is not None
+
+
 def absolute(path: str) -> str:
     """The path as it is from any folder. ``..`` stays: where links are, only the system knows what it leads to."""
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)

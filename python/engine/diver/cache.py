@@ -22,7 +22,10 @@ class Cache:
 
     Args:
         path: The folder, which is made if it is not there. A leading ``~`` is the home folder. One that cannot be
-            written to serves what is in it; what it lacks stays in memory, and a warning says so.
+            written to serves what is in it; what it lacks stays in memory, and a warning says so. Or a URL, as text:
+            ``s3://bucket/folder``, ``gs://bucket/folder`` or ``az://container/folder``, with credentials and endpoints
+            by the usual environment variables (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...); ``file:///folder``;
+            or ``memory://name``, which lasts as long as the process.
         limit: The most bytes that the cache may have, a number or as in ``"20GB"`` or ``"512MiB"`` (default: no limit).
             While images are written, the least recently used fingerprints are deleted, but not those that a process is
             adding to.
@@ -31,8 +34,8 @@ class Cache:
             have the same.
 
     Raises:
-        FileError: the folder is not there and cannot be made.
-        OptionError: an argument is out of range.
+        FileError: the folder is not there and cannot be made; the bucket cannot be reached.
+        OptionError: an argument is out of range; the URL is none of a store.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -47,17 +50,20 @@ class Cache:
         limit: SupportsIndex | str | None = None,
         lease_expiry: SupportsFloat | timedelta | str | None = None,
     ) -> None:
-        given = _options.path("cache", path)
+        given = path if isinstance(path, str) and _options.is_url(path) else _options.path("cache", path)
         self._limit = None if limit is None else _options.amount("limit", limit)
         self._lease_expiry = None if lease_expiry is None else _options.seconds("lease_expiry", lease_expiry)
         self._engine = _engine.Cache(given, self._limit, self._lease_expiry)
         #: For a copy that is made in another folder.
-        self._opened = _options.absolute(given)
+        self._opened = given if _options.is_url(given) else _options.absolute(given)
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The folder. (A URL has two slashes, of which a path has one: ``str(cache)`` has both.)"""
         return self._engine.path
+
+    def __str__(self) -> str:
+        return self._opened if _options.is_url(self._opened) else str(self.path)
 
     def ls(self) -> list[Listing]:
         """What the cache has, an item for each fingerprint, the one that was used last first.
@@ -182,7 +188,7 @@ class Cache:
         return [Evicted(**fields | {"path": self.path / fields["name"]}) for fields in json.loads(told)]
 
     def __repr__(self) -> str:
-        return f"Cache({str(self.path)!r})"
+        return f"Cache({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._opened, self._limit, self._lease_expiry)
