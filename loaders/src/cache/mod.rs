@@ -21,6 +21,7 @@ mod fingerprint;
 mod index;
 mod key;
 mod lease;
+mod pages;
 mod part;
 mod partition;
 mod resident;

@@ -3,13 +3,12 @@
 use super::artifact::{Artifact, ImageRow};
 use super::index::{Index, Location};
 use super::lease::{self, Leases};
+use super::pages::Pages;
 use super::part::{self, Opened, Part};
 use super::store::PartStore;
 use super::{Cache, Fingerprint, RowKey, upkeep};
 use crate::{Error, Result};
 use bytes::Bytes;
-use lru::LruCache;
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -27,9 +26,6 @@ pub(super) const USED: &str = "used";
 const STAMP: Duration = Duration::from_secs(300);
 /// How many commits of a process there are between two looks at the size of the whole cache.
 const LOOKS: u32 = 32;
-
-/// How many rows, in all, may have the places of their pages kept in memory: about 1 KB each.
-const MOST_PAGES: usize = 1 << 14;
 
 /// How often a row is looked for that is moved, or damaged, time and again.
 const MOST_TRIES: usize = 64;
@@ -431,44 +427,4 @@ pub(super) fn number(name: &str) -> Option<(u32, bool)> {
         "corrupt" => Some((stem.parse().ok()?, false)),
         _ => None,
     }
-}
-
-/// Where the pages of the parts are that were read last.
-#[derive(Debug)]
-struct Pages {
-    parts: LruCache<u32, ArrowReaderMetadata>,
-    rows: usize,
-}
-
-impl Default for Pages {
-    fn default() -> Self {
-        Self { parts: LruCache::unbounded(), rows: 0 }
-    }
-}
-
-impl Pages {
-    fn get(&mut self, part: u32) -> Option<ArrowReaderMetadata> {
-        self.parts.get(&part).cloned()
-    }
-
-    fn insert(&mut self, part: u32, pages: ArrowReaderMetadata) {
-        self.rows += rows(&pages);
-        if let Some(old) = self.parts.put(part, pages) {
-            self.rows -= rows(&old);
-        }
-        while self.rows > MOST_PAGES && self.parts.len() > 1 {
-            let Some((_, dropped)) = self.parts.pop_lru() else { break };
-            self.rows -= rows(&dropped);
-        }
-    }
-
-    fn remove(&mut self, part: u32) {
-        if let Some(old) = self.parts.pop(&part) {
-            self.rows -= rows(&old);
-        }
-    }
-}
-
-fn rows(pages: &ArrowReaderMetadata) -> usize {
-    usize::try_from(pages.metadata().file_metadata().num_rows()).unwrap_or_default()
 }

@@ -4,5 +4,5 @@ pub mod fkd;
 mod named;
 mod stored;
 
-pub(crate) use named::Named;
-pub(crate) use stored::{Labels, MAX_CLASSES, integers, refuse_first_label};
+pub(crate) use named::{Named, refuse_first_label};
+pub(crate) use stored::{Labels, MAX_CLASSES, integers};

@@ -1,6 +1,5 @@
 //! Labels that are names: of class folders, in text columns, in the entries of an archive.
 
-use super::stored::refuse_first_label;
 use crate::source::OpenOptions;
 use crate::{ClassMap, Error, Result, imagenet};
 use std::collections::HashMap;
@@ -89,6 +88,18 @@ impl Named {
             refuse_first_label(options, "the labels are names of classes")?;
         }
         Ok(named)
+    }
+}
+
+/// # Errors
+/// If the options say what the first label is, where labels are no numbers, but `what`.
+pub(crate) fn refuse_first_label(options: &OpenOptions, what: &str) -> Result<()> {
+    match options.first_label {
+        Some(first) if first > 0 => Err(Error::config(
+            "first_label",
+            format!("{first}, but {what}, not numbers: leave the option out"),
+        )),
+        _ => Ok(()),
     }
 }
 

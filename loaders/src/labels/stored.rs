@@ -1,6 +1,6 @@
 //! Labels as they lie beside images: class indices, one-hot rows, logits or probabilities.
 
-use super::named::Named;
+use super::named::{Named, refuse_first_label};
 use crate::source::containers::tensor::{TensorFile, TensorRef};
 use crate::source::{Label, LabelKind, OpenOptions};
 use crate::wording::counted;
@@ -238,18 +238,6 @@ impl Labels {
         }
         let labels = self.labels.iter().map(|label| Label::Hard(label.class())).collect();
         Ok(Self { labels, kind: LabelKind::Hard, notes: Vec::new(), ..self })
-    }
-}
-
-/// # Errors
-/// If the options say what the first label is, where labels are no numbers, but `what`.
-pub(crate) fn refuse_first_label(options: &OpenOptions, what: &str) -> Result<()> {
-    match options.first_label {
-        Some(first) if first > 0 => Err(Error::config(
-            "first_label",
-            format!("{first}, but {what}, not numbers: leave the option out"),
-        )),
-        _ => Ok(()),
     }
 }
 

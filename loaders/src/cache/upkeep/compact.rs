@@ -5,11 +5,9 @@
 //! lose nothing. Rows remember the part that they were first committed in, so that of two rows with one key the first
 //! committed still counts.
 
-use super::any::AnyPartition;
-use super::listing::{partitions, summary};
 use crate::cache::part::{self, Opened, Part};
 use crate::cache::partition::number;
-use crate::cache::{Artifact, Cache, Partition, RowKey};
+use crate::cache::{Artifact, Partition, RowKey};
 use crate::{CancelToken, Error, Result};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
@@ -29,26 +27,6 @@ pub struct Compacted {
     pub into: usize,
     /// Rows in these.
     pub rows: usize,
-}
-
-impl Cache {
-    /// Gathers small parts in large ones, in every partition, while others read and write.
-    ///
-    /// # Errors
-    /// If the store cannot be read or written; [`Error::Cancelled`]. No row is lost.
-    pub fn compact(&self, cancel: &CancelToken) -> Result<Compacted> {
-        let mut all = Compacted::default();
-        for folder in partitions(&*self.store)? {
-            let listing = summary(&*self.store, &folder)?;
-            if let Some(partition) = AnyPartition::open(self, &listing)? {
-                let one = partition.compact(cancel)?;
-                all.gathered += one.gathered;
-                all.into += one.into;
-                all.rows += one.rows;
-            }
-        }
-        Ok(all)
-    }
 }
 
 /// Parts on their way into one.

@@ -63,11 +63,13 @@ impl Cache {
     pub fn gc(&self, rules: &Rules, apply: bool, cancel: &CancelToken) -> Result<Vec<Evicted>> {
         let listed = partitions(&*self.store)?.into_iter().map(|folder| summary(&*self.store, &folder));
         let listed = listed.collect::<Result<Vec<_>>>()?;
-        let mut evicted = Vec::new();
-        for listing in chosen(listed, rules)? {
+        let is_in_use = |listing: &Listing| {
             cancel.check()?;
-            let leases = Leases::new(Arc::clone(&self.store), &listing.name, self.lease_expiry);
-            let is_in_use = leases.is_anyone_working(cancel)?;
+            Leases::new(Arc::clone(&self.store), &listing.name, self.lease_expiry).is_anyone_working(cancel)
+        };
+        let mut evicted = Vec::new();
+        for (listing, is_in_use) in chosen(listed, rules, is_in_use)? {
+            cancel.check()?;
             if apply && !is_in_use {
                 delete(&*self.store, &listing.name)?;
             }
@@ -78,8 +80,12 @@ impl Cache {
     }
 }
 
-/// Those that are to go.
-fn chosen(mut listed: Vec<Listing>, rules: &Rules) -> Result<Vec<Listing>> {
+/// Those that are to go, and whether each stays all the same, as it is in use: then others go in its place.
+fn chosen(
+    mut listed: Vec<Listing>,
+    rules: &Rules,
+    is_in_use: impl Fn(&Listing) -> Result<bool>,
+) -> Result<Vec<(Listing, bool)>> {
     listed.sort_by(|a, b| b.unused_seconds.total_cmp(&a.unused_seconds));
     for name in &rules.fingerprints {
         let meant: Vec<&str> =
@@ -101,8 +107,9 @@ fn chosen(mut listed: Vec<Listing>, rules: &Rules) -> Result<Vec<Listing>> {
         // One that is empty makes no room, but goes where nothing is to be kept.
         let is_too_much = rules.keep_bytes.is_some_and(|keep| left > keep);
         if is_named || is_old || is_too_much {
-            left -= one.bytes;
-            chosen.push(one);
+            let stays = is_in_use(&one)?;
+            left -= if stays { 0 } else { one.bytes };
+            chosen.push((one, stays));
         }
     }
     Ok(chosen)
@@ -114,10 +121,9 @@ pub(in crate::cache) fn keep_within(store: &dyn PartStore, limit: u64, own: &str
     let listed =
         partitions(store)?.into_iter().map(|folder| summary(store, &folder)).collect::<Result<Vec<_>>>()?;
     let rules = Rules { keep_bytes: Some(limit), ..Rules::default() };
-    for listing in chosen(listed, &rules)? {
-        if listing.name == own || !store.list(&lease::folder(&listing.name))?.is_empty() {
-            continue;
-        }
+    let is_in_use =
+        |listing: &Listing| Ok(listing.name == own || !store.list(&lease::folder(&listing.name))?.is_empty());
+    for (listing, _) in chosen(listed, &rules, is_in_use)?.into_iter().filter(|(_, stays)| !stays) {
         tracing::info!("{}: deleted, to keep the cache within {limit} bytes", listing.path.display());
         delete(store, &listing.name)?;
     }

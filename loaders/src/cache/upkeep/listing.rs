@@ -1,9 +1,8 @@
 //! What a cache holds, a line for each fingerprint.
 
-use super::any::AnyPartition;
+use crate::cache::lease;
 use crate::cache::partition::{FINGERPRINT, USED, number};
 use crate::cache::store::PartStore;
-use crate::cache::{Cache, lease};
 use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -61,47 +60,6 @@ pub struct Listing {
     pub unused_seconds: f64,
     /// The fields of the fingerprint in which it differs from others of the cache, by their path.
     pub differs: BTreeMap<String, Value>,
-}
-
-impl Cache {
-    /// What the cache holds, the fingerprint that was used last first.
-    ///
-    /// ```
-    /// use diver_loaders::Cache;
-    ///
-    /// let folder = tempfile::tempdir()?;
-    /// let cache = Cache::open(folder.path())?;
-    /// cache.images(&serde_json::json!({ "steps": 50, "gamma": 0.1 }))?;
-    /// cache.images(&serde_json::json!({ "steps": 20, "gamma": 0.1 }))?;
-    /// let listed = cache.list()?;
-    /// assert!(listed.iter().all(|one| one.rows == 0 && one.differs.keys().eq(["steps"])));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn list(&self) -> Result<Vec<Listing>> {
-        let mut listed = Vec::new();
-        for folder in partitions(&*self.store)? {
-            let mut listing = summary(&*self.store, &folder)?;
-            if let Some(partition) = AnyPartition::open(self, &listing)? {
-                listing.rows = partition.len();
-            }
-            listed.push(listing);
-        }
-        let flat: Vec<_> = listed.iter().map(|one| flattened(one.fingerprint.as_ref())).collect();
-        for (at, one) in listed.iter_mut().enumerate() {
-            let is_shared =
-                |path: &String, value: &Value| flat.iter().all(|other| other.get(path) == Some(value));
-            one.differs = flat[at]
-                .iter()
-                .filter(|(path, value)| !is_shared(path, value))
-                .map(|(path, value)| (path.clone(), value.clone()))
-                .collect();
-        }
-        listed.sort_by(|a, b| a.unused_seconds.total_cmp(&b.unused_seconds));
-        Ok(listed)
-    }
 }
 
 /// The folders of partitions.

@@ -6,6 +6,7 @@ mod explain;
 mod gc;
 mod listing;
 mod verify;
+mod whole;
 
 pub use compact::Compacted;
 pub use explain::{Difference, Explanation, Neighbour};

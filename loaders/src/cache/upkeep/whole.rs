@@ -1,0 +1,107 @@
+//! What concerns all partitions of a cache.
+
+use super::any::AnyPartition;
+use super::compact::Compacted;
+use super::listing::{Listing, flattened, partitions, summary};
+use super::verify::Verified;
+use crate::cache::Cache;
+use crate::cache::partition::FINGERPRINT;
+use crate::{CancelToken, Result};
+use serde_json::Value;
+
+impl Cache {
+    /// What the cache holds, the fingerprint that was used last first.
+    ///
+    /// ```
+    /// use diver_loaders::Cache;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let cache = Cache::open(folder.path())?;
+    /// cache.images(&serde_json::json!({ "steps": 50, "gamma": 0.1 }))?;
+    /// cache.images(&serde_json::json!({ "steps": 20, "gamma": 0.1 }))?;
+    /// let listed = cache.list()?;
+    /// assert!(listed.iter().all(|one| one.rows == 0 && one.differs.keys().eq(["steps"])));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn list(&self) -> Result<Vec<Listing>> {
+        let mut listed = Vec::new();
+        for folder in partitions(&*self.store)? {
+            let mut listing = summary(&*self.store, &folder)?;
+            if let Some(partition) = AnyPartition::open(self, &listing)? {
+                listing.rows = partition.len();
+            }
+            listed.push(listing);
+        }
+        let flat: Vec<_> = listed.iter().map(|one| flattened(one.fingerprint.as_ref())).collect();
+        for (at, one) in listed.iter_mut().enumerate() {
+            let is_shared =
+                |path: &String, value: &Value| flat.iter().all(|other| other.get(path) == Some(value));
+            one.differs = flat[at]
+                .iter()
+                .filter(|(path, value)| !is_shared(path, value))
+                .map(|(path, value)| (path.clone(), value.clone()))
+                .collect();
+        }
+        listed.sort_by(|a, b| a.unused_seconds.total_cmp(&b.unused_seconds));
+        Ok(listed)
+    }
+
+    /// Decodes every row and compares its digest; damaged parts are set aside. `progress` hears how many parts are done,
+    /// and of how many.
+    ///
+    /// # Errors
+    /// If the store cannot be read; [`Error::Cancelled`].
+    pub fn verify(&self, cancel: &CancelToken, progress: &dyn Fn(usize, usize)) -> Result<Verified> {
+        let mut found = Verified::default();
+        let mut opened: Vec<AnyPartition> = Vec::new();
+        for folder in partitions(&*self.store)? {
+            let place = self.store.place(&format!("{folder}/{FINGERPRINT}"));
+            let listing = summary(&*self.store, &folder)?;
+            if let Some(partition) = AnyPartition::open(self, &listing)? {
+                opened.push(partition);
+                continue;
+            }
+            match listing.fingerprint {
+                Some(_) => found
+                    .faults
+                    .push(format!("{} describes other rows than its folder's name", place.display())),
+                None => found
+                    .faults
+                    .push(format!("{} is missing or damaged: its rows cannot be used", place.display())),
+            }
+        }
+        let parts: Vec<(usize, u32)> = opened
+            .iter()
+            .enumerate()
+            .flat_map(|(at, partition)| partition.parts().into_iter().map(move |number| (at, number)))
+            .collect();
+        for (done, (at, number)) in parts.iter().enumerate() {
+            cancel.check()?;
+            progress(done, parts.len());
+            opened[*at].verify(*number, &mut found)?;
+        }
+        progress(parts.len(), parts.len());
+        Ok(found)
+    }
+
+    /// Gathers small parts in large ones, in every partition, while others read and write.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written; [`Error::Cancelled`]. No row is lost.
+    pub fn compact(&self, cancel: &CancelToken) -> Result<Compacted> {
+        let mut all = Compacted::default();
+        for folder in partitions(&*self.store)? {
+            let listing = summary(&*self.store, &folder)?;
+            if let Some(partition) = AnyPartition::open(self, &listing)? {
+                let one = partition.compact(cancel)?;
+                all.gathered += one.gathered;
+                all.into += one.into;
+                all.rows += one.rows;
+            }
+        }
+        Ok(all)
+    }
+}
