@@ -54,7 +54,7 @@ impl<A: Artifact> Partition<A> {
     /// by nobody.
     ///
     /// # Errors
-    /// As [`Cache::compact`].
+    /// As [`crate::Cache::compact`].
     pub fn compact(&self, cancel: &CancelToken) -> Result<Compacted> {
         let There { parts, first } = self.look()?;
         let (mut done, mut heap, mut seen) = (Compacted::default(), Heap::default(), HashSet::new());

@@ -53,7 +53,7 @@ impl Cache {
     /// and of how many.
     ///
     /// # Errors
-    /// If the store cannot be read; [`Error::Cancelled`].
+    /// If the store cannot be read; [`crate::Error::Cancelled`].
     pub fn verify(&self, cancel: &CancelToken, progress: &dyn Fn(usize, usize)) -> Result<Verified> {
         let mut found = Verified::default();
         let mut opened: Vec<AnyPartition> = Vec::new();
@@ -90,7 +90,7 @@ impl Cache {
     /// Gathers small parts in large ones, in every partition, while others read and write.
     ///
     /// # Errors
-    /// If the store cannot be read or written; [`Error::Cancelled`]. No row is lost.
+    /// If the store cannot be read or written; [`crate::Error::Cancelled`]. No row is lost.
     pub fn compact(&self, cancel: &CancelToken) -> Result<Compacted> {
         let mut all = Compacted::default();
         for folder in partitions(&*self.store)? {
