@@ -29,14 +29,14 @@ const VERSION: &str = "diver.format";
 /// How many bytes of a part's end are read when it is opened: with them come the footer and the small columns.
 const TAIL: u64 = 1 << 16;
 
-/// Encodes `rows` as a Parquet file. `class_names` name the labels. `orders` are the numbers of the parts that the rows
-/// were first committed in, if that is not this one.
+/// Encodes `rows` as a Parquet file. `class_names` name the labels.
 pub(super) fn encode<A: Artifact>(rows: &[A], class_names: &[String]) -> Result<Vec<u8>> {
     let keys: Vec<RowKey> = rows.iter().map(Artifact::key).collect();
     write(&A::table(rows, class_names)?, &keys, &[])
 }
 
-/// Encodes a table of rows with these keys.
+/// Encodes a table of rows with these keys. `orders` are the numbers of the parts in which the rows were first committed;
+/// none if that is the one they are written to.
 pub(super) fn write(table: &RecordBatch, keys: &[RowKey], orders: &[u32]) -> Result<Vec<u8>> {
     let failed = |e: &dyn std::fmt::Display| Error::config("cache", format!("cannot encode a part: {e}"));
     let keys: String = keys.iter().map(|key| key.digest().to_string()).collect();

@@ -1,7 +1,7 @@
 //! Why samples are in a cache, or are not.
 
 use super::any::AnyPartition;
-use super::listing::{Listing, flattened};
+use super::listing::{Listing, flattened, sort_by_use, summaries};
 use crate::Result;
 use crate::cache::{Cache, RowKey};
 use serde::Serialize;
@@ -67,7 +67,10 @@ impl Cache {
     pub fn explain(&self, fingerprint: &Value, keys: &BTreeSet<RowKey>) -> Result<Explanation> {
         let name = crate::cache::Fingerprint::new(fingerprint).folder_name();
         let (mut own, mut neighbours) = (0, Vec::new());
-        for listing in self.list()? {
+        // Each is opened once, which takes as long as it has parts.
+        let mut listed = summaries(&*self.store)?;
+        sort_by_use(&mut listed);
+        for listing in listed {
             let found = self.count(&listing, keys)?;
             if listing.name == name {
                 own = found;

@@ -1,6 +1,6 @@
 //! Making room.
 
-use super::listing::{Listing, delete, partitions, summary};
+use super::listing::{Listing, delete, summaries};
 use crate::cache::Cache;
 use crate::cache::lease::{self, Leases};
 use crate::cache::store::PartStore;
@@ -61,14 +61,12 @@ impl Cache {
     /// If there is no such fingerprint, or several begin so; if the store cannot be read or written;
     /// [`Error::Cancelled`], and what was deleted before is gone.
     pub fn gc(&self, rules: &Rules, apply: bool, cancel: &CancelToken) -> Result<Vec<Evicted>> {
-        let listed = partitions(&*self.store)?.into_iter().map(|folder| summary(&*self.store, &folder));
-        let listed = listed.collect::<Result<Vec<_>>>()?;
         let is_in_use = |listing: &Listing| {
             cancel.check()?;
             Leases::new(Arc::clone(&self.store), &listing.name, self.lease_expiry).is_anyone_working(cancel)
         };
         let mut evicted = Vec::new();
-        for (listing, is_in_use) in chosen(listed, rules, is_in_use)? {
+        for (listing, is_in_use) in chosen(summaries(&*self.store)?, rules, is_in_use)? {
             cancel.check()?;
             if apply && !is_in_use {
                 delete(&*self.store, &listing.name)?;
@@ -118,12 +116,11 @@ fn chosen(
 /// Makes room for a partition that is being written: others go that were used least recently and that nobody is adding
 /// to, until the whole cache is within `limit` bytes.
 pub(in crate::cache) fn keep_within(store: &dyn PartStore, limit: u64, own: &str) -> Result<()> {
-    let listed =
-        partitions(store)?.into_iter().map(|folder| summary(store, &folder)).collect::<Result<Vec<_>>>()?;
     let rules = Rules { keep_bytes: Some(limit), ..Rules::default() };
     let is_in_use =
         |listing: &Listing| Ok(listing.name == own || !store.list(&lease::folder(&listing.name))?.is_empty());
-    for (listing, _) in chosen(listed, &rules, is_in_use)?.into_iter().filter(|(_, stays)| !stays) {
+    for (listing, _) in chosen(summaries(store)?, &rules, is_in_use)?.into_iter().filter(|(_, stays)| !stays)
+    {
         tracing::info!("{}: deleted, to keep the cache within {limit} bytes", listing.path.display());
         delete(store, &listing.name)?;
     }

@@ -62,16 +62,20 @@ pub struct Listing {
     pub differs: BTreeMap<String, Value>,
 }
 
-/// The folders of partitions.
-pub(super) fn partitions(store: &dyn PartStore) -> Result<Vec<String>> {
+/// What can be told of every partition from its files' names and sizes; rows are not counted.
+pub(super) fn summaries(store: &dyn PartStore) -> Result<Vec<Listing>> {
     let mut folders = store.folders()?;
     folders.retain(|folder| folder.len() == 16 && folder.bytes().all(|b| b.is_ascii_hexdigit()));
     folders.sort_unstable();
-    Ok(folders)
+    folders.iter().map(|folder| summary(store, folder)).collect()
 }
 
-/// What can be told of a partition from its files' names and sizes; its rows are not counted.
-pub(super) fn summary(store: &dyn PartStore, folder: &str) -> Result<Listing> {
+/// Sorts partitions, the one that was used last first.
+pub(super) fn sort_by_use(listed: &mut [Listing]) {
+    listed.sort_by(|a, b| a.unused_seconds.total_cmp(&b.unused_seconds));
+}
+
+fn summary(store: &dyn PartStore, folder: &str) -> Result<Listing> {
     let name = format!("{folder}/{FINGERPRINT}");
     let fingerprint = match store.get(&name) {
         Ok(json) => serde_json::from_slice(&json).ok(),

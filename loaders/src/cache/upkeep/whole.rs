@@ -2,7 +2,7 @@
 
 use super::any::AnyPartition;
 use super::compact::Compacted;
-use super::listing::{Listing, flattened, partitions, summary};
+use super::listing::{Listing, flattened, sort_by_use, summaries};
 use super::verify::Verified;
 use crate::cache::Cache;
 use crate::cache::partition::FINGERPRINT;
@@ -27,13 +27,11 @@ impl Cache {
     /// # Errors
     /// If the store cannot be read.
     pub fn list(&self) -> Result<Vec<Listing>> {
-        let mut listed = Vec::new();
-        for folder in partitions(&*self.store)? {
-            let mut listing = summary(&*self.store, &folder)?;
-            if let Some(partition) = AnyPartition::open(self, &listing)? {
+        let mut listed = summaries(&*self.store)?;
+        for listing in &mut listed {
+            if let Some(partition) = AnyPartition::open(self, listing)? {
                 listing.rows = partition.len();
             }
-            listed.push(listing);
         }
         let flat: Vec<_> = listed.iter().map(|one| flattened(one.fingerprint.as_ref())).collect();
         for (at, one) in listed.iter_mut().enumerate() {
@@ -45,7 +43,7 @@ impl Cache {
                 .map(|(path, value)| (path.clone(), value.clone()))
                 .collect();
         }
-        listed.sort_by(|a, b| a.unused_seconds.total_cmp(&b.unused_seconds));
+        sort_by_use(&mut listed);
         Ok(listed)
     }
 
@@ -57,9 +55,8 @@ impl Cache {
     pub fn verify(&self, cancel: &CancelToken, progress: &dyn Fn(usize, usize)) -> Result<Verified> {
         let mut found = Verified::default();
         let mut opened: Vec<AnyPartition> = Vec::new();
-        for folder in partitions(&*self.store)? {
-            let place = self.store.place(&format!("{folder}/{FINGERPRINT}"));
-            let listing = summary(&*self.store, &folder)?;
+        for listing in summaries(&*self.store)? {
+            let place = listing.path.join(FINGERPRINT);
             if let Some(partition) = AnyPartition::open(self, &listing)? {
                 opened.push(partition);
                 continue;
@@ -93,8 +90,7 @@ impl Cache {
     /// If the store cannot be read or written; [`crate::Error::Cancelled`]. No row is lost.
     pub fn compact(&self, cancel: &CancelToken) -> Result<Compacted> {
         let mut all = Compacted::default();
-        for folder in partitions(&*self.store)? {
-            let listing = summary(&*self.store, &folder)?;
+        for listing in summaries(&*self.store)? {
             if let Some(partition) = AnyPartition::open(self, &listing)? {
                 let one = partition.compact(cancel)?;
                 all.gathered += one.gathered;
