@@ -270,6 +270,11 @@ fn parts_of_a_newer_format_are_left_alone() {
     let mut newer = bytes.clone();
     let digit = at + 12 + newer[at + 12..].iter().position(|byte| *byte == b'2').unwrap();
     newer[digit] = b'9';
+    // One that comes in the place of a part that is known, with other rows, is left alone as well.
+    let mut other = newer.clone();
+    other[100] ^= 1;
+    fs::write(&part, other).unwrap();
+    assert_eq!((grey(&partition, 0), part.exists()), (None, true));
     fs::write(&part, newer).unwrap();
     let partition = cache.images(&fingerprint(50)).unwrap();
     assert_eq!((grey(&partition, 0), grey(&partition, 1)), (None, Some(1)));

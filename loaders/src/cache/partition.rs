@@ -358,6 +358,11 @@ impl<A: Artifact> Partition<A> {
             self.lock().add(number, part);
             return self.list();
         }
+        if matches!(part::open(&self.store, &self.part_name(number)), Ok(Opened::Newer(_))) {
+            // Not damaged, but for a version that can read it.
+            self.lock().skip(number);
+            return self.list();
+        }
         match &error {
             // Gathered with others into one, or deleted by someone: its rows are elsewhere, or missing.
             Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
