@@ -48,6 +48,7 @@ mod sheet;
 pub mod source;
 mod stats;
 pub mod stream;
+mod text;
 pub mod wording;
 
 pub use cache::Cache;

@@ -5,7 +5,7 @@ mod lists;
 
 use crate::paths::local;
 use crate::wording::{nearest, unknown};
-use crate::{Conditioning, Error, Result};
+use crate::{Conditioning, Error, Result, text};
 use serde::{Serialize, Serializer};
 use std::path::Path;
 
@@ -123,7 +123,7 @@ impl ClassMap {
             let reason = format!("{length} bytes: a class list, a line for each class, is expected");
             return Err(Error::format(path, reason));
         }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "cannot read"))?;
+        let text = text::decode(path, std::fs::read(path).map_err(Error::io(path, "cannot read"))?)?;
         let (mut indices, mut is_imagenet) = (Vec::new(), false);
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();

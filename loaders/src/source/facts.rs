@@ -108,7 +108,7 @@ impl<'a> Facts<'a> {
             && let Some(file) = archive.find(&folder.join(sidecar::NAME))
         {
             let path = archive.path().join(&archive.paths()[file]);
-            self.sidecar = Some(Sidecar::parse(path, &archive.read_up_to(file, sidecar::LONGEST)?)?);
+            self.sidecar = Some(Sidecar::parse(path, archive.read_up_to(file, sidecar::LONGEST)?)?);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::class_list::ClassList;
 use super::options::Values;
-use crate::{Error, Normalize, Result};
+use crate::{Error, Normalize, Result, text};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ impl Sidecar {
             let mut text = Vec::new();
             let opened = std::fs::File::open(&file);
             match opened.and_then(|opened| opened.take(LONGEST + 1).read_to_end(&mut text)) {
-                Ok(_) => return Self::parse(file, &text).map(Some),
+                Ok(_) => return Self::parse(file, text).map(Some),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(Error::io(&file, "cannot read")(e)),
             }
@@ -89,11 +89,11 @@ impl Sidecar {
 
     /// # Errors
     /// As [`read`](Self::read).
-    pub(super) fn parse(file: PathBuf, text: &[u8]) -> Result<Self> {
+    pub(super) fn parse(file: PathBuf, text: Vec<u8>) -> Result<Self> {
         if text.len() as u64 > LONGEST {
             return Err(Error::format(&file, format!("more than {LONGEST} bytes: it is not diver's")));
         }
-        let parsed: Text = serde_json::from_slice(text).map_err(|e| {
+        let parsed: Text = serde_json::from_str(&text::decode(&file, text)?).map_err(|e| {
             let reason = format!(
                 "{e}. Expected a number or a list of three for `mean` and for `std`, as in {{\"mean\": [r, g, b], \"std\": \
                  [r, g, b]}}, and beside them at most `values` and `classes`"
