@@ -340,12 +340,14 @@ impl Refinery {
         self.counters.add_refine_time(time);
         Counters::add(&self.counters.misses, images.len());
         let seconds = time.as_secs_f32() / images.len() as f32;
+        let form = self.store.disk().map(Partition::image_form).unwrap_or_default();
         let rows: Vec<_> = images
             .into_iter()
             .zip(&todo.samples)
             .map(|(image, Queued { index, label, identity })| ImageRow {
                 key: identity.row,
                 image: Arc::new(image),
+                form,
                 label: label.clone(),
                 index: *index,
                 variant: identity.noise.variant,
