@@ -53,7 +53,14 @@ fn a_cache_is_listed_and_its_misses_are_explained() {
     let column = |line: &str, cell: &str| line.find(cell).unwrap();
     assert_eq!(column(lines[1], "DIFFERS"), column(lines[3], "knobs.gamma"), "{listed}");
     let listed = json_of(cache, &["cache", "ls"]);
-    assert_eq!((&listed["wanted"], &listed["fingerprints"][1]["rows"]), (&Value::Null, &json!(10)));
+    let second = &listed["fingerprints"][1];
+    assert_eq!(
+        (&second["wanted"], &second["found"], &second["rows"]),
+        (&Value::Null, &Value::Null, &json!(10))
+    );
+    let output = diver(&cache.join("nowhere"), &["cache", "ls"]);
+    assert!(!output.status.success() && !cache.join("nowhere").exists());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere"));
     let output = diver(cache, &["cache", "ls", "--experiment", "1"]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--set"));
 

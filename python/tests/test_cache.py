@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from support import DIGITS, SHAPES, eventually, inverter, threads
@@ -43,6 +44,9 @@ def test_a_listing_says_what_is_there_and_what_differs(tmp_path: Path) -> None:
     assert listed[0].path == tmp_path / listed[0].name and listed[0].path.is_dir()
     assert listed[0].bytes == sum(file.stat().st_size for file in listed[0].path.iterdir())
     assert 0 <= listed[0].unused_seconds < 60
+    assert [(one.found, one.wanted) for one in listed] == [(None, None)] * 2
+    assert [(one.found, one.wanted) for one in cache.ls(DIGITS)] == [(10, 10)] * 2
+    assert [(one.found, one.wanted) for one in cache.ls(diver.open(SHAPES))] == [(0, 100)] * 2
 
 
 def test_an_explanation_counts_what_is_there_and_names_the_difference(tmp_path: Path) -> None:
@@ -127,20 +131,20 @@ def test_a_limit_holds_in_a_pickled_cache_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["png", "webp", "raw"])
-def test_images_of_every_form_come_back_and_are_copied(tmp_path: Path, form: Any) -> None:
+def test_images_of_every_form_come_back_and_are_copied(
+    tmp_path: Path, form: Literal["png", "webp", "raw"]
+) -> None:
     cache = diver.Cache(tmp_path / "cache", image_form=form)
     fill(cache, 1)
-    local = tmp_path / "local"
-    copied = diver.Cache(tmp_path / "cache", local=local, local_limit="1GB")
-    for _ in range(2):
-        batches = diver.DataLoader(
-            "examples/digits/dm_ipc1", refiner=refiner(1), cache=copied, mix=1.0, batch_size=10
-        )
-        with batches as loader:
-            [(images, _)] = loader
-            assert loader.stats().misses == 0
-    assert images.shape[0] == 10
-    assert len(list((local / "diver-parts").iterdir())) == 1
+    copied = diver.Cache(tmp_path / "cache", local=tmp_path / "local", local_limit="1GB")
+    with diver.DataLoader(DIGITS, refiner=refiner(1), cache=copied, format="numpy") as loader:
+        [batch] = loader
+        assert loader.stats().misses == 0
+    with diver.DataLoader(DIGITS, refiner=refiner(1), format="numpy") as loader:
+        [fresh] = loader
+    assert (batch.images == fresh.images).all()
+    parts = len(list(cache.ls()[0].path.glob("part-*.parquet")))
+    assert len(list((tmp_path / "local" / "diver-parts").iterdir())) == parts
 
 
 def test_ctrl_c_ends_a_call(tmp_path: Path) -> None:

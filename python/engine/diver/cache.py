@@ -75,11 +75,15 @@ class Cache:
     def __str__(self) -> str:
         return self._opened if _options.is_url(self._opened) else str(self.path)
 
-    def ls(self) -> list[Listing]:
+    def ls(self, source: Source | str | os.PathLike[str] | None = None) -> list[Listing]:
         """What the cache has, an item for each fingerprint, the one that was used last first.
 
+        Args:
+            source: A set, as :class:`diver.DataLoader` takes it: the items then say how many of its images they have.
+
         Raises:
-            FileError: the cache cannot be read.
+            FileError: the set or the cache cannot be read.
+            DataError: a sample of the set is damaged.
 
         >>> import tempfile
         >>> Cache(tempfile.mkdtemp()).ls()
@@ -87,7 +91,7 @@ class Cache:
         """
         return [
             Listing(**fields | {"path": self.path / fields["name"]})
-            for fields in json.loads(self._engine.ls())
+            for fields in json.loads(self._engine.ls(None if source is None else _opened(source)._engine))
         ]
 
     def explain(
@@ -115,7 +119,7 @@ class Cache:
         >>> found.verdict, found.found, found.wanted
         ('miss', 0, 10)
         """
-        opened = source if isinstance(source, Source) else open_source(_options.path("source", source))
+        opened = _opened(source)
         if isinstance(refiner, (str, os.PathLike)):
             from diver._torch import refiner_class
 
@@ -202,6 +206,10 @@ class Cache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._opened, self._options)
+
+
+def _opened(source: Source | str | os.PathLike[str]) -> Source:
+    return source if isinstance(source, Source) else open_source(_options.path("source", source))
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Cache:

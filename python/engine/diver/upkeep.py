@@ -23,6 +23,10 @@ class Listing:
     holds: str
     #: Rows, each key once.
     rows: int
+    #: Rows of the set that :meth:`diver.Cache.ls` was asked about; None if it was asked about none.
+    found: int | None
+    #: Rows that this set needs: samples with equal content and class need one.
+    wanted: int | None
     #: Parquet files.
     parts: int
     #: Damaged files that were set aside.

@@ -33,8 +33,13 @@ impl Cache {
     }
 
     /// What the cache holds: a JSON list of `diver_loaders::cache::Listing`.
-    fn ls(&self, py: Python<'_>) -> PyResult<String> {
-        self.told(py, |cache, _| Ok(json!(cache.list()?)))
+    #[pyo3(signature = (source=None))]
+    fn ls(&self, py: Python<'_>, source: Option<&Source>) -> PyResult<String> {
+        let source = source.map(|source| Arc::clone(&source.0));
+        self.told(py, |cache, cancel| match source {
+            Some(source) => Ok(json!(cache.list_for(source, cancel)?)),
+            None => Ok(json!(cache.list()?)),
+        })
     }
 
     /// What the cache has of a set as a refiner would refine it: JSON of `diver_loaders::cache::Explanation`.

@@ -5,6 +5,7 @@ use super::listing::{Holds, Listing};
 use super::verify::Verified;
 use crate::cache::{Cache, Fingerprint, ImageRow, LogitRow, Partition, RowKey};
 use crate::{CancelToken, Result};
+use std::collections::BTreeSet;
 
 /// A partition that is listed, opened.
 pub(super) enum AnyPartition {
@@ -31,7 +32,12 @@ impl AnyPartition {
         }
     }
 
-    pub(super) fn contains(&self, key: &RowKey) -> bool {
+    /// How many of these keys it has.
+    pub(super) fn count(&self, keys: &BTreeSet<RowKey>) -> usize {
+        keys.iter().filter(|key| self.contains(key)).count()
+    }
+
+    fn contains(&self, key: &RowKey) -> bool {
         match self {
             Self::Images(images) => images.contains(key),
             Self::Logits(logits) => logits.contains(key),

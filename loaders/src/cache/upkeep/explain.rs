@@ -1,7 +1,7 @@
 //! Why samples are in a cache, or are not.
 
 use super::any::AnyPartition;
-use super::listing::{Listing, flattened, sort_by_use, summaries};
+use super::listing::{flattened, sort_by_use, summaries};
 use crate::Result;
 use crate::cache::{Cache, RowKey};
 use serde::Serialize;
@@ -51,15 +51,6 @@ pub struct Difference {
 }
 
 impl Cache {
-    /// How many of the rows `keys` are there under a fingerprint that is listed.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn count(&self, listing: &Listing, keys: &BTreeSet<RowKey>) -> Result<usize> {
-        let partition = AnyPartition::open(self, listing)?;
-        Ok(partition.map_or(0, |partition| keys.iter().filter(|key| partition.contains(key)).count()))
-    }
-
     /// What the cache has of the rows `keys` under a fingerprint, and in what the fingerprints that it has differ.
     ///
     /// # Errors
@@ -71,7 +62,7 @@ impl Cache {
         let mut listed = summaries(&*self.store)?;
         sort_by_use(&mut listed);
         for listing in listed {
-            let found = self.count(&listing, keys)?;
+            let found = AnyPartition::open(self, &listing)?.map_or(0, |partition| partition.count(keys));
             if listing.name == name {
                 own = found;
             } else if listing.fingerprint.is_some() {

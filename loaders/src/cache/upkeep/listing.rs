@@ -1,5 +1,7 @@
 //! What a cache holds, a line for each fingerprint.
 
+#[cfg(doc)]
+use crate::cache::Cache;
 use crate::cache::lease;
 use crate::cache::partition::{FINGERPRINT, USED, number};
 use crate::cache::store::PartStore;
@@ -48,6 +50,10 @@ pub struct Listing {
     pub holds: Holds,
     /// Rows, each key once.
     pub rows: usize,
+    /// How many rows there are of the set that [`Cache::list_for`] was asked about.
+    pub found: Option<usize>,
+    /// How many rows that set needs: samples with equal content and class need one.
+    pub wanted: Option<usize>,
     /// Parquet files.
     pub parts: usize,
     /// Damaged files that were set aside.
@@ -106,6 +112,8 @@ fn summary(store: &dyn PartStore, folder: &str) -> Result<Listing> {
         holds: Holds::of(fingerprint.as_ref()),
         fingerprint,
         rows: 0,
+        found: None,
+        wanted: None,
         parts,
         damaged,
         bytes,

@@ -4,10 +4,12 @@ use super::any::AnyPartition;
 use super::compact::Compacted;
 use super::listing::{Listing, flattened, sort_by_use, summaries};
 use super::verify::Verified;
-use crate::cache::Cache;
 use crate::cache::partition::FINGERPRINT;
-use crate::{CancelToken, Result};
+use crate::cache::{Cache, RowKey};
+use crate::refine::Dataset;
+use crate::{CancelToken, Result, Source};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 impl Cache {
     /// What the cache holds, the fingerprint that was used last first.
@@ -27,10 +29,27 @@ impl Cache {
     /// # Errors
     /// If the store cannot be read.
     pub fn list(&self) -> Result<Vec<Listing>> {
+        self.list_with(None, &CancelToken::new())
+    }
+
+    /// The same, with how many rows there are of a set.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list); if a sample cannot be read; [`crate::Error::Cancelled`].
+    pub fn list_for(&self, set: impl Source + 'static, cancel: &CancelToken) -> Result<Vec<Listing>> {
+        let keys = Dataset::new(Box::new(set), None, None, None)?.keys(cancel)?;
+        self.list_with(Some(&keys), cancel)
+    }
+
+    fn list_with(&self, keys: Option<&BTreeSet<RowKey>>, cancel: &CancelToken) -> Result<Vec<Listing>> {
         let mut listed = summaries(&*self.store)?;
         for listing in &mut listed {
+            cancel.check()?;
+            listing.wanted = keys.map(BTreeSet::len);
+            listing.found = keys.map(|_| 0);
             if let Some(partition) = AnyPartition::open(self, listing)? {
                 listing.rows = partition.len();
+                listing.found = keys.map(|keys| partition.count(keys));
             }
         }
         let flat: Vec<_> = listed.iter().map(|one| flattened(one.fingerprint.as_ref())).collect();

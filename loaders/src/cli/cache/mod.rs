@@ -9,7 +9,8 @@ mod verify;
 use super::output::Output;
 use super::{DEFAULT_CACHE, Host};
 use crate::options::Span;
-use crate::{Cache, CancelToken, Result};
+use crate::paths::{expand_home, refused};
+use crate::{Cache, CancelToken, Error, Result};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +41,11 @@ enum Command {
 
 /// Returns the exit code.
 pub(super) fn run(args: &CacheArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<u8> {
+    let folder = expand_home(&args.cache);
+    if refused(&args.cache).is_none() && !folder.exists() {
+        let reason = "no cache is there: `--cache FOLDER` names the one that was refined to";
+        return Err(Error::format(&folder, reason));
+    }
     let cache = Cache::open(&args.cache)?;
     match &args.command {
         Command::Ls(args) => ls::run(args, &cache, cancel, output),
