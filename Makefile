@@ -69,11 +69,12 @@ demo: .venv/libtorch ## Refine distilled sets, train on them, and show what chan
 	target/release/diver inspect examples/shapes/dm_ipc10
 	target/release/diver demo --output $(OUT)/demo $(if $(QUICK),--quick)
 
-bench: setup ## Time the refiner and the loader beside plain torch (QUICK=1: a few images, to see that it runs).
-	$(PIP) install diffusers
+bench: setup ## Time the refiner and the loader beside plain torch, and the cache beside pyarrow and datasets (QUICK=1: a few images, to see that it runs).
+	$(PIP) install datasets diffusers
 	$(CARGO) build --release $(PACKAGES) --bin diver
 	.venv/bin/python benches/compare.py $(if $(QUICK),--quick)
 	$(CARGO) bench $(PACKAGES) -p diver-loaders --bench cache --bench sources $(if $(QUICK),-- --quick)
+	.venv/bin/python benches/cache.py $(if $(QUICK),--quick) -- $(CARGO) bench $(PACKAGES) -p diver-loaders --bench arms --
 
 examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours; QUICK=1: a few steps of it, in $(OUT)/examples).
 	$(PIP) install -r examples/making/requirements.txt
