@@ -18,7 +18,7 @@ FULL_SIZE = $(OUT)/full-size$(if $(QUICK),-quick)
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full fuzz bench examples doc gpu-bundle clean
+.PHONY: help setup demo test test-full test-peers fuzz bench examples doc gpu-bundle clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,14 @@ test-full: setup ## Compare networks of the published sizes with diffusers' and 
 	DIVER_FULL_SIZE=$(abspath $(FULL_SIZE)) $(CARGO) test $(if $(QUICK),--workspace --all-features,--release) --test full_size -- \
 		--ignored --nocapture --test-threads 1 $(if $(QUICK),--skip loading_takes)
 
+# An environment of its own: what these libraries bring is no part of what the packages are tested with.
+test-peers: .venv/libtorch ## Open the cache's parts with pyarrow, pandas, Polars, DuckDB and datasets, and try moto's bucket (1 GB on disk).
+	$(PYTHON) -m venv $(OUT)/peers
+	$(OUT)/peers/bin/pip --quiet --disable-pip-version-check install datasets duckdb "moto[s3,server]>=5.2" pandas pillow polars pyarrow
+	DIVER_PEERS=$(abspath $(OUT)/peers/bin/python) $(CARGO) test --workspace --all-features --test peers -- --ignored --nocapture
+	DIVER_BUCKET_SERVER="$(abspath $(OUT)/peers/bin/moto_server) -H 127.0.0.1 -p PORT" \
+		$(CARGO) test --workspace --all-features --test object_store
+
 fuzz: ## Try the readers on random damage, FUZZ_SECONDS for each (needs cargo-fuzz and a nightly toolchain).
 	tests/fuzz/run.sh $(OUT)/fuzz $(FUZZ_SECONDS)
 
@@ -61,11 +69,12 @@ demo: .venv/libtorch ## Refine distilled sets, train on them, and show what chan
 	target/release/diver inspect examples/shapes/dm_ipc10
 	target/release/diver demo --output $(OUT)/demo $(if $(QUICK),--quick)
 
-bench: setup ## Time the refiner and the loader beside plain torch (QUICK=1: a few images, to see that it runs).
-	$(PIP) install diffusers
+bench: setup ## Time the refiner and the loader beside plain torch, and the cache beside pyarrow and datasets (QUICK=1: a few images, to see that it runs).
+	$(PIP) install datasets diffusers
 	$(CARGO) build --release $(PACKAGES) --bin diver
 	.venv/bin/python benches/compare.py $(if $(QUICK),--quick)
 	$(CARGO) bench $(PACKAGES) -p diver-loaders --bench cache --bench sources $(if $(QUICK),-- --quick)
+	.venv/bin/python benches/cache.py $(if $(QUICK),--quick) -- $(CARGO) bench $(PACKAGES) -p diver-loaders --bench arms --
 
 examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours; QUICK=1: a few steps of it, in $(OUT)/examples).
 	$(PIP) install -r examples/making/requirements.txt

@@ -1,41 +1,53 @@
-//! A cache in a bucket, on an S3-compatible server of this machine. Needs `make setup`.
+//! A cache in a bucket, on an S3-compatible server of this machine: PyPI's `localbucket`, which `make setup` installs, or
+//! the one whose command `DIVER_BUCKET_SERVER` is, with `PORT` for the port (`make test-peers` tries moto's).
 #![allow(clippy::unwrap_used)]
 
 use diver_loaders::cache::{BucketStore, PartStore, conformance};
 use diver_loaders::refine::Silent;
 use diver_loaders::{Cache, CancelToken, Identity, MemorySource, Refine as _, Refinery};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// PyPI's `localbucket`, serving a folder.
+/// A server with one bucket, `bucket`.
 struct Server {
     process: Child,
     port: u16,
-    folder: tempfile::TempDir,
+    /// The folder that it serves, if it is `localbucket`.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("bucket")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = Command::new(".venv/bin/python")
+        let (command, folder) = match std::env::var("DIVER_BUCKET_SERVER") {
+            Ok(command) => (command.replace("PORT", &port.to_string()), None),
+            Err(_) => {
+                let folder = tempfile::tempdir().unwrap();
+                std::fs::create_dir(folder.path().join("bucket")).unwrap();
+                let served = folder.path().display();
+                (format!(".venv/bin/python -m localbucket --port {port} {served}"), Some(folder))
+            }
+        };
+        let mut words = command.split_whitespace();
+        let process = Command::new(words.next().expect("a command"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["-m", "localbucket", "--port", &port.to_string()])
-            .arg(folder.path())
+            .args(words)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("`make setup` makes .venv");
-        for _ in 0..200 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                break;
-            }
+            .unwrap_or_else(|error| panic!("`{command}` (`make setup` makes .venv): {error}"));
+        let server = Self { process, port, folder };
+        let mut connection = (0..400).find_map(|_| {
             std::thread::sleep(Duration::from_millis(50));
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        if server.folder.is_none() {
+            make_bucket(connection.as_mut().expect("the server answers"));
         }
-        Self { process, port, folder }
+        server
     }
 
     fn store(&self, url: &str) -> diver_loaders::Result<BucketStore> {
@@ -50,6 +62,15 @@ impl Server {
             ],
         )
     }
+}
+
+/// Makes the bucket on a server that asks for no signature.
+fn make_bucket(connection: &mut TcpStream) {
+    let request = "PUT /bucket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 impl Drop for Server {
@@ -91,8 +112,10 @@ fn processes_share_the_work_in_a_bucket() {
     images.compact(&CancelToken::new()).unwrap();
     assert_eq!(cache.verify(&CancelToken::new(), &|_, _| ()).unwrap().rows, 24);
     // The files are those of a folder.
-    let local = Cache::open(server.folder.path().join("bucket/cache")).unwrap();
-    assert_eq!(local.images(&Identity.fingerprint().unwrap()).unwrap().len(), 24);
+    if let Some(folder) = &server.folder {
+        let local = Cache::open(folder.path().join("bucket/cache")).unwrap();
+        assert_eq!(local.images(&Identity.fingerprint().unwrap()).unwrap().len(), 24);
+    }
 }
 
 #[test]

@@ -2,8 +2,14 @@
 
 use crate::{Error, Result};
 use fast_image_resize as fir;
-use image::ImageEncoder as _;
+use image::codecs::png::PngDecoder;
+use image::{ImageDecoder, ImageEncoder as _, ImageError, ImageResult};
 use serde::{Deserialize, Serialize};
+use std::io::Cursor;
+
+/// The most pixels of an image, 4096 x 4096: a few bytes can claim to be an image of any size, and memory is taken for
+/// that before the rest is looked at.
+pub(crate) const MOST_PIXELS: u64 = 1 << 24;
 
 /// Per-channel `(x - mean) / std`, from pixels in [0, 1] to the space that a network is trained in.
 ///
@@ -187,13 +193,25 @@ impl RgbImage {
     /// Decodes a PNG file. Grey, alpha and 16-bit images are converted to 8-bit RGB.
     ///
     /// # Errors
-    /// If the bytes are no PNG file.
+    /// If the bytes are no PNG file, or one of more than 4096 x 4096 pixels.
     pub fn from_png(png: &[u8]) -> Result<Self> {
-        let decoded = image::load_from_memory_with_format(png, image::ImageFormat::Png)
-            .map_err(|e| Error::config("image", format!("not a PNG image: {e}")))?
-            .into_rgb8();
+        let decoder = PngDecoder::new(Cursor::new(png));
+        decoder
+            .and_then(Self::from_decoder)
+            .map_err(|e| Error::config("image", format!("not a PNG image: {e}")))
+    }
+
+    /// What a decoder holds, unless it claims to be larger than an image is.
+    pub(crate) fn from_decoder(decoder: impl ImageDecoder) -> ImageResult<Self> {
+        let (width, height) = decoder.dimensions();
+        if u64::from(width) * u64::from(height) > MOST_PIXELS {
+            let reason = format!("{width} x {height} pixels, where at most {MOST_PIXELS} in all are read");
+            return Err(ImageError::IoError(std::io::Error::other(reason)));
+        }
+        let decoded = image::DynamicImage::from_decoder(decoder)?.into_rgb8();
         let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-        Self::new(width, height, decoded.into_raw())
+        let made = Self::new(width, height, decoded.into_raw());
+        made.map_err(|error| ImageError::IoError(std::io::Error::other(error.to_string())))
     }
 }
 
@@ -226,4 +244,21 @@ pub(crate) fn resize_planar(
         resized.extend(out.buffer().chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])));
     }
     Ok(resized)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_png_that_claims_to_be_large_is_refused_before_it_is_decoded() {
+        let mut png = RgbImage::new(1, 1, vec![0; 3]).unwrap().to_png().unwrap();
+        let side = 13_000_u32.to_be_bytes();
+        // In the first chunk, after its length and type; its checksum follows 5 bytes more.
+        png[16..24].copy_from_slice(&[side, side].concat());
+        let checksum = crc32fast::hash(&png[12..29]);
+        png[29..33].copy_from_slice(&checksum.to_be_bytes());
+        let error = RgbImage::from_png(&png).unwrap_err().to_string();
+        assert!(error.contains("13000 x 13000 pixels"), "{error}");
+    }
 }

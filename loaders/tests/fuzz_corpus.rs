@@ -4,13 +4,17 @@
 #[path = "../../tests/fuzz/readers.rs"]
 mod readers;
 
-use diver_loaders::cache::{ImageForm, ImageRow, RowKey};
+use diver_loaders::cache::{Artifact, ImageForm, ImageRow, LogitForm, LogitRow, RowKey};
 use diver_loaders::export::{ExportFormat, export};
+use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
-    Cache, CancelToken, ClassMap, Digest, Label, MemorySource, RgbImage, Source, SourceInfo,
+    Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, MemorySource, Refine, Refinery,
+    Result, RgbImage, Source, SourceInfo,
 };
+use readers::caches::{CACHED, leased};
 use std::fs;
 use std::io::Write;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,18 +113,79 @@ fn write_seeds() {
     }
     npz.finish().unwrap();
 
-    let partition = Cache::open(made.path().join("cache")).unwrap();
-    let partition = partition.images(&serde_json::json!({})).unwrap();
-    let rows = readers::CACHED.map(|key| ImageRow {
+    write_seeds_of_caches(made.path());
+}
+
+fn write_seeds_of_caches(made: &Path) {
+    let cache = Cache::open(made.join("cache")).unwrap();
+    let classes = ["cat".to_owned(), "dog".to_owned()];
+    let keep = |target: &str, name: &str, bytes: &[u8]| {
+        fs::create_dir_all(corpus(target)).unwrap();
+        fs::write(corpus(target).join(name), bytes).unwrap();
+    };
+    let key = |key: &[u8]| RowKey::from(Digest::of(key));
+
+    let partition = cache.images(&serde_json::json!({})).unwrap();
+    let rows = CACHED.map(|name| ImageRow {
         form: ImageForm::Png,
-        key: RowKey::from(Digest::of(key)),
+        key: key(name),
         image: Arc::new(RgbImage::new(2, 2, vec![7; 12]).unwrap()),
         label: Label::Hard(1),
         index: 0,
         variant: 0,
         seconds: 0.5,
     });
-    partition.commit(&rows, &["cat".to_owned(), "dog".to_owned()]).unwrap();
-    fs::create_dir_all(corpus("cache")).unwrap();
-    fs::copy(partition.path().join("part-00000000.parquet"), corpus("cache").join("sound")).unwrap();
+    partition.commit(&rows, &classes).unwrap();
+    keep("cache", "sound", &fs::read(partition.path().join("part-00000000.parquet")).unwrap());
+    let table = ImageRow::table(&rows[..1], &classes).unwrap();
+    keep("rows", "sound_image", &ImageRow::content(&table).unwrap());
+
+    for (half, top_k) in [(false, 0), (true, 0), (false, 2), (true, 2)] {
+        let form = LogitForm { half, top_k: NonZero::new(top_k) };
+        let rows = CACHED.map(|name| LogitRow::new(key(name), 1, &[0.5, -2.0, 3.0, 0.25], form).unwrap());
+        let name = format!(
+            "sound{}{}",
+            if half { "_float16" } else { "_float32" },
+            if top_k > 0 { "_top" } else { "" }
+        );
+        let partition = cache.logits(&serde_json::json!({ "form": name })).unwrap();
+        partition.commit(&rows, &classes).unwrap();
+        keep("logits", &name, &fs::read(partition.path().join("part-00000000.parquet")).unwrap());
+        let table = LogitRow::table(&rows[..1], &classes).unwrap();
+        keep("rows", &name, &LogitRow::content(&table).unwrap());
+    }
+
+    let folder = made.join("leased");
+    let refiner = Held { folder: folder.clone() };
+    let mut refinery = Refinery::new(leased(), refiner, Some(&Cache::open(&folder).unwrap())).unwrap();
+    refinery.run(0..1, &CancelToken::new(), &Silent).unwrap();
+}
+
+/// A refiner that keeps the lease of what it refines.
+struct Held {
+    folder: PathBuf,
+}
+
+impl Refine for Held {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        Identity.fingerprint()
+    }
+
+    fn check_conditioning(&self, _: &Conditioning) -> Result<()> {
+        Ok(())
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>> {
+        let folders = fs::read_dir(&self.folder).unwrap().map(|folder| folder.unwrap().path());
+        let leases = folders.filter(|folder| folder.to_str().unwrap().ends_with("-leases"));
+        let lease = leases.flat_map(|folder| fs::read_dir(folder).unwrap()).next().unwrap().unwrap().path();
+        fs::create_dir_all(corpus("leases")).unwrap();
+        fs::copy(lease, corpus("leases").join("sound")).unwrap();
+        Identity.refine(batch, cancel, progress)
+    }
 }

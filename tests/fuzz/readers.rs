@@ -2,10 +2,13 @@
 //! them under libFuzzer, and `loaders/tests/fuzz_corpus.rs` on the inputs in `corpus/`, where those that once failed are
 //! kept.
 
-use diver_loaders::cache::RowKey;
+// Two crates use this file, one by its name and one by its path.
+#[path = "caches.rs"]
+pub(crate) mod caches;
+
 use diver_loaders::labels::fkd::SoftLabels;
 use diver_loaders::source::{OpenOptions, SourceInfo};
-use diver_loaders::{Cache, CancelToken, ClassMap, Digest, Source, open};
+use diver_loaders::{CancelToken, ClassMap, Source, open};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -14,7 +17,7 @@ use std::sync::LazyLock;
 pub(crate) type Reader = fn(&Path, &[u8]) -> bool;
 
 /// The readers by the names of their targets. Each gets an empty folder, or the one that it had before.
-pub(crate) const READERS: [(&str, Reader); 17] = [
+pub(crate) const READERS: [(&str, Reader); 20] = [
     ("torch", torch),
     ("pickle", pickle),
     ("mtt_images", mtt_images),
@@ -31,11 +34,11 @@ pub(crate) const READERS: [(&str, Reader); 17] = [
     ("norm", norm),
     ("parts", parts),
     ("zca", zca),
-    ("cache", cache),
+    ("cache", caches::cache),
+    ("logits", caches::logits),
+    ("rows", caches::rows),
+    ("leases", caches::leases),
 ];
-
-/// What the keys of the sound part in `corpus/cache` are digests of.
-pub(crate) const CACHED: [&[u8]; 2] = [b"first", b"second"];
 
 /// Samples of a set that are read.
 const READ: usize = 4;
@@ -148,18 +151,6 @@ fn zca(folder: &Path, bytes: &[u8]) -> bool {
         read_with(&OpenOptions::new().zca(transform), folder).is_some()
     });
     read.contains(&true)
-}
-
-fn cache(folder: &Path, bytes: &[u8]) -> bool {
-    let cache = Cache::open(folder.join("cache")).expect("a folder can be made");
-    let fingerprint = serde_json::json!({"refiner": "fuzz"});
-    let partition = cache.images(&fingerprint).expect("a folder can be made");
-    write(&partition.path(), "part-00000000.parquet", bytes);
-    let _ = partition.refresh();
-    let rows = CACHED.map(|key| partition.get(&RowKey::from(Digest::of(key))));
-    // A damaged part was given another name.
-    let _ = fs::remove_dir_all(folder.join("cache"));
-    rows.iter().all(|row| matches!(row, Ok(Some(_))))
 }
 
 /// Reads a set in a file of its own.

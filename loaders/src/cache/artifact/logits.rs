@@ -25,6 +25,9 @@ use std::borrow::Cow;
 use std::num::NonZero;
 use std::sync::Arc;
 
+/// The most classes of a row: from the top k of it, a few bytes can claim that there are any number.
+const MOST_CLASSES: u32 = 1 << 24;
+
 /// How logits are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogitForm {
@@ -77,12 +80,17 @@ impl LogitRow {
     /// A row of `logits`, one for each class, for a sample of class `label`.
     ///
     /// # Errors
-    /// If there are none, or one is not finite in the form that they are stored in.
+    /// If there are none, or more than 2^24, or one is not finite in the form that they are stored in.
     pub fn new(key: RowKey, label: usize, logits: &[f32], form: LogitForm) -> Result<Self> {
         let refused = |reason: String| Error::config("logits", reason);
-        let num_classes = u32::try_from(logits.len()).ok().filter(|classes| *classes > 0);
+        let num_classes = u32::try_from(logits.len()).ok();
         let num_classes =
-            num_classes.ok_or_else(|| refused(format!("{} of them are no row", logits.len())))?;
+            num_classes.filter(|classes| (1..=MOST_CLASSES).contains(classes)).ok_or_else(|| {
+                refused(format!(
+                    "{} logits were given for an image, from 1 to {MOST_CLASSES} are expected",
+                    logits.len()
+                ))
+            })?;
         let round = |value: f32| if form.half { f16::from_f32(value).to_f32() } else { value };
         if let Some(class) = logits.iter().position(|value| !round(*value).is_finite()) {
             let range =
@@ -151,6 +159,7 @@ impl Stored {
         let (num_classes, values, classes, rest) = (next()?, next()?, next()?, f32::from_bits(next()?));
         let is_whole = classes == 0;
         if values == 0
+            || num_classes > MOST_CLASSES
             || values > num_classes
             || (is_whole && values != num_classes)
             || (!is_whole && classes != values)
@@ -162,6 +171,10 @@ impl Stored {
         let values: Vec<f32> = (0..values).map(|_| next().map(f32::from_bits)).collect::<Option<_>>()?;
         let classes = (!is_whole).then_some(classes);
         let rest = classes.is_some().then_some(rest);
+        // As `LogitRow::new` stores none: one would spoil whatever is trained with it.
+        if !values.iter().chain(&rest).all(|logit| logit.is_finite()) {
+            return None;
+        }
         Some(Self { values, classes, rest, num_classes, half: false })
     }
 }
@@ -187,7 +200,7 @@ impl Artifact for LogitRow {
     fn decode(content: &[u8]) -> Result<Vec<f32>, String> {
         Stored::parse(content)
             .map(|stored| stored.whole())
-            .ok_or_else(|| "has counts that do not fit".to_owned())
+            .ok_or_else(|| "has counts that do not fit, or a logit that is not finite".to_owned())
     }
 }
 
@@ -316,7 +329,7 @@ mod tests {
         let key = LogitRow::key_of(Digest::of(b"x"), 0);
         let half = LogitForm { half: true, ..LogitForm::default() };
         for (logits, form, reason) in [
-            (&[][..], LogitForm::default(), "no row"),
+            (&[][..], LogitForm::default(), "0 logits"),
             (&[0.0, f32::NAN], LogitForm::default(), "class 1 is not finite"),
             (&[1e6], half, "65504"),
         ] {
@@ -325,5 +338,13 @@ mod tests {
         for bytes in [&[][..], &[0; 16], &[1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
             assert!(LogitRow::decode(bytes).is_err());
         }
+        // The counts, the rest, a class of the top 1 and its logit.
+        let top = |classes: u32, rest: f32, logit: f32| {
+            let numbers = [classes, 1, 1, rest.to_bits(), 0, logit.to_bits()];
+            LogitRow::decode(&numbers.map(u32::to_le_bytes).concat())
+        };
+        assert_eq!(top(3, 1.0, 2.0).unwrap(), [2.0, 1.0, 1.0]);
+        assert!(top(u32::MAX, 1.0, 2.0).is_err(), "16 GB from 24 bytes");
+        assert!(top(3, f32::NAN, 2.0).is_err() && top(3, 1.0, f32::INFINITY).is_err());
     }
 }

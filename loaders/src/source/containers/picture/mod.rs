@@ -11,6 +11,7 @@ mod kind;
 mod tests;
 
 use crate::RgbImage;
+pub(crate) use crate::pixels::MOST_PIXELS;
 use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use jpeg::Jpeg;
@@ -18,10 +19,6 @@ pub(crate) use kind::{HEAD, Kind};
 use std::fmt::Display;
 use std::io::{BufRead, Cursor, ErrorKind, Read, Seek};
 use tiff::tags::Tag;
-
-/// The most pixels of an image, 4096 x 4096: a few bytes can claim to be an image of any size, and memory is taken for
-/// that before the rest is looked at.
-pub(crate) const MOST_PIXELS: u64 = 1 << 24;
 
 /// The longest file that is read, and the most memory that a decoder may take, in bytes: far more than an image of the
 /// largest size needs.

@@ -1,0 +1,2 @@
+#![no_main]
+diver_fuzz::target!(rows);
