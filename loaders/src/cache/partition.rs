@@ -358,9 +358,9 @@ impl<A: Artifact> Partition<A> {
         }
     }
 
-    /// A part, if every row of it is sound.
+    /// A part, if every row of it is sound, and can be read.
     fn sound(&self, number: u32) -> Option<Part> {
-        part::whole::<A>(&self.store, &self.part_name(number)).ok().map(|whole| whole.part)
+        part::sound::<A>(&self.store, &self.part_name(number)).ok()
     }
 
     /// Does without part `number`, if `error` says that it is gone or damaged.
