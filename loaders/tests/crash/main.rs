@@ -4,7 +4,7 @@
 //! by default and full with `DIVER_CRASH=full` (`make test-crash`): see [`sizes`]. Random choices come from a seed that
 //! is printed; `DIVER_CRASH_SEED` repeats it.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 #[cfg(feature = "cloud")]
 mod bucket;

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How much each test does.
+#[cfg_attr(not(feature = "cloud"), allow(dead_code))]
 pub(crate) struct Sizes {
     /// Processes that are killed one after the other, in a folder.
     pub(crate) kills: usize,
