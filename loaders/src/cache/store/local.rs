@@ -103,6 +103,24 @@ impl LocalStore {
         Ok((path, file, size))
     }
 
+    /// Writes a file beside `path` and has `persist` give it its name. Where locks do not reach other machines, one of
+    /// them may take it for a leftover before that: then it is written again.
+    fn write<T>(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        persist: impl Fn(tempfile::NamedTempFile) -> std::io::Result<T>,
+    ) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match persist(self.write_temporary(path, bytes)?) {
+                Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES => {}
+                other => return other.map_err(Error::io(path, "cannot write")),
+            }
+        }
+    }
+
     /// A file with `bytes`, beside where it belongs.
     fn write_temporary(&self, path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
         let folder = path.parent().unwrap_or(&self.root);
@@ -195,23 +213,23 @@ impl PartStore for LocalStore {
 
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<bool> {
         let path = self.place(name);
-        let file = self.write_temporary(&path, bytes)?;
-        file.as_file().sync_all().map_err(Error::io(&path, "cannot write"))?;
-        match file.persist_noclobber(&path) {
-            Ok(_) => {
-                self.sync(&path);
-                Ok(true)
+        let is_new = self.write(&path, bytes, |file| {
+            file.as_file().sync_all()?;
+            match file.persist_noclobber(&path) {
+                Ok(_) => Ok(true),
+                Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                Err(refused) => Err(refused.error),
             }
-            Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(refused) => Err(Error::io(&path, "cannot write")(refused.error)),
+        })?;
+        if is_new {
+            self.sync(&path);
         }
+        Ok(is_new)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.place(name);
-        let file = self.write_temporary(&path, bytes)?;
-        file.persist(&path).map_err(|refused| Error::io(&path, "cannot write")(refused.error))?;
-        Ok(())
+        self.write(&path, bytes, |file| Ok(drop(file.persist(&path)?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -328,6 +346,22 @@ mod tests {
         fs::write(&dead, b"").unwrap();
         store.delete_folder("a").unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_file_that_another_machine_took_for_a_leftover_is_written_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(root.path().to_owned()).unwrap();
+        let (path, tries) = (root.path().join("a/part-0"), std::cell::Cell::new(0));
+        let persist = |file: tempfile::NamedTempFile| {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 {
+                fs::remove_file(file.path())?;
+            }
+            Ok(drop(file.persist(&path)?))
+        };
+        store.write(&path, b"a part", persist).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), tries.get()), (b"a part".to_vec(), 3));
     }
 
     #[test]
