@@ -372,8 +372,7 @@ mod tests {
             for writer in 0..4 {
                 let store = &store;
                 scope.spawn(move || {
-                    for _ in 0..500 {
-                        store.make_folder("a").unwrap();
+                    for _ in 0..1000 {
                         let name = format!("a/{writer}");
                         store.put(&name, b"beat").unwrap();
                         store.delete(&name).unwrap();
