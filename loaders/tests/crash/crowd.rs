@@ -46,6 +46,8 @@ fn fill(name: &str, place: &Place, samples: usize, kills: usize, reading: usize)
     let mut random = Random::announced(name);
     let mut job = place.job(0, samples, if kills == 0 { CALM } else { sizes.expiry });
     job.reads = Some(reading);
+    // Long enough that those who start last find work.
+    job.delay = Duration::from_millis(20);
     let mut children: Vec<Child> = (0..PROCESSES).map(|_| job.start(&place.env())).collect();
     let mut killed = 0;
     while killed < kills {

@@ -53,7 +53,7 @@ pub(crate) fn sizes() -> Sizes {
         bucket_crowd: 48,
         bucket_reading: 2,
         crowd_kills: 2,
-        expiry: Duration::from_millis(1200),
+        expiry: Duration::from_secs(2),
         flips: 100,
         truncation_step: 97,
         outage: Duration::from_secs(1),
