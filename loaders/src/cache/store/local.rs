@@ -229,7 +229,7 @@ impl PartStore for LocalStore {
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.place(name);
-        self.write(&path, bytes, |file| Ok(drop(file.persist(&path)?)))
+        self.write(&path, bytes, |file| file.persist(&path).map(drop).map_err(|refused| refused.error))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -358,7 +358,7 @@ mod tests {
             if tries.get() < 3 {
                 fs::remove_file(file.path())?;
             }
-            Ok(drop(file.persist(&path)?))
+            file.persist(&path).map(drop).map_err(|refused| refused.error)
         };
         store.write(&path, b"a part", persist).unwrap();
         assert_eq!((fs::read(&path).unwrap(), tries.get()), (b"a part".to_vec(), 3));
