@@ -3,7 +3,7 @@
 //! fast rows are read, beside the decoder alone. `-- --quick` takes small caches, to see that all of it runs.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
-use diver_loaders::cache::{ImageRow, Partition, RowKey};
+use diver_loaders::cache::{ImageForm, ImageRow, Partition, RowKey};
 use diver_loaders::{Cache, Digest, Label, RgbImage};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ fn key(n: usize) -> RowKey {
 
 fn rows(range: std::ops::Range<usize>, image: &Arc<RgbImage>) -> Vec<ImageRow> {
     let row = |n| ImageRow {
+        form: ImageForm::Png,
         key: key(n),
         image: Arc::clone(image),
         label: Label::Hard(n % 10),

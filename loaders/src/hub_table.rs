@@ -22,7 +22,7 @@ pub(crate) struct Table {
 impl Table {
     /// The columns `image` and `label`, and `soft_label` if it is wanted: null where a label has no logits.
     pub(crate) fn of_images<'a>(
-        pngs: &[Vec<u8>],
+        files: &[Vec<u8>],
         labels: impl Iterator<Item = &'a Label> + Clone,
         has_soft_labels: bool,
         class_names: &[String],
@@ -31,8 +31,8 @@ impl Table {
             Field::new("bytes", DataType::Binary, true),
             Field::new("path", DataType::Utf8, true),
         ]);
-        let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(pngs));
-        let paths: ArrayRef = Arc::new(StringArray::new_null(pngs.len()));
+        let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(files));
+        let paths: ArrayRef = Arc::new(StringArray::new_null(files.len()));
         let images = StructArray::try_new(fields, vec![bytes, paths], None)?;
         let table = Self::default()
             .with("image", Arc::new(images), json!({ "_type": "Image" }))

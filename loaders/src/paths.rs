@@ -1,7 +1,7 @@
 //! Paths that users name. All of them are on this machine.
 
 use crate::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Schemes that are known even with one slash, which is what `pathlib` leaves of two. Others are told by two slashes.
 const KNOWN: [&str; 28] = [
@@ -14,7 +14,7 @@ const KNOWN: [&str; 28] = [
 ///
 /// ```
 /// use diver_loaders::paths::local;
-/// use std::path::Path;
+/// use std::path::{Path, PathBuf};
 ///
 /// assert_eq!(local("cache", Path::new("out/cache"))?, Path::new("out/cache"));
 /// assert!(local("cache", Path::new("s3://bucket/cache")).unwrap_err().to_string().starts_with("cache: `s3://bucket"));
@@ -25,6 +25,14 @@ const KNOWN: [&str; 28] = [
 /// [`Error::Config`] if it has a scheme, as in `s3://bucket/set`.
 pub fn local<'a>(option: &'static str, path: &'a Path) -> Result<&'a Path> {
     refused(path).map_or(Ok(path), |reason| Err(Error::config(option, reason)))
+}
+
+/// The path, with the home folder in place of a leading `~/`.
+pub(crate) fn expand_home(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
 }
 
 /// Serializes a path as text; whatever is not text in it is replaced.

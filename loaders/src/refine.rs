@@ -3,11 +3,13 @@
 mod bulk;
 mod dataset;
 mod missing;
+mod refinery;
 
-pub(crate) use bulk::{Refined, partition};
-pub use bulk::{Refinery, Summary};
+pub use bulk::Summary;
 pub(crate) use dataset::Dataset;
 pub(crate) use missing::Missing;
+pub use refinery::Refinery;
+pub(crate) use refinery::{Refined, partition};
 
 use crate::{Digest, Error, Result, RgbImage};
 use serde::{Deserialize, Serialize};

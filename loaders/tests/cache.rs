@@ -1,8 +1,11 @@
 //! The cache on disk, through its public face.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::cache::{ImageRow, RowKey};
-use diver_loaders::{Cache, Digest, Error, Label, RgbImage, StoredPixels};
+use diver_loaders::cache::{CacheOptions, ImageForm, ImageRow, RowKey};
+use diver_loaders::refine::Silent;
+use diver_loaders::{
+    Cache, CancelToken, Digest, Error, Identity, Label, MemorySource, Refinery, RgbImage, StoredPixels,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +16,7 @@ fn key(n: u8) -> RowKey {
 
 fn row(n: u8, grey: u8) -> ImageRow {
     ImageRow {
+        form: ImageForm::Png,
         key: key(n),
         image: Arc::new(RgbImage::new(4, 3, vec![grey; 36]).unwrap()),
         label: if n.is_multiple_of(2) { Label::Hard(n.into()) } else { Label::Logits(vec![0.5, -1.0]) },
@@ -73,6 +77,37 @@ fn the_first_committed_row_of_a_key_stays() {
         assert_eq!(partition.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
         assert_eq!(partition.get(&key(1)).unwrap().unwrap(), *row(1, 20).image);
     }
+}
+
+#[test]
+fn images_of_every_form_lie_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    for (n, form) in (0..).zip(ImageForm::ALL) {
+        let cache = Cache::open(folder.path()).unwrap();
+        let cache = cache.with_options(CacheOptions::new().image_form(*form)).unwrap();
+        let set = MemorySource::unit(1, [3, 1, 1], vec![f32::from(n as u8) / 10.0; 3], vec![0]).unwrap();
+        let mut refinery = Refinery::new(set, Identity, Some(&cache)).unwrap();
+        assert_eq!(refinery.run(0..1, &CancelToken::new(), &Silent).unwrap().refined, 1);
+        let files = parts(&refinery.partition().unwrap().path());
+        let newest = fs::read(files.last().unwrap()).unwrap();
+        let magic: &[u8] = match form {
+            ImageForm::Png => b"\x89PNG",
+            ImageForm::Webp => b"WEBPVP8L",
+            ImageForm::Raw => b"P6",
+        };
+        assert!(newest.windows(magic.len()).any(|window| window == magic), "{form}");
+    }
+    let cache = Cache::open(folder.path()).unwrap();
+    let values = (0..3_u8).flat_map(|n| [f32::from(n) / 10.0; 3]).collect();
+    let set = MemorySource::unit(3, [3, 1, 1], values, vec![0; 3]).unwrap();
+    let mut refinery = Refinery::new(set, Identity, Some(&cache)).unwrap();
+    assert_eq!(refinery.run(0..3, &CancelToken::new(), &Silent).unwrap().cached, 3);
+    let images = refinery.images(&[0, 1, 2], &CancelToken::new(), &Silent).unwrap();
+    assert_eq!(images.iter().map(|image| image.as_bytes()[0]).collect::<Vec<_>>(), [0, 26, 51]);
+    // Merging keeps each as it is.
+    let merged = cache.compact(&CancelToken::new()).unwrap();
+    assert_eq!((merged.gathered, merged.rows), (3, 3));
+    assert_eq!(cache.verify(&CancelToken::new(), &|_, _| ()).unwrap().rows, 3);
 }
 
 #[test]

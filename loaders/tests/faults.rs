@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use diver_loaders::cache::{MemoryStore, PartStore, Stat};
+use diver_loaders::cache::{CacheOptions, MemoryStore, PartStore, Stat};
 use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
     Cache, CancelToken, Conditioning, Error, Identity, MemorySource, Refine, Refinery, Result, RgbImage,
@@ -165,7 +165,8 @@ fn expected() -> Vec<Vec<u8>> {
 fn a_store_that_fails_loses_nothing_and_mixes_nothing_up() {
     let store = Faulty::new(9);
     let expiry = Duration::from_millis(300);
-    let cache = |store: Faulty| Cache::on(store).with_lease_expiry(expiry).unwrap();
+    let cache =
+        |store: Faulty| Cache::on(store).with_options(CacheOptions::new().lease_expiry(expiry)).unwrap();
     let fingerprint = Identity.fingerprint().unwrap();
     let work = || {
         for _ in 0..2000 {

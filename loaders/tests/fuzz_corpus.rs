@@ -4,7 +4,7 @@
 #[path = "../../tests/fuzz/readers.rs"]
 mod readers;
 
-use diver_loaders::cache::{ImageRow, RowKey};
+use diver_loaders::cache::{ImageForm, ImageRow, RowKey};
 use diver_loaders::export::{ExportFormat, export};
 use diver_loaders::{
     Cache, CancelToken, ClassMap, Digest, Label, MemorySource, RgbImage, Source, SourceInfo,
@@ -112,6 +112,7 @@ fn write_seeds() {
     let partition = Cache::open(made.path().join("cache")).unwrap();
     let partition = partition.images(&serde_json::json!({})).unwrap();
     let rows = readers::CACHED.map(|key| ImageRow {
+        form: ImageForm::Png,
         key: RowKey::from(Digest::of(key)),
         image: Arc::new(RgbImage::new(2, 2, vec![7; 12]).unwrap()),
         label: Label::Hard(1),

@@ -1,7 +1,7 @@
 //! The loader, through its public face.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::cache::{ImageRow, RowKey};
+use diver_loaders::cache::{ImageForm, ImageRow, RowKey};
 use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
     Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Label, Loader, LoaderBuilder, LoaderState,
@@ -814,6 +814,7 @@ impl Refine for Late {
         let images = Inverter::default().refine(batch, cancel, progress)?;
         let rows: Vec<ImageRow> = (0..batch.len())
             .map(|at| ImageRow {
+                form: ImageForm::Png,
                 key: RowKey::new(&batch.keys[at], &set().info().value_space, &batch.conditioning[at]),
                 image: Arc::new(images[at].clone()),
                 label: Label::Hard(0),

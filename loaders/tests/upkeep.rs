@@ -1,7 +1,7 @@
 //! Looking into a cache and tidying it, while others use it.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::cache::{ImageRow, MemoryStore, Partition, RowKey, Rules};
+use diver_loaders::cache::{CacheOptions, ImageForm, ImageRow, MemoryStore, Partition, RowKey, Rules};
 use diver_loaders::{Cache, CancelToken, Digest, Error, Label, RgbImage};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -17,6 +17,7 @@ fn key(n: usize) -> RowKey {
 
 fn row(n: usize, grey: u8) -> ImageRow {
     ImageRow {
+        form: ImageForm::Png,
         key: key(n),
         image: Arc::new(RgbImage::new(4, 3, vec![grey; 36]).unwrap()),
         label: Label::Hard(n % 2),
@@ -192,7 +193,10 @@ fn nobody_loses_a_row_while_parts_are_gathered() {
 #[test]
 fn what_was_used_least_recently_goes_first_and_nothing_in_use() {
     let folder = tempfile::tempdir().unwrap();
-    let cache = Cache::open(folder.path()).unwrap().with_lease_expiry(Duration::from_millis(200)).unwrap();
+    let cache = Cache::open(folder.path())
+        .unwrap()
+        .with_options(CacheOptions::new().lease_expiry(Duration::from_millis(200)))
+        .unwrap();
     let partitions: Vec<_> = (0..3).map(|steps| cache.images(&fingerprint(steps)).unwrap()).collect();
     let hour = Duration::from_secs(3600);
     for (age, partition) in (0..).zip(&partitions) {
@@ -249,7 +253,7 @@ fn a_bound_holds_while_a_cache_is_written() {
     let cache = Cache::open(folder.path()).unwrap();
     fill(&cache.images(&fingerprint(1)).unwrap(), 20, 5);
     let size = cache.list().unwrap()[0].bytes;
-    let bounded = cache.clone().with_limit(size + size / 2);
+    let bounded = cache.clone().with_options(CacheOptions::new().limit(size + size / 2)).unwrap();
     fill(&bounded.images(&fingerprint(2)).unwrap(), 20, 5);
     let both: Vec<usize> = cache.list().unwrap().iter().map(|one| one.rows).collect();
     assert_eq!(both, [20, 20], "looked at with the first part, when there was room");
@@ -281,4 +285,30 @@ fn parts_of_a_newer_format_are_left_alone() {
     assert!(part.exists(), "neither set aside nor overwritten");
     fill(&partition, 1, 1);
     assert_eq!(parts(&partition.path()).len(), 3);
+}
+
+#[test]
+fn writers_keep_the_number_of_parts_low_by_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    // Two processes.
+    let writers = [cache.images(&fingerprint(50)).unwrap(), cache.images(&fingerprint(50)).unwrap()];
+    const SAMPLES: usize = 300;
+    for n in 0..SAMPLES {
+        writers[n % 2].commit(&[row(n, n as u8)], &names()).unwrap();
+    }
+    for partition in &writers {
+        partition.refresh().unwrap();
+        assert_eq!(partition.len(), SAMPLES);
+        for n in 0..SAMPLES {
+            assert_eq!(grey(partition, n), Some(n as u8));
+        }
+    }
+    let path = writers[0].path();
+    drop(writers);
+    assert!(parts(&path).len() < SAMPLES / 2, "{} parts", parts(&path).len());
+    let reader = cache.images(&fingerprint(50)).unwrap();
+    assert!((0..SAMPLES).all(|n| grey(&reader, n) == Some(n as u8)));
+    // Whoever gathered has given its lease back.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

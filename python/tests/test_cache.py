@@ -106,6 +106,10 @@ def test_nothing_goes_that_is_not_meant_to(tmp_path: Path) -> None:
         ({"lease_expiry": "soon"}, OptionError, "lease_expiry"),
         ({"lease_expiry": -1}, OptionError, "lease_expiry"),
         ({"lease_expiry": 1e300}, OptionError, "lease_expiry"),
+        ({"image_form": "jpeg"}, OptionError, "image_form"),
+        ({"local": "s3://bucket/copies"}, OptionError, "local"),
+        ({"local": 7}, OptionTypeError, "local"),
+        ({"local_limit": "much"}, OptionError, "local_limit"),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, object], error: type, name: str) -> None:
@@ -116,10 +120,27 @@ def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, object], err
 def test_a_limit_holds_in_a_pickled_cache_too(tmp_path: Path) -> None:
     given = diver.Cache(tmp_path, limit="1 kB", lease_expiry=datetime.timedelta(seconds=5))
     cache = pickle.loads(pickle.dumps(given))
-    assert (cache._limit, cache._lease_expiry, cache.path) == (1000, 5.0, tmp_path)
+    assert (cache._options["limit"], cache._options["lease_expiry"], cache.path) == (1000, 5.0, tmp_path)
     fill(cache, 1)
     fill(cache, 2)
     assert [one.fingerprint["knobs"]["version"] for one in cache.ls()] == [2]
+
+
+@pytest.mark.parametrize("form", ["png", "webp", "raw"])
+def test_images_of_every_form_come_back_and_are_copied(tmp_path: Path, form: Any) -> None:
+    cache = diver.Cache(tmp_path / "cache", image_form=form)
+    fill(cache, 1)
+    local = tmp_path / "local"
+    copied = diver.Cache(tmp_path / "cache", local=local, local_limit="1GB")
+    for _ in range(2):
+        batches = diver.DataLoader(
+            "examples/digits/dm_ipc1", refiner=refiner(1), cache=copied, mix=1.0, batch_size=10
+        )
+        with batches as loader:
+            [(images, _)] = loader
+            assert loader.stats().misses == 0
+    assert images.shape[0] == 10
+    assert len(list((local / "diver-parts").iterdir())) == 1
 
 
 def test_ctrl_c_ends_a_call(tmp_path: Path) -> None:

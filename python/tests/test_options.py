@@ -39,6 +39,7 @@ FACES = [
         # They say how a file is read.
         frozenset({"experiment", "factor", "canvas", "columns", "split", "image_size", "fit"}),
     ),
+    Face("cache", diver.Cache, diver.Cache, {"path"}),
     Face(
         "loader",
         diver.DataLoader,
@@ -115,7 +116,7 @@ def test_settings_are_the_knobs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "groups"), [("inspect", ["open"]), ("refine", ["open", "refiner", "knobs"])]
+    ("command", "groups"), [("inspect", ["open"]), ("refine", ["open", "cache", "refiner", "knobs"])]
 )
 def test_the_command_line_has_the_options(command: str, groups: list[str]) -> None:
     run = [sys.executable, "-m", "diver._command", command, "--help"]
@@ -127,16 +128,17 @@ def test_the_command_line_has_the_options(command: str, groups: list[str]) -> No
             argument = (
                 "refine-batch" if (group, name) == ("refiner", "batch_size") else name.replace("_", "-")
             )
+            argument = f"cache-{argument}" if group == "cache" else argument
             assert argument in arguments, name
 
 
 def test_every_option_says_what_it_is_for() -> None:
-    for group in ("open", "loader", "refiner", "knobs"):
+    for group in ("open", "cache", "loader", "refiner", "knobs"):
         for name, schema in _options.schema(group).items():
             assert schema.get("description"), f"{group}: {name}"
 
 
-@pytest.mark.parametrize("group", ["open", "loader", "knobs", "refiner"])
+@pytest.mark.parametrize("group", ["open", "cache", "loader", "knobs", "refiner"])
 def test_every_kind_of_option_is_checked(group: str) -> None:
     class Other:
         pass

@@ -50,11 +50,26 @@ fn names_and_bytes(store: &dyn PartStore) {
         assert_eq!(tail, (expected.into(), 10), "the last {length}");
     }
     assert_eq!(store.stat("one/part-0").expect("tells").map(|stat| stat.size), Some(10));
+    what_is_said_of_files(store);
     store.rename("one/part-0", "one/part-1").expect("renames");
     assert_eq!(store.get("one/part-1").expect("gets"), "0123456789");
     assert_eq!(store.stat("one/part-0").expect("tells"), None);
     assert!(store.put_if_absent("one/part-0", b"y").expect("the old name is free"));
     assert!(store.place("one/part-0").to_string_lossy().ends_with("one/part-0"));
+}
+
+fn what_is_said_of_files(store: &dyn PartStore) {
+    let mut entries = store.entries("one").expect("lists");
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    for ((name, entry), expected) in entries.iter().zip(["a.json", "part-0"]) {
+        let stat = store.stat(&format!("one/{name}")).expect("tells").expect("is there");
+        assert_eq!((name.as_str(), entry.size, &entry.version), (expected, stat.size, &stat.version));
+    }
+    assert_eq!(entries.len(), 2);
+    store.put("one/a.json", b"{\"a\":2}").expect("replaces");
+    let now = store.stat("one/a.json").expect("tells").expect("is there").version;
+    assert!(now.is_none() || now != entries[0].1.version, "another file has another version");
+    store.put("one/a.json", b"{\"a\":1}").expect("replaces");
 }
 
 fn what_is_not_there(store: &dyn PartStore) {

@@ -55,6 +55,11 @@ impl Index {
         self.parts.keys().copied()
     }
 
+    /// Number of parts that are as they were committed.
+    pub(super) fn fresh(&self) -> usize {
+        self.parts.values().filter(|part| part.orders.is_none()).count()
+    }
+
     /// The number after every one that was ever seen.
     pub(super) fn next(&self) -> u32 {
         self.last.map_or(0, |last| last.saturating_add(1))

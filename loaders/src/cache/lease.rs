@@ -19,9 +19,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a lease is believed whose holder does not renew it, unless told otherwise.
-pub(super) const EXPIRY: Duration = Duration::from_secs(30);
-
 /// A holder renews its lease so many times before it expires.
 const RENEWALS: u32 = 5;
 

@@ -21,6 +21,7 @@ mod fingerprint;
 mod index;
 mod key;
 mod lease;
+mod options;
 mod pages;
 mod part;
 mod partition;
@@ -28,21 +29,22 @@ mod resident;
 mod store;
 mod upkeep;
 
-pub use artifact::{Artifact, ImageRow, LogitForm, LogitRow};
+pub use artifact::{Artifact, ImageForm, ImageRow, LogitForm, LogitRow};
 pub use fingerprint::Fingerprint;
 pub use key::RowKey;
 pub(crate) use lease::Lease;
+pub use options::CacheOptions;
 pub use partition::Partition;
 pub(crate) use resident::Resident;
 #[cfg(feature = "cloud")]
 pub use store::BucketStore;
-pub use store::{LocalStore, MemoryStore, PartStore, Stat};
+pub use store::{LocalStore, MemoryStore, PartStore, Stat, WithCopies};
 pub use upkeep::{Compacted, Difference, Evicted, Explanation, Holds, Listing, Neighbour, Rules, Verified};
 
+use crate::paths::{expand_home, local};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The format of parts that this version writes, and the only one with a number that it reads.
 const FORMAT: u32 = 2;
@@ -61,9 +63,10 @@ const FORMAT: u32 = 2;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cache {
+    /// The store itself, and as it is used: with copies of its parts.
+    bare: Arc<dyn PartStore>,
     store: Arc<dyn PartStore>,
-    lease_expiry: Duration,
-    limit: Option<u64>,
+    options: CacheOptions,
 }
 
 impl Cache {
@@ -88,27 +91,23 @@ impl Cache {
     }
 
     fn of(store: Arc<dyn PartStore>) -> Self {
-        Self { store, lease_expiry: lease::EXPIRY, limit: None }
+        Self { bare: Arc::clone(&store), store, options: CacheOptions::default() }
     }
 
-    /// How long other processes wait for what a process was refining that died (default: 30 s). A process that stands
-    /// still for longer is taken for dead, and what it was refining is refined again. All processes that share a cache
-    /// should have the same.
+    /// The cache with these options, in place of those that it had.
     ///
     /// # Errors
-    /// If it is shorter than 0.1 s, which no process can keep up with.
-    pub fn with_lease_expiry(self, expiry: Duration) -> Result<Self> {
-        if expiry < Duration::from_millis(100) {
-            return Err(Error::config("lease_expiry", format!("{expiry:?} is shorter than 0.1 s")));
-        }
-        Ok(Self { lease_expiry: expiry, ..self })
-    }
-
-    /// Bounds the cache to so many bytes while it is written to: then the fingerprints that were used least recently go,
-    /// but for those that somebody is adding to. What is being written may exceed the bound by itself.
-    #[must_use]
-    pub fn with_limit(self, bytes: u64) -> Self {
-        Self { limit: Some(bytes), ..self }
+    /// If an option is out of its range; if the folder for local copies cannot be made or written to.
+    pub fn with_options(self, options: CacheOptions) -> Result<Self> {
+        crate::options::check(&options)?;
+        let store = match &options.local {
+            Some(folder) => {
+                let folder = expand_home(local("local", folder.as_ref())?);
+                Arc::new(WithCopies::new(Arc::clone(&self.bare), &folder, options.local_limit.0)?)
+            }
+            None => Arc::clone(&self.bare),
+        };
+        Ok(Self { bare: self.bare, store, options })
     }
 
     /// The cache's folder, as users call it.

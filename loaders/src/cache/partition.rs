@@ -1,12 +1,14 @@
 //! The rows of one fingerprint.
 
-use super::artifact::{Artifact, ImageRow};
+use super::artifact::{Artifact, ImageForm, ImageRow};
 use super::index::{Index, Location};
 use super::lease::{self, Leases};
 use super::pages::Pages;
 use super::part::{self, Opened, Part};
 use super::store::PartStore;
-use super::{Cache, Fingerprint, RowKey, upkeep};
+use super::upkeep::{self, Gathering};
+use super::{Cache, Fingerprint, RowKey};
+use crate::options::Amount;
 use crate::{Error, Result};
 use bytes::Bytes;
 use std::io::ErrorKind;
@@ -38,40 +40,42 @@ const SHORTEST_BREAK: Duration = Duration::from_secs(1);
 /// part at a time. Usable from several threads; other processes may add to the same folder meanwhile.
 #[derive(Debug)]
 pub struct Partition<A: Artifact = ImageRow> {
-    store: Arc<dyn PartStore>,
+    cache: Cache,
     folder: String,
     fingerprint: Fingerprint,
     index: Mutex<Index>,
     listing: Mutex<Listed>,
     pages: Mutex<Pages>,
     leases: Leases,
-    /// The most bytes that the whole cache should have.
-    limit: Option<u64>,
     commits: AtomicU32,
     /// Whether the last look at what others have committed failed.
     is_blind: AtomicBool,
+    gathering: Gathering,
     artifact: PhantomData<fn() -> A>,
 }
 
 impl<A: Artifact> Partition<A> {
     /// Opens the partition of a cache with this fingerprint.
     pub(super) fn open(cache: &Cache, fingerprint: &serde_json::Value) -> Result<Self> {
-        let fingerprint = Fingerprint::new(fingerprint);
+        Self::open_as(cache, Fingerprint::new(fingerprint))
+    }
+
+    fn open_as(cache: &Cache, fingerprint: Fingerprint) -> Result<Self> {
         let folder = fingerprint.folder_name();
         let store = Arc::clone(&cache.store);
         store.make_folder(&folder)?;
-        let leases = Leases::new(Arc::clone(&store), &folder, cache.lease_expiry);
+        let leases = Leases::new(store, &folder, cache.options.lease_expiry.0);
         let partition = Self {
-            store,
+            cache: cache.clone(),
             folder,
             fingerprint,
             index: Mutex::default(),
             listing: Mutex::new(Listed { next: Instant::now(), gathered: Bytes::new() }),
             pages: Mutex::default(),
             leases,
-            limit: cache.limit,
             commits: AtomicU32::new(0),
             is_blind: AtomicBool::new(false),
+            gathering: Gathering::default(),
             artifact: PhantomData,
         };
         partition.check_fingerprint()?;
@@ -82,12 +86,12 @@ impl<A: Artifact> Partition<A> {
     fn check_fingerprint(&self) -> Result<()> {
         let name = self.name(FINGERPRINT);
         let json = format!("{}\n", self.fingerprint.as_json());
-        let found = match self.store.get(&name) {
+        let found = match self.store().get(&name) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                if self.store.put_if_absent(&name, json.as_bytes())? {
+                if self.store().put_if_absent(&name, json.as_bytes())? {
                     return Ok(());
                 }
-                self.store.get(&name)?
+                self.store().get(&name)?
             }
             other => other?,
         };
@@ -95,12 +99,12 @@ impl<A: Artifact> Partition<A> {
             return Ok(());
         }
         let reason = "describes other refinements than this folder's name: move the folder away";
-        Err(Error::format(&self.store.place(&name), reason))
+        Err(Error::format(&self.store().place(&name), reason))
     }
 
     /// The folder of this fingerprint, as users call it.
     pub fn path(&self) -> PathBuf {
-        self.store.place(&self.folder)
+        self.store().place(&self.folder)
     }
 
     /// Number of rows, each key once.
@@ -159,13 +163,18 @@ impl<A: Artifact> Partition<A> {
     /// Takes note that the partition is used, if that can be written.
     pub(super) fn stamp(&self) {
         let name = self.name(USED);
-        if self.store.stat(&name).is_ok_and(|stat| stat.is_none_or(|stat| stat.age > STAMP)) {
-            let _ = self.store.put(&name, b"");
+        if self.store().stat(&name).is_ok_and(|stat| stat.is_none_or(|stat| stat.age > STAMP)) {
+            let _ = self.store().put(&name, b"");
         }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn PartStore> {
-        &self.store
+        &self.cache.store
+    }
+
+    /// How new images are stored.
+    pub(crate) fn image_form(&self) -> ImageForm {
+        self.cache.options.image_form
     }
 
     /// The name of its folder.
@@ -176,6 +185,21 @@ impl<A: Artifact> Partition<A> {
     /// The numbers of the parts in use, ascending.
     pub(super) fn parts(&self) -> Vec<u32> {
         self.lock().parts().collect()
+    }
+
+    /// Number of parts that are as they were committed.
+    pub(super) fn fresh_parts(&self) -> usize {
+        self.lock().fresh()
+    }
+
+    pub(super) fn gathering(&self) -> &Gathering {
+        &self.gathering
+    }
+
+    /// Opens the partition once more, as another process would.
+    pub(super) fn reopener(&self) -> impl FnOnce() -> Result<Self> + Send + use<A> {
+        let (cache, fingerprint) = (self.cache.clone(), self.fingerprint.clone());
+        move || Self::open_as(&cache, fingerprint)
     }
 
     /// Does without a part that is deleted.
@@ -202,7 +226,7 @@ impl<A: Artifact> Partition<A> {
     /// Lists the folder once; says whether every part is still there that was seen until now.
     fn list_once(&self) -> Result<bool> {
         let mut there = Vec::new();
-        for name in self.store.list(&self.folder)? {
+        for name in self.store().list(&self.folder)? {
             match number(&name) {
                 Some((number, true)) => there.push(number),
                 // Set aside: the number stays taken.
@@ -227,10 +251,10 @@ impl<A: Artifact> Partition<A> {
 
     /// Takes note of part `number`, if it is there; says whether it was.
     fn look_at(&self, number: u32) -> Result<bool> {
-        match part::open(&self.store, &self.part_name(number)) {
+        match part::open(self.store(), &self.part_name(number)) {
             Ok(Opened::Part(part)) => self.lock().add(number, part),
             Ok(Opened::Newer(version)) => {
-                let path = self.store.place(&self.part_name(number));
+                let path = self.store().place(&self.part_name(number));
                 tracing::warn!(
                     "{}: written in format {version} of diver's cache, which this version cannot read: its rows count \
                      as missing; update diver to use them",
@@ -268,12 +292,12 @@ impl<A: Artifact> Partition<A> {
         let pages = match known {
             Some(pages) => pages,
             None => {
-                let pages = part::pages(&self.store, &name)?;
+                let pages = part::pages(self.store(), &name)?;
                 self.pages().insert(location.part, pages.clone());
                 pages
             }
         };
-        part::read::<A>(&self.store, &name, &pages, location.row as usize, key)
+        part::read::<A>(self.store(), &name, &pages, location.row as usize, key)
     }
 
     /// Finds out whether rows could be committed, before they are made: the folder of a cache that is only read may be
@@ -282,7 +306,7 @@ impl<A: Artifact> Partition<A> {
     /// # Errors
     /// If nothing can be written there.
     pub fn check_writable(&self) -> Result<()> {
-        self.store.check_writable(&self.folder)
+        self.store().check_writable(&self.folder)
     }
 
     /// Commits `rows` as one part, durable when the call returns, as far as the store can make it so. `class_names` name
@@ -299,6 +323,7 @@ impl<A: Artifact> Partition<A> {
         let number = self.commit_bytes(&bytes, Part { keys: keys.clone(), orders: None })?;
         tracing::debug!(part = number, rows = rows.len(), "committed");
         self.keep_within();
+        self.gather_if_due();
         let index = self.lock();
         let is_elsewhere = |key: &RowKey| index.find(key).is_some_and(|location| location.part != number);
         Ok(keys.into_iter().filter(is_elsewhere).collect())
@@ -306,9 +331,9 @@ impl<A: Artifact> Partition<A> {
 
     /// Makes room for what is written, now and then.
     fn keep_within(&self) {
-        let Some(limit) = self.limit else { return };
+        let Some(Amount(limit)) = self.cache.options.limit else { return };
         if self.commits.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOKS)
-            && let Err(error) = upkeep::keep_within(&*self.store, limit, &self.folder)
+            && let Err(error) = upkeep::keep_within(&**self.store(), limit, &self.folder)
         {
             tracing::warn!("{error}; the cache may grow beyond {limit} bytes");
         }
@@ -326,7 +351,7 @@ impl<A: Artifact> Partition<A> {
         self.check_fingerprint()?;
         loop {
             let mut number = self.lock().next();
-            while !self.store.put_if_absent(&self.part_name(number), bytes)? {
+            while !self.store().put_if_absent(&self.part_name(number), bytes)? {
                 // Another process took the number between our look and our claim; what it committed comes first.
                 self.try_to_see(self.look_at(number));
                 number = self.lock().next().max(number + 1);
@@ -347,12 +372,12 @@ impl<A: Artifact> Partition<A> {
 
     /// Has other processes list the folder, before parts are deleted.
     pub(super) fn tell_gathered(&self) -> Result<()> {
-        self.store.put(&self.name(GATHERED), lease::unique().as_bytes())
+        self.store().put(&self.name(GATHERED), lease::unique().as_bytes())
     }
 
     /// The name of the last gathering.
     fn gathered(&self) -> Result<Bytes> {
-        match self.store.get(&self.name(GATHERED)) {
+        match self.store().get(&self.name(GATHERED)) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Bytes::new()),
             other => other,
         }
@@ -360,7 +385,7 @@ impl<A: Artifact> Partition<A> {
 
     /// A part, if every row of it is sound, and can be read.
     fn sound(&self, number: u32) -> Option<Part> {
-        part::sound::<A>(&self.store, &self.part_name(number)).ok()
+        part::sound::<A>(self.store(), &self.part_name(number)).ok()
     }
 
     /// Does without part `number`, if `error` says that it is gone or damaged.
@@ -374,7 +399,7 @@ impl<A: Artifact> Partition<A> {
             self.lock().add(number, part);
             return self.list();
         }
-        if matches!(part::open(&self.store, &self.part_name(number)), Ok(Opened::Newer(_))) {
+        if matches!(part::open(self.store(), &self.part_name(number)), Ok(Opened::Newer(_))) {
             // Not damaged, but for a version that can read it.
             self.lock().skip(number);
             return self.list();
@@ -393,10 +418,10 @@ impl<A: Artifact> Partition<A> {
         self.lock().remove(number);
         let aside = self.name(&format!("part-{number:08}.corrupt"));
         // Its number stays taken, so that no reader can mistake a later part for it.
-        match self.store.rename(&self.part_name(number), &aside) {
+        match self.store().rename(&self.part_name(number), &aside) {
             Ok(()) => {
                 self.lock().take(number);
-                let aside = self.store.place(&aside);
+                let aside = self.store().place(&aside);
                 tracing::warn!("{error}; set aside as {}; its rows will be made again", aside.display());
             }
             Err(refused) => {

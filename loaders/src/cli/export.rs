@@ -1,5 +1,6 @@
 //! `diver export`.
 
+use super::cache_args::CacheArgs;
 use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
@@ -9,8 +10,7 @@ use crate::pixels::planar;
 use crate::refine::Silent;
 use crate::wording::counted;
 use crate::{
-    Cache, CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels,
-    ValueSpace,
+    CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels, ValueSpace,
 };
 use clap::builder::ArgPredicate;
 use clap::{ArgGroup, Args};
@@ -44,9 +44,8 @@ pub(super) struct ExportArgs {
     #[arg(long)]
     raw: bool,
 
-    /// Folder that keeps refined images
-    #[arg(long, value_name = "FOLDER", default_value = super::DEFAULT_CACHE)]
-    cache: PathBuf,
+    #[command(flatten)]
+    cache: CacheArgs,
 
     #[command(flatten)]
     refiner: RefinerArgs,
@@ -72,7 +71,7 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
         // Before anything is refined, which may take hours.
         check(&refined, args.to, &args.output)?;
         let labels = (0..info.num_samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
-        let cache = Cache::open(&args.cache)?;
+        let cache = args.cache.open()?;
         let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
         refinery.run(0..refinery.num_samples(), cancel, &Bar::new())?;
         let indices: Vec<usize> = (0..info.num_samples).collect();

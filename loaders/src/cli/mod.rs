@@ -3,9 +3,9 @@
 //! The engine knows no torch, so whoever owns the process injects a [`Host`]: the `diver` binary brings the one for
 //! libtorch.
 
-pub mod amounts;
 mod bench;
 mod cache;
+mod cache_args;
 mod demo;
 mod export;
 mod inspect;

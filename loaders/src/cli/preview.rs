@@ -1,12 +1,13 @@
 //! `diver preview`.
 
+use super::cache_args::CacheArgs;
 use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::paths::local;
 use crate::wording::counted;
-use crate::{Cache, CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
+use crate::{CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -20,9 +21,8 @@ pub(super) struct PreviewArgs {
     #[command(flatten)]
     source: SourceArgs,
 
-    /// Folder that keeps refined images
-    #[arg(long, value_name = "FOLDER", default_value = super::DEFAULT_CACHE)]
-    cache: PathBuf,
+    #[command(flatten)]
+    cache: CacheArgs,
 
     /// The PNG file to write
     #[arg(long, short, value_name = "FILE", default_value = "preview.png")]
@@ -49,7 +49,7 @@ pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, out
     let source = args.source.open()?;
     let (chosen, raw) = choose(&*source, args.per_class.into())?;
     let width = source.info().shape[2];
-    let cache = Cache::open(&args.cache)?;
+    let cache = args.cache.open()?;
     let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
     let refined = refinery.images(&chosen, cancel, &Bar::new())?;
 

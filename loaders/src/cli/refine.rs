@@ -1,16 +1,15 @@
 //! `diver refine`.
 
-use super::amounts::bytes;
+use super::cache_args::CacheArgs;
 use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::cache::Partition;
 use crate::wording::counted;
-use crate::{Cache, CancelToken, Refinery, Result};
+use crate::{CancelToken, Refinery, Result};
 use clap::Args;
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -26,14 +25,8 @@ pub(super) struct RefineArgs {
     #[command(flatten)]
     source: SourceArgs,
 
-    /// Folder that keeps refined images
-    #[arg(long, value_name = "FOLDER", default_value = super::DEFAULT_CACHE)]
-    cache: PathBuf,
-
-    /// While images are written, delete the least recently used fingerprints of the cache until it has at most so many
-    /// bytes, as in 20GB. The fingerprint of this refinement and those that other processes write to stay
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
-    cache_limit: Option<u64>,
+    #[command(flatten)]
+    cache: CacheArgs,
 
     /// Refine one of n shares of the set, as 0/4 to 3/4 for four processes. Processes that write to one cache share the
     /// work without it: this is for those that cannot see each other's files
@@ -77,11 +70,7 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
     let started = Instant::now();
     let source = args.source.open()?;
     let samples = source.info().num_samples;
-    let cache = Cache::open(&args.cache)?;
-    let cache = match args.cache_limit {
-        Some(limit) => cache.with_limit(limit),
-        None => cache,
-    };
+    let cache = args.cache.open()?;
     let refiner = host.refiner(&args.refiner, cancel)?;
     let fingerprint = refiner.fingerprint();
     let mut refinery = Refinery::new(source, refiner, Some(&cache))?;

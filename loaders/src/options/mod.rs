@@ -4,9 +4,11 @@
 //! and `#[schemars(range(..))]` has their ranges. The command line derives its arguments from the same struct, builders
 //! set its fields, and Python checks its keywords against the [`schema`].
 
+mod amounts;
 mod named_enum;
 mod values;
 
+pub use amounts::{Amount, Span};
 pub(crate) use named_enum::named_enum;
 pub use values::{Channels, Classes, FilePath, Size};
 

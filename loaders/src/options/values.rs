@@ -27,6 +27,8 @@ macro_rules! kind {
     };
 }
 
+pub(super) use kind;
+
 /// A number for each of the channels red, green and blue; one number stands for all three.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "OneOrThree")]

@@ -1,48 +1,18 @@
-//! Refining the samples of a dataset that no cache has.
+//! Refining a whole set, or a share of it, into its cache.
 
-use super::dataset::{Dataset, Identity};
-use super::missing::Missing;
-use super::{NoiseKey, Progress, RawBatch};
-use crate::cache::{Explanation, ImageRow, Lease, Partition, Resident, RowKey};
-use crate::stats::Counters;
-use crate::wording::counted;
-use crate::{
-    Cache, CancelToken, Conditioning, Error, Label, Refine, Result, RgbImage, Sample, Source, Stats,
-};
+use super::Progress;
+use super::refinery::{Pause, Refinery};
+use crate::cache::{ImageRow, Lease, Partition, Resident};
+use crate::{CancelToken, Error, Result, RgbImage, Stats};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use serde::Serialize;
-use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 /// How many micro-batches a bulk refinement looks ahead for samples that no other process is refining.
 const LOOK_AHEAD: usize = 4;
-
-/// The result for one sample; the error is shared by all samples of its micro-batch.
-pub(crate) type Refined = Result<Arc<RgbImage>, Arc<Error>>;
-
-/// A dataset, its refiner and its cache: refines in bulk what the cache lacks. The loader does the same as
-/// batches need it, into the same cache.
-///
-/// ```
-/// use diver_loaders::{Cache, CancelToken, Identity, MemorySource, Refinery, refine::Silent};
-///
-/// let folder = tempfile::tempdir()?;
-/// let set = MemorySource::unit(2, [3, 4, 4], (0..96).map(|i| i as f32 / 96.0).collect(), vec![0, 1])?;
-/// let mut refinery = Refinery::new(set, Identity, Some(&Cache::open(folder.path())?))?;
-/// assert_eq!(refinery.run(0..2, &CancelToken::new(), &Silent)?.refined, 2);
-/// assert_eq!(refinery.run(0..2, &CancelToken::new(), &Silent)?.cached, 2);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct Refinery {
-    dataset: Arc<Dataset>,
-    store: Arc<Resident>,
-    refiner: Box<dyn Refine>,
-    counters: Arc<Counters>,
-    class_names: Vec<String>,
-}
 
 /// What a bulk refinement did.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -56,102 +26,6 @@ pub struct Summary {
 }
 
 impl Refinery {
-    /// A refinery of `source` through `refiner` into `cache`; without a cache, images are kept in memory.
-    ///
-    /// # Errors
-    /// If a class of the source has no conditioning in its class map, or one that the refiner refuses; if the
-    /// cache's folder cannot be used.
-    pub fn new(
-        source: impl Source + 'static,
-        refiner: impl Refine + 'static,
-        cache: Option<&Cache>,
-    ) -> Result<Self> {
-        let dataset = Dataset::new(Box::new(source), None, None, Some(&refiner))?;
-        dataset.say_notes();
-        // Bulk refinement does not serve its images again; those without a disk to go to must stay.
-        let on_disk = cache.is_some() && refiner.fingerprint().is_some();
-        let memory_limit = if on_disk { 0 } else { usize::MAX };
-        let store = Resident::new(partition(cache, Some(&refiner))?, memory_limit, dataset.size());
-        Ok(Self::from_parts(Arc::new(dataset), Arc::new(store), Box::new(refiner), Arc::default()))
-    }
-
-    pub(crate) fn from_parts(
-        dataset: Arc<Dataset>,
-        store: Arc<Resident>,
-        refiner: Box<dyn Refine>,
-        counters: Arc<Counters>,
-    ) -> Self {
-        let class_names = dataset.info().names();
-        Self { dataset, store, refiner, counters, class_names }
-    }
-
-    /// The cache of this refiner's images, where there is one on disk.
-    pub fn partition(&self) -> Option<&Partition> {
-        self.store.disk()
-    }
-
-    /// How many images the refiner likes to get at once.
-    pub(crate) fn preferred_batch(&self) -> usize {
-        self.refiner.preferred_batch().max(1)
-    }
-
-    /// Whether what is refined is meant to outlive this run.
-    pub(crate) fn keeps_on_disk(&self) -> bool {
-        self.store.disk().is_some()
-    }
-
-    /// Has the disk take what it has not taken yet, if it may be asked again.
-    pub(crate) fn write_pending_if_due(&self) {
-        self.store.write_pending_if_due(&self.class_names);
-    }
-
-    /// Has the disk take what it has not taken yet, for the last time.
-    pub(crate) fn write_pending(&self) {
-        self.store.write_pending(&self.class_names);
-    }
-
-    /// Deletes what processes that died left of their claims to samples which the cache has by now.
-    pub(crate) fn tidy(&self) {
-        if let Some(disk) = self.store.disk().filter(|_| self.store.failure().is_none()) {
-            disk.leases().tidy(&|key| disk.contains(key));
-        }
-    }
-
-    /// Whether the cache on disk has every sample of which it was `missing`, those included that other processes
-    /// refined; see [`Missing::is_none`]. A sample that panics when it is read is not there.
-    pub(crate) fn has_all(&self, missing: &mut Missing, go_on: impl Fn() -> bool) -> bool {
-        if missing.is_empty() {
-            return true;
-        }
-        let look = || {
-            self.store.refresh();
-            self.keeps_on_disk() && missing.is_none(&self.dataset, &self.store, go_on)
-        };
-        catch_unwind(AssertUnwindSafe(look)).unwrap_or(false)
-    }
-
-    /// Has the refiner give back what it can have again.
-    pub(crate) fn release(&mut self) {
-        self.refiner.release();
-    }
-
-    /// How many samples the dataset has.
-    pub fn num_samples(&self) -> usize {
-        self.dataset.info().num_samples
-    }
-
-    /// What `cache` has of the dataset as the refiner would refine it, and in what the fingerprints differ that it has.
-    /// The cache is only read; it need not be the refinery's own.
-    ///
-    /// # Errors
-    /// If the refiner has no fingerprint, a sample or the cache cannot be read; [`Error::Cancelled`].
-    pub fn explain(&self, cache: &Cache, cancel: &CancelToken) -> Result<Explanation> {
-        let fingerprint = self.refiner.fingerprint().ok_or_else(|| {
-            Error::config("refiner", "it has no fingerprint, so no cache keeps its images on disk")
-        })?;
-        cache.explain(&fingerprint, &self.dataset.keys(cancel)?)
-    }
-
     /// Refines those of the samples `indices` that the cache lacks, in micro-batches that are durable one by one: an
     /// interrupted run goes on where it stopped. Several processes that run at once on one cache share the work: what
     /// another one is refining is waited for.
@@ -179,13 +53,54 @@ impl Refinery {
             disk.check_writable()?;
         }
         progress.images(samples - missing.len(), samples);
+        let (store, names) = (Arc::clone(&self.store), self.class_names.clone());
+        std::thread::scope(|scope| {
+            let mut writer = Writer::start(scope, &store, &names)?;
+            let result = self.refine_all(missing, samples, &mut writer, cancel, progress);
+            // What is refined is kept, whatever ended the run.
+            let written = writer.finish();
+            result.and(written)
+        })?;
+        self.check_disk()?;
+        self.tidy();
+        progress.images(samples, samples);
+        let after: Stats = self.counters.snapshot();
+        let refined = usize::try_from(after.misses - before.misses).unwrap_or(usize::MAX);
+        Ok(Summary {
+            cached: samples.saturating_sub(refined),
+            refined,
+            refine_seconds: after.refine_seconds - before.refine_seconds,
+        })
+    }
+
+    /// Serving goes on without a disk, but bulk refinement is for the disk alone.
+    ///
+    /// # Errors
+    /// Why the disk takes nothing.
+    fn check_disk(&self) -> Result<()> {
+        self.store.failure().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Refines what is missing of so many samples, and has it written meanwhile.
+    fn refine_all(
+        &mut self,
+        mut missing: VecDeque<usize>,
+        samples: usize,
+        writer: &mut Writer,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let (mut pause, mut passed_over) = (Pause::default(), 0);
         while !missing.is_empty() {
             cancel.check()?;
             let count = missing.len().min(LOOK_AHEAD * self.preferred_batch());
             let indices: Vec<usize> = missing.drain(..count).collect();
             let mut results = vec![None; count];
-            self.attempt(&indices, &mut results, self.preferred_batch(), cancel, progress);
+            let at_most = self.preferred_batch();
+            let started = Instant::now();
+            self.attempt(&indices, &mut results, at_most, cancel, progress, &mut |rows, lease| {
+                writer.push(rows, lease, started.elapsed())
+            });
             let mut awaited = Vec::new();
             for (index, result) in indices.into_iter().zip(results) {
                 match result {
@@ -193,10 +108,7 @@ impl Refinery {
                     None => awaited.push(index),
                 }
             }
-            // Serving goes on without a disk, but bulk refinement is for the disk alone.
-            if let Some(error) = self.store.failure() {
-                return Err(error.into());
-            }
+            self.check_disk()?;
             if awaited.len() < count {
                 (pause, passed_over) = (Pause::default(), 0);
                 awaited.into_iter().rev().for_each(|index| missing.push_front(index));
@@ -209,232 +121,89 @@ impl Refinery {
                     passed_over = 0;
                 }
             }
-            progress.images(samples - missing.len(), samples);
+            let left = missing.len() + writer.waiting;
+            progress.images(samples.saturating_sub(left), samples);
         }
-        self.tidy();
-        let after: Stats = self.counters.snapshot();
-        let refined = usize::try_from(after.misses - before.misses).unwrap_or(usize::MAX);
-        Ok(Summary {
-            cached: samples.saturating_sub(refined),
-            refined,
-            refine_seconds: after.refine_seconds - before.refine_seconds,
-        })
+        Ok(())
+    }
+}
+
+/// Rows on their way to the cache. They are claimed until they are there.
+struct Refined {
+    rows: Vec<ImageRow>,
+    lease: Option<Lease>,
+}
+
+/// Writes a micro-batch to the cache while the refiner works on the next one, so that encoding images and waiting for the
+/// disk take no time from it.
+///
+/// Only where refining takes longer than writing: else there is nothing to gain, and a kill would cost two micro-batches
+/// in place of one.
+struct Writer {
+    queue: Sender<Refined>,
+    /// For each micro-batch, how long it took.
+    written: Receiver<Result<Duration>>,
+    /// Number of rows that are being written.
+    waiting: usize,
+    last: Option<Duration>,
+}
+
+impl Writer {
+    fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        store: &'scope Resident,
+        class_names: &'scope [String],
+    ) -> Result<Self> {
+        let (queue, refined) = bounded::<Refined>(1);
+        let (report, written) = bounded(1);
+        let write = move || {
+            for Refined { rows, lease } in refined {
+                let started = Instant::now();
+                let kept = store.keep(&rows, class_names);
+                drop(lease);
+                if report.send(kept.map(|_| started.elapsed())).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("diver-write".into());
+        let root = store.disk().map(Partition::path).unwrap_or_default();
+        thread.spawn_scoped(scope, write).map_err(Error::io(&root, "cannot start a thread"))?;
+        Ok(Self { queue, written, waiting: 0, last: None })
     }
 
-    /// The refined images of some samples, at the dataset's own size; what is nowhere yet is refined now.
-    ///
-    /// # Errors
-    /// The first sample that cannot be read or refined; [`Error::Cancelled`].
-    pub fn images(
+    /// Has `rows` written, which took `refining` to make. Their images are the refiner's own: nobody looks at them here.
+    fn push(
         &mut self,
-        indices: &[usize],
-        cancel: &CancelToken,
-        progress: &dyn Progress,
+        rows: Vec<ImageRow>,
+        lease: Option<Lease>,
+        refining: Duration,
     ) -> Result<Vec<Arc<RgbImage>>> {
-        let total = indices.len();
-        let mut images = Vec::with_capacity(total);
-        for indices in indices.chunks(self.preferred_batch()) {
-            for refined in self.refine_batch(indices, cancel, progress) {
-                images.push(refined?);
-            }
-            progress.images(images.len(), total);
+        self.wait()?;
+        let images = rows.iter().map(|row| Arc::clone(&row.image)).collect();
+        self.waiting = rows.len();
+        self.queue.send(Refined { rows, lease }).map_err(|_| ended())?;
+        if self.last.is_none_or(|writing| refining < 2 * writing) {
+            self.wait()?;
         }
         Ok(images)
     }
 
-    /// The refined image of each sample: found, if it has come meanwhile, refined in one call, or waited for while
-    /// another process refines it. A sample that cannot be read fails alone; a refiner's failure is shared.
-    pub(crate) fn refine_batch(
-        &mut self,
-        indices: &[usize],
-        cancel: &CancelToken,
-        progress: &dyn Progress,
-    ) -> Vec<Refined> {
-        let mut results: Vec<Option<Refined>> = vec![None; indices.len()];
-        let mut pause = Pause::default();
-        loop {
-            self.attempt(indices, &mut results, usize::MAX, cancel, progress);
-            if results.iter().all(Option::is_some) || cancel.is_cancelled() {
-                break;
-            }
-            pause.wait();
+    /// Waits until nothing is being written.
+    fn wait(&mut self) -> Result<()> {
+        if self.waiting > 0 {
+            self.waiting = 0;
+            self.last = Some(self.written.recv().map_err(|_| ended())??);
         }
-        results.into_iter().map(|result| result.unwrap_or_else(|| Err(Arc::new(Error::Cancelled)))).collect()
-    }
-
-    /// Finds the samples that have no result yet, or refines at most so many of them in one call. Those that another
-    /// process is refining are left without one.
-    fn attempt(
-        &mut self,
-        indices: &[usize],
-        results: &mut [Option<Refined>],
-        at_most: usize,
-        cancel: &CancelToken,
-        progress: &dyn Progress,
-    ) {
-        let missing = self.find(indices, results);
-        if missing.is_empty() || cancel.is_cancelled() {
-            return;
-        }
-        let lease = self.claim(&missing, at_most);
-        let is_mine = |key: &RowKey| lease.as_ref().is_none_or(|lease| lease.holds(key));
-        // Whoever held it until now has committed it.
-        let missing = if lease.is_some() { self.find(indices, results) } else { missing };
-        let mut todo = Todo::default();
-        for (slot, _) in missing.iter().filter(|(_, key)| is_mine(key)).take(at_most) {
-            let index = indices[*slot];
-            let added =
-                self.dataset.sample(index).and_then(|sample| todo.add(*slot, index, &self.dataset, sample));
-            if let Err(error) = added {
-                results[*slot] = Some(Err(Arc::new(error)));
-            }
-        }
-        if !todo.samples.is_empty() {
-            let refined = self.refine(&todo, cancel, progress).map_err(Arc::new);
-            for (slot, position) in todo.slots {
-                results[slot] = Some(match &refined {
-                    Ok(images) => Ok(Arc::clone(&images[position])),
-                    Err(error) => Err(Arc::clone(error)),
-                });
-            }
-        }
-    }
-
-    /// Fills in what is in memory or in the cache, and returns the slots, with their keys, that have no result yet.
-    fn find(&self, indices: &[usize], results: &mut [Option<Refined>]) -> Vec<(usize, RowKey)> {
-        self.store.refresh();
-        let mut missing = Vec::new();
-        for (slot, index) in
-            indices.iter().enumerate().filter(|(slot, _)| results[*slot].is_none()).collect::<Vec<_>>()
-        {
-            let key = self.dataset.identity(*index).map(|identity| identity.row);
-            match key.and_then(|key| Ok((key, self.store.find(&key, &self.counters)?))) {
-                Ok((_, Some(image))) => results[slot] = Some(Ok(image)),
-                Ok((key, None)) => missing.push((slot, key)),
-                Err(error) => results[slot] = Some(Err(Arc::new(error))),
-            }
-        }
-        missing
-    }
-
-    /// Claims at most so many samples; `None` where nobody else can be asked: without a disk, or with one that fails.
-    fn claim(&self, missing: &[(usize, RowKey)], at_most: usize) -> Option<Lease> {
-        let disk = self.store.disk().filter(|_| self.store.failure().is_none())?;
-        let keys: Vec<RowKey> = missing.iter().map(|(_, key)| *key).collect();
-        disk.leases()
-            .claim(&keys, at_most, &|key| disk.contains(key))
-            .inspect_err(|error| tracing::debug!("{error}; other processes may refine the same"))
-            .ok()
-    }
-
-    fn refine(
-        &mut self,
-        todo: &Todo,
-        cancel: &CancelToken,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Arc<RgbImage>>> {
-        let [_, height, width] = self.dataset.info().shape;
-        let batch = RawBatch::new(&todo.pixels, height, width, &todo.conditioning, &todo.keys)?;
-        let started = Instant::now();
-        let images = self.refiner.refine(&batch, cancel, progress)?;
-        let time = started.elapsed();
-        if images.len() != batch.len() {
-            let reason = format!("{} came back for {}", counted(images.len(), "image"), batch.len());
-            return Err(Error::refine(reason));
-        }
-        self.counters.add_refine_time(time);
-        Counters::add(&self.counters.misses, images.len());
-        let seconds = time.as_secs_f32() / images.len() as f32;
-        let rows: Vec<_> = images
-            .into_iter()
-            .zip(&todo.samples)
-            .map(|(image, Queued { index, label, identity })| ImageRow {
-                key: identity.row,
-                image: Arc::new(image),
-                label: label.clone(),
-                index: *index,
-                variant: identity.noise.variant,
-                seconds,
-            })
-            .collect();
-        self.store.keep(&rows, &self.class_names)
-    }
-}
-
-impl std::fmt::Debug for Refinery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Refinery")
-            .field("source", self.dataset.info())
-            .field("fingerprint", &self.refiner.fingerprint())
-            .finish_non_exhaustive()
-    }
-}
-
-/// The refined images of a refiner in a cache, where both are there and the refiner says what makes its images.
-pub(crate) fn partition(cache: Option<&Cache>, refiner: Option<&dyn Refine>) -> Result<Option<Partition>> {
-    let (Some(cache), Some(refiner)) = (cache, refiner) else { return Ok(None) };
-    if let Some(fingerprint) = refiner.fingerprint() {
-        return cache.images(&fingerprint).map(Some);
-    }
-    let root = cache.root();
-    let root = root.display();
-    tracing::warn!("{root}: not used, as the refiner has no fingerprint: its images are kept in memory");
-    Ok(None)
-}
-
-/// How long to wait for other processes: longer each time, and never as long as another process does.
-#[derive(Debug)]
-struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(Duration::from_millis(10))
-    }
-}
-
-impl Pause {
-    /// The longest, within which a cancellation is noticed.
-    const LONGEST: Duration = Duration::from_millis(100);
-
-    fn wait(&mut self) {
-        let random = RandomState::new().hash_one(self.0) % 1000;
-        std::thread::sleep(self.0.mul_f64(0.5 + random as f64 / 1000.0));
-        self.0 = Self::LONGEST.min(2 * self.0);
-    }
-}
-
-/// What is kept of a sample until its image comes back.
-struct Queued {
-    index: usize,
-    label: Label,
-    identity: Identity,
-}
-
-/// A micro-batch in the making.
-#[derive(Default)]
-struct Todo {
-    samples: Vec<Queued>,
-    pixels: Vec<f32>,
-    conditioning: Vec<Conditioning>,
-    keys: Vec<NoiseKey>,
-    /// Which caller's slot waits for which position of the batch.
-    slots: Vec<(usize, usize)>,
-    positions: HashMap<RowKey, usize>,
-}
-
-impl Todo {
-    fn add(&mut self, slot: usize, index: usize, dataset: &Dataset, sample: Sample) -> Result<()> {
-        let identity = dataset.identify(index, &sample)?;
-        if let Some(position) = self.positions.get(&identity.row) {
-            self.slots.push((slot, *position));
-            return Ok(());
-        }
-        self.pixels.extend(sample.to_pixels(&dataset.info().value_space)?);
-        self.slots.push((slot, self.samples.len()));
-        self.positions.insert(identity.row, self.samples.len());
-        self.conditioning.push(dataset.conditioning(&sample).clone());
-        self.keys.push(identity.noise);
-        self.samples.push(Queued { index, label: sample.label, identity });
         Ok(())
     }
+
+    fn finish(mut self) -> Result<()> {
+        self.wait()
+    }
+}
+
+/// It ends before its time only in a panic, which the run ends in as well.
+fn ended() -> Error {
+    Error::refine("the thread that writes the cache ended")
 }

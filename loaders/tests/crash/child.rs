@@ -2,7 +2,7 @@
 
 use crate::heard::Heard;
 use crate::stub::{Stub, fingerprint, keys, maker, set, write_down};
-use diver_loaders::cache::{Partition, RowKey};
+use diver_loaders::cache::{CacheOptions, Partition, RowKey};
 use diver_loaders::refine::Silent;
 use diver_loaders::{Cache, CancelToken, Digest, Refinery};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,8 @@ fn fills() {
     let Ok(job) = std::env::var(JOB) else { return };
     let job: Job = serde_json::from_str(&job).unwrap();
     let heard = Heard::listen();
-    let cache = Cache::open(&job.cache).unwrap().with_lease_expiry(job.expiry).unwrap();
+    let cache =
+        Cache::open(&job.cache).unwrap().with_options(CacheOptions::new().lease_expiry(job.expiry)).unwrap();
     let mut refinery =
         Refinery::new(set(job.samples), Stub::new(&job.log, job.round, job.delay), Some(&cache)).unwrap();
     let is_done = AtomicBool::new(false);

@@ -3,7 +3,7 @@
 use crate::sizes::{Random, sizes};
 use crate::stub::{fingerprint, image, keys, maker};
 use crate::switched::Switched;
-use diver_loaders::cache::{ImageRow, PartStore as _, Partition, RowKey};
+use diver_loaders::cache::{ImageForm, ImageRow, PartStore as _, Partition, RowKey};
 use diver_loaders::{Cache, CancelToken, Label};
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(crate) fn rows(maker: u32, keys: &[RowKey]) -> Vec<ImageRow> {
     let row = |(index, key): (usize, &RowKey)| ImageRow {
         key: *key,
         image: Arc::new(image(index as u32, maker)),
+        // Damage within a raw image is found by its digest alone.
+        form: [ImageForm::Png, ImageForm::Webp, ImageForm::Raw][index % 3],
         label: Label::Hard(0),
         index,
         variant: 0,

@@ -4,6 +4,7 @@ use crate::child::maker_of;
 use crate::heard::Heard;
 use crate::place::leftovers;
 use crate::stub::{BATCH, Stub, fingerprint, keys, redone, sample_of, set, times_refined};
+use diver_loaders::cache::CacheOptions;
 use diver_loaders::{Cache, Loader, Mix};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ impl Show {
     pub(crate) fn on(cache: Cache, folder: Option<PathBuf>, logs: &Path) -> Self {
         let log = logs.join(format!("log-{}", std::process::id()));
         let _ = std::fs::remove_file(&log);
-        let cache = cache.with_lease_expiry(EXPIRY).unwrap();
+        let cache = cache.with_options(CacheOptions::new().lease_expiry(EXPIRY)).unwrap();
         let mut show = Self { heard: Heard::listen(), cache, folder, log, loader: None, round: 0, first: 0 };
         show.open();
         show

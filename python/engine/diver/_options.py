@@ -264,8 +264,10 @@ def size(
 
 #: What checks the kinds of values that the engine's schemas know by a format.
 _FORMATS: dict[str, Callable[[str, Any, Mapping[str, Any]], Any]] = {
+    "bytes": lambda name, value, _: amount(name, value),
     "channels": lambda name, value, _: channels(name, value),
     "classes": lambda name, value, _: classes(name, value),
     "path": lambda name, value, _: path(name, value),
+    "seconds": lambda name, value, schema: bounded(name, seconds(name, value), schema),
     "size": lambda name, value, schema: size(name, value, most=schema["items"]["maximum"]),
 }

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, Literal, SupportsFloat, SupportsIndex
 
 from diver import _engine, _options
 from diver.errors import OptionError
@@ -32,9 +32,17 @@ class Cache:
         lease_expiry: How long other processes wait for images that a process was refining when it died: seconds, a
             ``timedelta``, or as in ``"2m"``, at least 0.1 s (default: 30 s). All processes that share a cache should
             have the same.
+        local: A folder on this machine for copies of the cache parts that are read, where the cache is in a bucket or on
+            a slow file system (default: no copies). Several processes and caches may share it.
+        local_limit: The most bytes that these copies may have, likewise (default: 10 GB). Parts that do not fit are read
+            where they are.
+        image_form: How new images are stored, each without loss: ``"png"`` (the default), ``"webp"``, which is smaller
+            and slower to write, or ``"raw"``, which is larger and faster. Images of all forms are read, whatever this
+            says.
 
     Raises:
-        FileError: the folder is not there and cannot be made; the bucket cannot be reached.
+        FileError: the folder is not there and cannot be made; the bucket cannot be reached; the folder for copies cannot
+            be written to.
         OptionError: an argument is out of range; the URL is none of a store.
 
     >>> import tempfile
@@ -48,12 +56,14 @@ class Cache:
         path: str | os.PathLike[str],
         *,
         limit: SupportsIndex | str | None = None,
-        lease_expiry: SupportsFloat | timedelta | str | None = None,
+        lease_expiry: SupportsFloat | timedelta | str = 30.0,
+        local: str | os.PathLike[str] | None = None,
+        local_limit: SupportsIndex | str = 10_000_000_000,
+        image_form: Literal["png", "webp", "raw"] = "png",
     ) -> None:
+        self._options = _options.given("cache", locals())
         given = path if isinstance(path, str) and _options.is_url(path) else _options.path("cache", path)
-        self._limit = None if limit is None else _options.amount("limit", limit)
-        self._lease_expiry = None if lease_expiry is None else _options.seconds("lease_expiry", lease_expiry)
-        self._engine = _engine.Cache(given, self._limit, self._lease_expiry)
+        self._engine = _engine.Cache(given, _options.to_json(self._options))
         #: For a copy that is made in another folder.
         self._opened = given if _options.is_url(given) else _options.absolute(given)
 
@@ -191,8 +201,8 @@ class Cache:
         return f"Cache({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._opened, self._limit, self._lease_expiry)
+        return _reopen, (self._opened, self._options)
 
 
-def _reopen(path: str, limit: int | None, lease_expiry: float | None) -> Cache:
-    return Cache(path, limit=limit, lease_expiry=lease_expiry)
+def _reopen(path: str, options: dict[str, Any]) -> Cache:
+    return Cache(path, **options)

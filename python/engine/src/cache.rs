@@ -3,7 +3,7 @@
 use crate::refiner::PyRefine;
 use crate::source::Source;
 use diver_loaders::cache::Rules;
-use diver_loaders::cli::amounts;
+use diver_loaders::options::{Amount, Span};
 use diver_loaders::{CancelToken, Error, Refinery};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit};
@@ -19,21 +19,11 @@ pub struct Cache(pub diver_loaders::Cache);
 
 #[pymethods]
 impl Cache {
-    /// `limit` is in bytes, `lease_expiry` in seconds.
+    /// `options` are `diver_loaders::cache::CacheOptions` as JSON.
     #[new]
-    #[pyo3(signature = (folder, limit=None, lease_expiry=None))]
-    fn new(py: Python<'_>, folder: PathBuf, limit: Option<u64>, lease_expiry: Option<f64>) -> PyResult<Self> {
-        let lease_expiry = lease_expiry.map(|seconds| duration(py, "lease_expiry", seconds)).transpose()?;
-        let open = || {
-            let mut cache = diver_loaders::Cache::open(&folder)?;
-            if let Some(limit) = limit {
-                cache = cache.with_limit(limit);
-            }
-            match lease_expiry {
-                Some(expiry) => cache.with_lease_expiry(expiry),
-                None => Ok(cache),
-            }
-        };
+    fn new(py: Python<'_>, folder: PathBuf, options: &str) -> PyResult<Self> {
+        let open =
+            || diver_loaders::Cache::open(&folder)?.with_options(diver_loaders::options::from_json(options)?);
         py.detach(open).map(Self).map_err(|error| to_python(py, &error))
     }
 
@@ -103,13 +93,13 @@ fn duration(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
 /// The number of bytes in a text such as "20GB", for the option `name`.
 #[pyfunction]
 pub fn parse_size(py: Python<'_>, name: &str, text: &str) -> PyResult<u64> {
-    amounts::bytes(text).map_err(|reason| Class::Option.error(py, format!("{name}: {reason}")))
+    let parsed = text.parse().map(|Amount(bytes)| bytes);
+    parsed.map_err(|reason| Class::Option.error(py, format!("{name}: {reason}")))
 }
 
 /// The number of seconds in a text such as "30d", for the option `name`.
 #[pyfunction]
 pub fn parse_duration(py: Python<'_>, name: &str, text: &str) -> PyResult<f64> {
-    amounts::duration(text)
-        .map(|span| span.as_secs_f64())
-        .map_err(|reason| Class::Option.error(py, format!("{name}: {reason}")))
+    let parsed = text.parse().map(|Span(time)| time.as_secs_f64());
+    parsed.map_err(|reason| Class::Option.error(py, format!("{name}: {reason}")))
 }

@@ -1,5 +1,6 @@
 //! Options: what Python checks its keywords against.
 
+use diver_loaders::cache::CacheOptions;
 use diver_loaders::cli::RefinerArgs;
 use diver_loaders::method::KnobsBuilder;
 use diver_loaders::{LoaderOptions, OpenOptions, options};
@@ -11,6 +12,7 @@ use pyo3::prelude::*;
 pub fn schema(py: Python<'_>, group: &str) -> PyResult<String> {
     let schema = match group {
         "open" => options::schema::<OpenOptions>(),
+        "cache" => options::schema::<CacheOptions>(),
         "loader" => options::schema::<LoaderOptions>(),
         "refiner" => options::schema::<RefinerArgs>(),
         "knobs" => options::schema::<KnobsBuilder>(),

@@ -2,7 +2,7 @@
 //!
 //! | column | type | meaning |
 //! |---|---|---|
-//! | `image` | struct { `bytes`: binary, `path`: string } | the refined image as a PNG file; `path` is null |
+//! | `image` | struct { `bytes`: binary, `path`: string } | the refined image as a file of an [`ImageForm`]; `path` is null |
 //! | `label` | int64 | class in the dataset that was refined |
 //! | `soft_label` | list of float32, or null | its scores, where the dataset has them |
 //! | `key` | string | [`RowKey`] in hex |
@@ -12,6 +12,7 @@
 //! | `seconds` | float32 | share of the time that refining its batch took |
 
 use super::Artifact;
+use super::form::{self, ImageForm};
 use crate::cache::RowKey;
 use crate::hub_table::Table;
 use crate::{Digest, Error, Label, Result, RgbImage};
@@ -29,6 +30,8 @@ pub struct ImageRow {
     pub key: RowKey,
     /// The image at the refiner's size.
     pub image: Arc<RgbImage>,
+    /// How the image is stored.
+    pub form: ImageForm,
     /// The label of the sample that was refined.
     pub label: Label,
     /// The position of that sample in its dataset.
@@ -49,8 +52,8 @@ impl Artifact for ImageRow {
     }
 
     fn table(rows: &[Self], class_names: &[String]) -> Result<RecordBatch> {
-        let pngs = rows.iter().map(|row| row.image.to_png()).collect::<Result<Vec<_>>>()?;
-        record_batch(rows, &pngs, class_names)
+        let files = rows.iter().map(|row| row.form.encode(&row.image)).collect::<Result<Vec<_>>>()?;
+        record_batch(rows, &files, class_names)
             .map_err(|e| Error::config("cache", format!("cannot encode a part: {e}")))
     }
 
@@ -66,13 +69,13 @@ impl Artifact for ImageRow {
     }
 
     fn decode(content: &[u8]) -> Result<RgbImage, String> {
-        RgbImage::from_png(content).map_err(|e| e.to_string())
+        form::decode(content).map_err(|e| e.to_string())
     }
 }
 
 fn record_batch(
     rows: &[ImageRow],
-    pngs: &[Vec<u8>],
+    files: &[Vec<u8>],
     class_names: &[String],
 ) -> Result<RecordBatch, ArrowError> {
     let texts = |f: &dyn Fn(usize) -> String| -> ArrayRef {
@@ -81,9 +84,9 @@ fn record_batch(
     let indices = rows.iter().map(|row| i64::try_from(row.index).unwrap_or(i64::MAX));
     let variants = rows.iter().map(|row| i32::try_from(row.variant).unwrap_or(i32::MAX));
     let seconds = rows.iter().map(|row| row.seconds);
-    Table::of_images(pngs, rows.iter().map(|row| &row.label), true, class_names)?
+    Table::of_images(files, rows.iter().map(|row| &row.label), true, class_names)?
         .with_values("key", "string", texts(&|row| rows[row].key.digest().to_string()))
-        .with_values("digest", "string", texts(&|row| Digest::of(&pngs[row]).to_string()))
+        .with_values("digest", "string", texts(&|row| Digest::of(&files[row]).to_string()))
         .with_values("index", "int64", Arc::new(Int64Array::from_iter_values(indices)))
         .with_values("variant", "int32", Arc::new(Int32Array::from_iter_values(variants)))
         .with_values("seconds", "float32", Arc::new(Float32Array::from_iter_values(seconds)))

@@ -1,8 +1,10 @@
 //! What the rows of a cache hold.
 
+mod form;
 mod image;
 mod logits;
 
+pub use form::ImageForm;
 pub use image::ImageRow;
 pub use logits::{LogitForm, LogitRow};
 
@@ -15,7 +17,7 @@ use std::borrow::Cow;
 ///
 /// As a table, it is an ordinary Hugging Face dataset with two columns more: `key`, the row's [`RowKey`] in hex, and
 /// `digest`, the BLAKE3 of its content in hex.
-pub trait Artifact: Sized {
+pub trait Artifact: Sized + 'static {
     /// What is found under the key.
     type Value;
 

@@ -122,9 +122,11 @@ fn bytes(rows: &[ImageRow]) -> usize {
 mod tests {
     use super::*;
     use crate::Digest;
+    use crate::cache::ImageForm;
 
     fn row(n: u8) -> ImageRow {
         ImageRow {
+            form: ImageForm::Png,
             key: RowKey::from(Digest::of(&[n])),
             image: Arc::new(RgbImage::new(2, 1, vec![n; 6]).unwrap()),
             label: Label::Hard(0),

@@ -249,6 +249,12 @@ impl PartStore for BucketStore {
         Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
     }
 
+    fn entries(&self, folder: &str) -> Result<Vec<(String, Stat)>> {
+        let listed = self.list_folder(folder)?;
+        let entry = |meta: &ObjectMeta| Some((meta.location.filename()?.to_owned(), stat(meta)));
+        Ok(listed.objects.iter().filter_map(entry).collect())
+    }
+
     fn stat(&self, name: &str) -> Result<Option<Stat>> {
         let path = self.object(name);
         let meta = self.wait(name, "cannot read", |client| async move {
@@ -257,7 +263,7 @@ impl PartStore for BucketStore {
                 other => other.map(Some),
             }
         })?;
-        Ok(meta.map(|meta| Stat { size: meta.size, age: age(&meta) }))
+        Ok(meta.map(|meta| stat(&meta)))
     }
 
     fn get(&self, name: &str) -> Result<Bytes> {
@@ -351,7 +357,11 @@ fn gone(result: object_store::Result<()>) -> object_store::Result<()> {
     }
 }
 
-/// Since an object was written, by the store's clock and ours.
-fn age(meta: &ObjectMeta) -> Duration {
-    SystemTime::now().duration_since(meta.last_modified.into()).unwrap_or_default()
+fn stat(meta: &ObjectMeta) -> Stat {
+    Stat {
+        size: meta.size,
+        // By the store's clock and ours.
+        age: SystemTime::now().duration_since(meta.last_modified.into()).unwrap_or_default(),
+        version: meta.e_tag.as_deref().map(Arc::from),
+    }
 }

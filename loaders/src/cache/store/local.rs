@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How the names of files in the making begin.
 const WRITING: &str = ".writing-";
@@ -189,7 +189,11 @@ impl PartStore for LocalStore {
     fn stat(&self, name: &str) -> Result<Option<Stat>> {
         let path = self.place(name);
         match fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(Stat { size: metadata.len(), age: age(&metadata) })),
+            Ok(metadata) => Ok(Some(Stat {
+                size: metadata.len(),
+                age: age(&metadata),
+                version: Some(version(&metadata).into()),
+            })),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(&path, CANNOT_READ)(error)),
         }
@@ -307,6 +311,16 @@ fn temporary(folder: &Path) -> Result<tempfile::NamedTempFile> {
 /// Since a file was written. One that a clock puts into the future is new.
 fn age(metadata: &Metadata) -> Duration {
     metadata.modified().ok().and_then(|written| written.elapsed().ok()).unwrap_or_default()
+}
+
+/// A file that takes another one's place is another file, written at another time.
+fn version(metadata: &Metadata) -> String {
+    #[cfg(unix)]
+    let file = std::os::unix::fs::MetadataExt::ino(metadata);
+    #[cfg(not(unix))]
+    let file = metadata.len();
+    let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{file}-{}", metadata.modified().map(since).unwrap_or_default())
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {

@@ -7,13 +7,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// A store in this process's memory, as long as it lives. For tests, and for runs whose results nobody keeps.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    files: Mutex<BTreeMap<String, (Bytes, Instant)>>,
+    files: Mutex<BTreeMap<String, File>>,
+    written: AtomicU64,
+}
+
+#[derive(Debug)]
+struct File {
+    bytes: Bytes,
+    written: Instant,
+    /// How many files were written before.
+    version: u64,
 }
 
 impl MemoryStore {
@@ -23,7 +33,15 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (Bytes, Instant)>> {
+    fn file(&self, bytes: &[u8]) -> File {
+        File {
+            bytes: Bytes::copy_from_slice(bytes),
+            written: Instant::now(),
+            version: self.written.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, File>> {
         // Every update leaves the map whole.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,14 +68,17 @@ impl PartStore for MemoryStore {
     }
 
     fn stat(&self, name: &str) -> Result<Option<Stat>> {
-        let stat =
-            |(bytes, written): &(Bytes, Instant)| Stat { size: bytes.len() as u64, age: written.elapsed() };
+        let stat = |file: &File| Stat {
+            size: file.bytes.len() as u64,
+            age: file.written.elapsed(),
+            version: Some(file.version.to_string().into()),
+        };
         Ok(self.lock().get(name).map(stat))
     }
 
     fn get(&self, name: &str) -> Result<Bytes> {
         let missing = || Error::io(&self.place(name), "cannot read")(ErrorKind::NotFound.into());
-        self.lock().get(name).map(|(bytes, _)| bytes.clone()).ok_or_else(missing)
+        self.lock().get(name).map(|file| file.bytes.clone()).ok_or_else(missing)
     }
 
     fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
@@ -75,13 +96,14 @@ impl PartStore for MemoryStore {
         let mut files = self.lock();
         let is_absent = !files.contains_key(name);
         if is_absent {
-            files.insert(name.to_owned(), (Bytes::copy_from_slice(bytes), Instant::now()));
+            files.insert(name.to_owned(), self.file(bytes));
         }
         Ok(is_absent)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.lock().insert(name.to_owned(), (Bytes::copy_from_slice(bytes), Instant::now()));
+        let file = self.file(bytes);
+        self.lock().insert(name.to_owned(), file);
         Ok(())
     }
 

@@ -2,12 +2,14 @@
 
 #[cfg(feature = "cloud")]
 mod bucket;
+mod copies;
 mod local;
 mod memory;
 mod place;
 
 #[cfg(feature = "cloud")]
 pub use bucket::BucketStore;
+pub use copies::WithCopies;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub(super) use place::open;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A store of files, each written whole, in folders one level deep.
@@ -55,7 +58,23 @@ pub trait PartStore: Debug + Send + Sync {
     /// If they cannot be listed.
     fn list(&self, folder: &str) -> Result<Vec<String>>;
 
-    /// A file's size and age; `None` if it is not there.
+    /// The files in a folder, as [`list`](Self::list) names them, with what [`stat`](Self::stat) says of each. A store
+    /// that is told both at once should say so here.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn entries(&self, folder: &str) -> Result<Vec<(String, Stat)>> {
+        let mut entries = Vec::new();
+        for file in self.list(folder)? {
+            // What is gone meanwhile counts no more.
+            if let Some(stat) = self.stat(&format!("{folder}/{file}"))? {
+                entries.push((file, stat));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// What the store says of a file; `None` if it is not there.
     ///
     /// # Errors
     /// If the store does not tell.
@@ -123,12 +142,14 @@ pub trait PartStore: Debug + Send + Sync {
 }
 
 /// What a store says of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// In bytes.
     pub size: u64,
     /// Since it was written, by the store's own clock as far as it has one.
     pub age: Duration,
+    /// Something that is another for a file which takes the place of this one; `None` where the store has no such thing.
+    pub version: Option<Arc<str>>,
 }
 
 #[cfg(test)]
@@ -139,7 +160,13 @@ mod tests {
     fn stores() -> Vec<(Arc<dyn PartStore>, Option<tempfile::TempDir>)> {
         let folder = tempfile::tempdir().unwrap();
         let local = LocalStore::open(folder.path().to_owned()).unwrap();
-        vec![(Arc::new(MemoryStore::new()), None), (Arc::new(local), Some(folder))]
+        let copies = tempfile::tempdir().unwrap();
+        let copied = WithCopies::new(Arc::new(MemoryStore::new()), copies.path(), 1 << 20).unwrap();
+        vec![
+            (Arc::new(MemoryStore::new()), None),
+            (Arc::new(local), Some(folder)),
+            (Arc::new(copied), Some(copies)),
+        ]
     }
 
     #[test]

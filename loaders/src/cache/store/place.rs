@@ -1,6 +1,7 @@
 //! Which store a user means.
 
 use super::{LocalStore, MemoryStore, PartStore};
+use crate::paths::expand_home;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -61,13 +62,6 @@ fn url(place: &Path) -> Option<(String, String)> {
     let (scheme, rest) = place.to_str()?.split_once(":/")?;
     // `pathlib` leaves one slash of two.
     Some((scheme.to_ascii_lowercase(), rest.strip_prefix('/').unwrap_or(rest).to_owned()))
-}
-
-fn expand_home(folder: &Path) -> PathBuf {
-    match (folder.strip_prefix("~"), std::env::home_dir()) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => folder.to_owned(),
-    }
 }
 
 #[cfg(test)]

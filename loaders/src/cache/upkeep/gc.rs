@@ -63,7 +63,8 @@ impl Cache {
     pub fn gc(&self, rules: &Rules, apply: bool, cancel: &CancelToken) -> Result<Vec<Evicted>> {
         let is_in_use = |listing: &Listing| {
             cancel.check()?;
-            Leases::new(Arc::clone(&self.store), &listing.name, self.lease_expiry).is_anyone_working(cancel)
+            Leases::new(Arc::clone(&self.store), &listing.name, self.options.lease_expiry.0)
+                .is_anyone_working(cancel)
         };
         let mut evicted = Vec::new();
         for (listing, is_in_use) in chosen(summaries(&*self.store)?, rules, is_in_use)? {

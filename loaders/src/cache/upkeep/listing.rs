@@ -84,9 +84,7 @@ fn summary(store: &dyn PartStore, folder: &str) -> Result<Listing> {
     };
     let (mut parts, mut damaged, mut bytes) = (0, 0, 0);
     let (mut written, mut used): (Option<Duration>, Option<Duration>) = (None, None);
-    for file in store.list(folder)? {
-        // What is gone meanwhile counts no more.
-        let Some(stat) = store.stat(&format!("{folder}/{file}"))? else { continue };
+    for (file, stat) in store.entries(folder)? {
         bytes += stat.size;
         match number(&file) {
             Some((_, true)) => {

@@ -3,6 +3,7 @@
 mod any;
 mod compact;
 mod explain;
+mod gathering;
 mod gc;
 mod listing;
 mod verify;
@@ -10,6 +11,7 @@ mod whole;
 
 pub use compact::Compacted;
 pub use explain::{Difference, Explanation, Neighbour};
+pub(super) use gathering::Gathering;
 pub(super) use gc::keep_within;
 pub use gc::{Evicted, Rules};
 pub use listing::{Holds, Listing};

@@ -1,13 +1,12 @@
 //! `diver cache gc`.
 
-use super::table;
+use super::{ago, table};
 use crate::cache::{Evicted, Rules};
-use crate::cli::amounts::{age, bytes, duration, size};
 use crate::cli::output::Output;
+use crate::options::{Amount, Span};
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Result};
 use clap::Args;
-use std::time::Duration;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  diver cache gc --keep 20GB --older 30d --cache out/cache")]
@@ -24,12 +23,12 @@ pub(super) struct GcArgs {
 #[group(required = true, multiple = true)]
 struct RuleArgs {
     /// Delete the least recently used fingerprints until the cache has at most so many bytes, as in 20GB or 512MiB
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
-    keep: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    keep: Option<Amount>,
 
     /// Delete fingerprints that were not used for longer, as in 30d or 12h
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    older: Option<Duration>,
+    #[arg(long, value_name = "TIME")]
+    older: Option<Span>,
 
     /// Delete this fingerprint: the name of its folder, or its beginning; may be given several times
     #[arg(long = "fingerprint", value_name = "NAME")]
@@ -38,21 +37,25 @@ struct RuleArgs {
 
 pub(super) fn run(args: &GcArgs, cache: &Cache, cancel: &CancelToken, output: Output) -> Result<()> {
     let RuleArgs { keep, older, fingerprints } = &args.rules;
-    let rules = Rules { keep_bytes: *keep, unused_for: *older, fingerprints: fingerprints.clone() };
+    let rules = Rules {
+        keep_bytes: keep.map(|Amount(bytes)| bytes),
+        unused_for: older.map(|Span(time)| time),
+        fingerprints: fingerprints.clone(),
+    };
     let evicted = cache.gc(&rules, args.apply, cancel)?;
     let (stay, go): (Vec<_>, Vec<_>) = evicted.iter().partition(|one| one.is_in_use);
-    let room = go.iter().map(|one| one.bytes).sum();
+    let room = Amount(go.iter().map(|one| one.bytes).sum());
 
     let count = counted(go.len(), "fingerprint");
     let head = match (args.apply, go.len()) {
         (_, 0) => "nothing to delete".to_owned(),
-        (true, _) => format!("deleted {count}, which freed {}", size(room)),
-        (false, _) => format!("would delete {count}, which frees {}: add --apply to do it", size(room)),
+        (true, _) => format!("deleted {count}, which freed {room}"),
+        (false, _) => format!("would delete {count}, which frees {room}: add --apply to do it"),
     };
     let does = if args.apply { "deleted" } else { "delete" };
     let line = |does: &str, one: &Evicted| {
-        let used = format!("used {} ago", age(one.unused_seconds));
-        [format!("  {does}"), one.name.clone(), size(one.bytes), used]
+        let used = format!("used {} ago", ago(one.unused_seconds));
+        [format!("  {does}"), one.name.clone(), Amount(one.bytes).to_string(), used]
     };
     let rows: Vec<_> = go
         .iter()

@@ -1,9 +1,9 @@
 //! `diver cache ls`.
 
-use super::{shown, table};
+use super::{ago, shown, table};
 use crate::cache::Listing;
-use crate::cli::amounts::{age, size};
 use crate::cli::output::Output;
+use crate::options::Amount;
 use crate::refine::Dataset;
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Error, OpenOptions, Result};
@@ -49,11 +49,11 @@ pub(super) fn run(args: &LsArgs, cache: &Cache, cancel: &CancelToken, output: Ou
     if lines.is_empty() {
         return output.result(&format!("{}: the cache is empty", root.display()), &json);
     }
-    let bytes = lines.iter().map(|line| line.listing.bytes).sum();
+    let bytes = Amount(lines.iter().map(|line| line.listing.bytes).sum());
     let heading = ["NAME", "ROWS", "SIZE", "PARTS", "WRITTEN", "USED", "DIFFERS IN"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(lines.iter().map(|line| cells(line, wanted))).collect();
     let count = counted(lines.len(), "fingerprint");
-    output.result(&format!("{}: {count}, {}\n{}", root.display(), size(bytes), table(&rows)), &json)
+    output.result(&format!("{}: {count}, {}\n{}", root.display(), bytes, table(&rows)), &json)
 }
 
 fn cells(Line { listing, found }: &Line, wanted: Option<usize>) -> [String; 7] {
@@ -66,7 +66,7 @@ fn cells(Line { listing, found }: &Line, wanted: Option<usize>) -> [String; 7] {
         damaged => format!("{} + {damaged} damaged", listing.parts),
     };
     let written =
-        if listing.parts == 0 { "never".to_owned() } else { format!("{} ago", age(listing.age_seconds)) };
+        if listing.parts == 0 { "never".to_owned() } else { format!("{} ago", ago(listing.age_seconds)) };
     let differs = match &listing.fingerprint {
         None => "fingerprint.json is missing or damaged".to_owned(),
         Some(_) => {
@@ -74,6 +74,6 @@ fn cells(Line { listing, found }: &Line, wanted: Option<usize>) -> [String; 7] {
             fields.collect::<Vec<_>>().join(", ")
         }
     };
-    let used = format!("{} ago", age(listing.unused_seconds));
-    [listing.name.clone(), rows, size(listing.bytes), parts, written, used, differs]
+    let used = format!("{} ago", ago(listing.unused_seconds));
+    [listing.name.clone(), rows, Amount(listing.bytes).to_string(), parts, written, used, differs]
 }

@@ -8,9 +8,11 @@ mod verify;
 
 use super::output::Output;
 use super::{DEFAULT_CACHE, Host};
+use crate::options::Span;
 use crate::{Cache, CancelToken, Result};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Args, Debug)]
 pub(super) struct CacheArgs {
@@ -59,6 +61,11 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// So many seconds, in the largest unit that fits. A clock of another machine may be off by any amount.
+fn ago(seconds: f64) -> Span {
+    Span(Duration::from_secs(seconds.max(0.0) as u64))
 }
 
 /// A fingerprint's value, the long ones (hashes of weights) by their beginning.
