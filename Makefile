@@ -52,7 +52,7 @@ test-full: setup ## Compare networks of the published sizes with diffusers' and 
 	DIVER_FULL_SIZE=$(abspath $(FULL_SIZE)) $(CARGO) test $(if $(QUICK),--workspace --all-features,--release) --test full_size -- \
 		--ignored --nocapture --test-threads 1 $(if $(QUICK),--skip loading_takes)
 
-test-crash: setup ## Kill, damage and starve processes that share caches, in a folder and in a bucket (half an hour; `make test`: seconds).
+test-crash: setup ## Kill, damage and starve processes that share caches, in a folder and in a bucket (about an hour on two cores; `make test`: seconds).
 	DIVER_CRASH=full $(CARGO) test -p diver-loaders --features cloud --test crash -- --nocapture --test-threads 1
 
 fuzz: ## Try the readers on random damage, FUZZ_SECONDS for each (needs cargo-fuzz and a nightly toolchain).
