@@ -18,7 +18,7 @@ FULL_SIZE = $(OUT)/full-size$(if $(QUICK),-quick)
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full test-peers fuzz bench examples doc gpu-bundle clean
+.PHONY: help setup demo test test-full test-crash test-peers fuzz bench examples doc gpu-bundle clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-full: setup ## Compare networks of the published sizes with diffusers' and 
 	.venv/bin/python tests/full_size/make.py $(FULL_SIZE) $(if $(QUICK),--quick)
 	DIVER_FULL_SIZE=$(abspath $(FULL_SIZE)) $(CARGO) test $(if $(QUICK),--workspace --all-features,--release) --test full_size -- \
 		--ignored --nocapture --test-threads 1 $(if $(QUICK),--skip loading_takes)
+
+test-crash: setup ## Kill, damage and starve processes that share caches, in a folder and in a bucket (about an hour on two cores; `make test`: seconds).
+	DIVER_CRASH=full $(CARGO) test -p diver-loaders --features cloud --test crash -- --nocapture --test-threads 1
 
 # An environment of its own: what these libraries bring is no part of what the packages are tested with.
 test-peers: .venv/libtorch ## Open the cache's parts with pyarrow, pandas, Polars, DuckDB and datasets, and try moto's bucket (1 GB on disk).

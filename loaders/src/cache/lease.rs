@@ -44,12 +44,18 @@ impl Leases {
         Self { store, folder: folder(partition), expiry, seen: Mutex::default() }
     }
 
-    /// Claims at most so many of `keys`, in their order, on which nobody is working.
+    /// Claims at most so many of `keys`, in their order, on which nobody is working. `is_done` says which keys are
+    /// committed: leases of nothing else are deleted.
     ///
     /// # Errors
     /// If the store cannot be listed or written.
-    pub(crate) fn claim(&self, keys: &[RowKey], at_most: usize) -> Result<Lease> {
-        let taken = self.taken(None)?;
+    pub(crate) fn claim(
+        &self,
+        keys: &[RowKey],
+        at_most: usize,
+        is_done: &dyn Fn(&RowKey) -> bool,
+    ) -> Result<Lease> {
+        let taken = self.taken(None, is_done)?;
         let free: Vec<RowKey> =
             keys.iter().filter(|key| !taken.contains(key)).take(at_most).copied().collect();
         if free.is_empty() {
@@ -58,29 +64,40 @@ impl Leases {
         self.store.make_folder(&self.folder)?;
         let file = format!("lease-{}.json", unique());
         let name = format!("{}/{file}", self.folder);
-        write(&*self.store, &name, 0, &free)?;
-        let contested = match self.taken(Some(&file)) {
-            Ok(contested) => contested,
-            Err(error) => {
-                // Nobody may wait for what is not begun.
-                let _ = self.store.delete(&name);
-                return Err(error);
-            }
-        };
+        let lease = self.settle(&file, &name, free);
+        if !lease.as_ref().is_ok_and(|lease| lease.renewal.is_some()) {
+            // Nobody may wait for what is not begun.
+            let _ = self.store.delete(&name);
+            let _ = self.store.delete_folder(&self.folder);
+        }
+        lease
+    }
+
+    /// Writes the lease `file` of the keys `free`, and keeps those that nobody else claims.
+    fn settle(&self, file: &str, name: &str, free: Vec<RowKey>) -> Result<Lease> {
+        write(&*self.store, name, 0, &free)?;
+        let contested = self.taken(Some(file), &|_| false)?;
         let kept: Vec<RowKey> = free.iter().filter(|key| !contested.contains(key)).copied().collect();
         if kept.is_empty() {
-            self.store.delete(&name)?;
-            let _ = self.store.delete_folder(&self.folder);
             return Ok(Lease::default());
         }
         if kept.len() < free.len() {
-            write(&*self.store, &name, 1, &kept)?;
+            write(&*self.store, name, 1, &kept)?;
         }
-        Ok(Lease { keys: kept, _renewal: Some(Renewal::start(Arc::clone(&self.store), name, self.expiry)?) })
+        let renewal = Renewal::start(Arc::clone(&self.store), name.to_owned(), kept.clone(), self.expiry)?;
+        Ok(Lease { keys: kept, renewal: Some(renewal) })
+    }
+
+    /// Deletes leases of nothing but committed keys, for which nobody has to wait: their holders died, or are about to
+    /// give them back. To be called when work ends.
+    pub(crate) fn tidy(&self, is_done: &dyn Fn(&RowKey) -> bool) {
+        // What stays is for the next one.
+        let _ = self.taken(None, is_done);
+        let _ = self.store.delete_folder(&self.folder);
     }
 
     /// The keys on which others than the holder of the lease `own` are working.
-    fn taken(&self, own: Option<&str>) -> Result<HashSet<RowKey>> {
+    fn taken(&self, own: Option<&str>, is_done: &dyn Fn(&RowKey) -> bool) -> Result<HashSet<RowKey>> {
         let mut taken = HashSet::new();
         let mut there = HashSet::new();
         for file in self.store.list(&self.folder)? {
@@ -90,10 +107,10 @@ impl Leases {
             }
             // What is gone meanwhile, or is no lease, holds nothing.
             let Some(lease) = self.store.get(&name).ok().and_then(|bytes| parse(&bytes)) else { continue };
-            if self.is_alive(&file, lease.beat) {
+            if self.is_alive(&file, lease.beat) && !lease.keys.iter().all(is_done) {
                 taken.extend(lease.keys);
             } else {
-                // Its holder died. Someone else may have been faster.
+                // Its holder died, or has no more to do. Someone else may have been faster.
                 let _ = self.store.delete(&name);
             }
             there.insert(file);
@@ -175,7 +192,7 @@ fn parse(bytes: &[u8]) -> Option<Written> {
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     keys: Vec<RowKey>,
-    _renewal: Option<Renewal>,
+    renewal: Option<Renewal>,
 }
 
 impl Lease {
@@ -192,14 +209,12 @@ struct Renewal {
 }
 
 impl Renewal {
-    fn start(store: Arc<dyn PartStore>, name: String, expiry: Duration) -> Result<Self> {
+    fn start(store: Arc<dyn PartStore>, name: String, keys: Vec<RowKey>, expiry: Duration) -> Result<Self> {
         let (stop, stopped) = bounded::<()>(0);
         let place = store.place(&name);
         let renew = move || {
-            let Some(Written { keys, mut beat, .. }) = store.get(&name).ok().and_then(|bytes| parse(&bytes))
-            else {
-                return;
-            };
+            // Higher than what was written when it was claimed.
+            let mut beat = 1;
             while stopped.recv_timeout(expiry / RENEWALS).is_err_and(|error| error.is_timeout()) {
                 beat += 1;
                 // A store that fails now may take the next one.
@@ -236,6 +251,10 @@ mod tests {
         range.map(|n| RowKey::from(Digest::of(&[n]))).collect()
     }
 
+    fn nothing(_: &RowKey) -> bool {
+        false
+    }
+
     fn leases(store: &Arc<dyn PartStore>, expiry: u64) -> Leases {
         Leases::new(Arc::clone(store), "x", Duration::from_millis(expiry))
     }
@@ -244,15 +263,15 @@ mod tests {
     fn what_one_holds_no_other_gets_until_it_is_given_back() {
         let store: Arc<dyn PartStore> = Arc::new(MemoryStore::new());
         let (one, other) = (leases(&store, 200), leases(&store, 200));
-        let held = one.claim(&keys(0..10), 4).unwrap();
+        let held = one.claim(&keys(0..10), 4, &nothing).unwrap();
         assert_eq!(held.keys, keys(0..4));
-        assert_eq!(other.claim(&keys(0..10), 4).unwrap().keys, keys(4..8));
+        assert_eq!(other.claim(&keys(0..10), 4, &nothing).unwrap().keys, keys(4..8));
         // Renewed, for longer than a lease lasts.
         std::thread::sleep(Duration::from_millis(500));
-        assert!(other.claim(&keys(0..4), 4).unwrap().keys.is_empty());
+        assert!(other.claim(&keys(0..4), 4, &nothing).unwrap().keys.is_empty());
         assert!(other.is_anyone_working(&CancelToken::new()).unwrap());
         drop(held);
-        assert_eq!(other.claim(&keys(0..4), 4).unwrap().keys, keys(0..4));
+        assert_eq!(other.claim(&keys(0..4), 4, &nothing).unwrap().keys, keys(0..4));
         assert!(!other.is_anyone_working(&CancelToken::new()).unwrap());
         assert_eq!(store.list("x-leases").unwrap(), Vec::<String>::new());
     }
@@ -262,9 +281,26 @@ mod tests {
         let store: Arc<dyn PartStore> = Arc::new(MemoryStore::new());
         write(&*store, "x-leases/lease-dead.json", 7, &keys(0..4)).unwrap();
         let waiter = leases(&store, 100);
-        assert!(waiter.claim(&keys(0..4), 4).unwrap().keys.is_empty());
+        assert!(waiter.claim(&keys(0..4), 4, &nothing).unwrap().keys.is_empty());
         std::thread::sleep(Duration::from_millis(150));
-        assert_eq!(waiter.claim(&keys(0..4), 4).unwrap().keys, keys(0..4));
+        assert_eq!(waiter.claim(&keys(0..4), 4, &nothing).unwrap().keys, keys(0..4));
+    }
+
+    #[test]
+    fn leases_of_what_is_committed_are_deleted() {
+        let store: Arc<dyn PartStore> = Arc::new(MemoryStore::new());
+        let waiter = leases(&store, 60_000);
+        let is_done = |key: &RowKey| keys(0..4).contains(key);
+        let dead = || {
+            write(&*store, "x-leases/lease-done.json", 7, &keys(0..4)).unwrap();
+            write(&*store, "x-leases/lease-half.json", 7, &keys(3..6)).unwrap();
+        };
+        dead();
+        assert_eq!(waiter.claim(&keys(4..9), 9, &is_done).unwrap().keys, keys(6..9));
+        assert_eq!(store.list("x-leases").unwrap(), ["lease-half.json"]);
+        dead();
+        waiter.tidy(&is_done);
+        assert_eq!(store.list("x-leases").unwrap(), ["lease-half.json"]);
     }
 
     #[test]
@@ -273,7 +309,7 @@ mod tests {
         for _ in 0..50 {
             let claim = || {
                 let store = Arc::clone(&store);
-                std::thread::spawn(move || leases(&store, 10_000).claim(&keys(0..8), 4).unwrap())
+                std::thread::spawn(move || leases(&store, 10_000).claim(&keys(0..8), 4, &nothing).unwrap())
             };
             let threads: Vec<_> = (0..8).map(|_| claim()).collect();
             let held: Vec<Lease> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();

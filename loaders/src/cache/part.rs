@@ -139,13 +139,21 @@ pub(super) fn read<A: Artifact>(
     key: &RowKey,
 ) -> Result<A::Value> {
     let file = file(store, name)?;
-    guarded(store, name, |path| {
-        let selection = RowSelection::from(vec![RowSelector::skip(row), RowSelector::select(1)]);
-        let columns = [A::COLUMNS, &["key", "digest"]].concat();
-        let mut batches = reader(path, &file, pages, &columns, Some(selection))?;
-        let table = batches.next().ok_or_else(|| damaged(path, format!("no row {row}")))??;
-        check::<A>(path, &table, row, key)
-    })
+    guarded(store, name, |path| read_row::<A, _>(path, &file, pages, row, key))
+}
+
+fn read_row<A: Artifact, R: ReadAt + Send + Sync + 'static>(
+    path: &Path,
+    file: &ParquetFile<R>,
+    pages: &ArrowReaderMetadata,
+    row: usize,
+    key: &RowKey,
+) -> Result<A::Value> {
+    let selection = RowSelection::from(vec![RowSelector::skip(row), RowSelector::select(1)]);
+    let columns = [A::COLUMNS, &["key", "digest"]].concat();
+    let mut batches = reader(path, file, pages, &columns, Some(selection))?;
+    let table = batches.next().ok_or_else(|| damaged(path, format!("no row {row}")))??;
+    check::<A>(path, &table, row, key)
 }
 
 /// Decodes row 0 of `table`, which is row `row` of its part, if it is sound.
@@ -172,29 +180,52 @@ pub(super) struct WholePart {
 /// As [`open`]; also [`Error::Format`] if a newer version wrote it.
 pub(super) fn whole<A: Artifact>(store: &Arc<dyn PartStore>, name: &str) -> Result<WholePart> {
     let bytes = store.get(name)?;
+    guarded(store, name, |path| whole_of::<A>(path, &in_memory(bytes)))
+}
+
+/// Reads a whole part, and each of its rows once more as readers do, by the places of its pages: these may be damaged
+/// where the rows are not.
+///
+/// # Errors
+/// As [`whole`].
+pub(super) fn sound<A: Artifact>(store: &Arc<dyn PartStore>, name: &str) -> Result<Part> {
+    let bytes = store.get(name)?;
     guarded(store, name, |path| {
-        let length = bytes.len() as u64;
-        let file = ParquetFile::of(InMemory(bytes), length);
-        let metadata = metadata(path, &file, PageIndexPolicy::Skip)?;
-        let part = match keys(path, &file, &metadata)? {
-            Opened::Part(part) => part,
-            Opened::Newer(version) => {
-                return Err(Error::format(path, format!("format {version} is not known")));
-            }
-        };
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
-        let batches = builder.build().map_err(|e| damaged(path, e))?;
-        let tables = batches.map(|batch| batch.map_err(|e| damaged(path, e))).collect::<Result<Vec<_>>>()?;
-        let rows = tables.iter().flat_map(|table| (0..table.num_rows()).map(move |row| table.slice(row, 1)));
-        for (at, (row, key)) in rows.zip(&part.keys).enumerate() {
-            check::<A>(path, &row, at, key)?;
+        let file = in_memory(bytes);
+        let WholePart { part, .. } = whole_of::<A>(path, &file)?;
+        let pages = metadata(path, &file, PageIndexPolicy::Required)?;
+        for (row, key) in part.keys.iter().enumerate() {
+            read_row::<A, _>(path, &file, &pages, row, key)?;
         }
-        let rows: usize = tables.iter().map(RecordBatch::num_rows).sum();
-        if rows != part.keys.len() {
-            return Err(damaged(path, format!("{rows} rows for {} keys", part.keys.len())));
-        }
-        Ok(WholePart { part, tables })
+        Ok(part)
     })
+}
+
+fn whole_of<A: Artifact>(path: &Path, file: &ParquetFile<InMemory>) -> Result<WholePart> {
+    let metadata = metadata(path, file, PageIndexPolicy::Skip)?;
+    let part = match keys(path, file, &metadata)? {
+        Opened::Part(part) => part,
+        Opened::Newer(version) => {
+            return Err(Error::format(path, format!("format {version} is not known")));
+        }
+    };
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata);
+    let batches = builder.build().map_err(|e| damaged(path, e))?;
+    let tables = batches.map(|batch| batch.map_err(|e| damaged(path, e))).collect::<Result<Vec<_>>>()?;
+    let rows = tables.iter().flat_map(|table| (0..table.num_rows()).map(move |row| table.slice(row, 1)));
+    for (at, (row, key)) in rows.zip(&part.keys).enumerate() {
+        check::<A>(path, &row, at, key)?;
+    }
+    let rows: usize = tables.iter().map(RecordBatch::num_rows).sum();
+    if rows != part.keys.len() {
+        return Err(damaged(path, format!("{rows} rows for {} keys", part.keys.len())));
+    }
+    Ok(WholePart { part, tables })
+}
+
+fn in_memory(bytes: Bytes) -> ParquetFile<InMemory> {
+    let length = bytes.len() as u64;
+    ParquetFile::of(InMemory(bytes), length)
 }
 
 fn column_keys<R: ReadAt + Send + Sync + 'static>(

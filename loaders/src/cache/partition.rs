@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub struct Partition<A: Artifact = ImageRow> {
     pages: Mutex<Pages>,
     leases: Leases,
     commits: AtomicU32,
+    /// Whether the last look at what others have committed failed.
+    is_blind: AtomicBool,
     gathering: Gathering,
     artifact: PhantomData<fn() -> A>,
 }
@@ -72,6 +74,7 @@ impl<A: Artifact> Partition<A> {
             pages: Mutex::default(),
             leases,
             commits: AtomicU32::new(0),
+            is_blind: AtomicBool::new(false),
             gathering: Gathering::default(),
             artifact: PhantomData,
         };
@@ -140,6 +143,21 @@ impl<A: Artifact> Partition<A> {
         }
         let next = self.listing().next;
         if Instant::now() >= next { self.list() } else { Ok(()) }
+    }
+
+    /// Refreshes, if the store can be read: of what is not seen, nothing is lost but the right to be first. Warns once
+    /// until it can be read again.
+    pub(crate) fn try_refresh(&self) {
+        self.try_to_see(self.refresh());
+    }
+
+    fn try_to_see<T>(&self, seen: Result<T>) {
+        let was_blind = self.is_blind.swap(seen.is_err(), Ordering::Relaxed);
+        if let (Err(error), false) = (seen, was_blind) {
+            tracing::warn!(
+                "{error}; images that other processes refine are not seen until it can be read again"
+            );
+        }
     }
 
     /// Takes note that the partition is used, if that can be written.
@@ -328,22 +346,20 @@ impl<A: Artifact> Partition<A> {
 
     /// Commits a part, and returns its number, which follows every number ever taken: numbers order parts by commit.
     pub(super) fn commit_bytes(&self, bytes: &[u8], part: Part) -> Result<u32> {
-        // Of what is not seen, nothing is lost but the right to be first.
-        let unseen = |error: Error| tracing::warn!("{error}; new parts are not seen yet");
-        self.refresh().unwrap_or_else(unseen);
+        self.try_refresh();
         // The whole folder may have been deleted.
         self.check_fingerprint()?;
         loop {
             let mut number = self.lock().next();
             while !self.store().put_if_absent(&self.part_name(number), bytes)? {
                 // Another process took the number between our look and our claim; what it committed comes first.
-                self.look_at(number).map(drop).unwrap_or_else(unseen);
+                self.try_to_see(self.look_at(number));
                 number = self.lock().next().max(number + 1);
             }
             // Where parts were gathered meanwhile, the number may have been one of theirs, which those who knew that part
             // do not look at again: then a higher number is there, and the rows are committed once more.
             if self.gathered().is_ok_and(|gathered| gathered != self.listing().gathered) {
-                self.list().unwrap_or_else(unseen);
+                self.try_to_see(self.list());
                 if self.lock().next() > number + 1 {
                     continue;
                 }
@@ -367,9 +383,9 @@ impl<A: Artifact> Partition<A> {
         }
     }
 
-    /// A part, if every row of it is sound.
+    /// A part, if every row of it is sound, and can be read.
     fn sound(&self, number: u32) -> Option<Part> {
-        part::whole::<A>(self.store(), &self.part_name(number)).ok().map(|whole| whole.part)
+        part::sound::<A>(self.store(), &self.part_name(number)).ok()
     }
 
     /// Does without part `number`, if `error` says that it is gone or damaged.

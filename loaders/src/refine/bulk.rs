@@ -62,6 +62,7 @@ impl Refinery {
             result.and(written)
         })?;
         self.check_disk()?;
+        self.tidy();
         progress.images(samples, samples);
         let after: Stats = self.counters.snapshot();
         let refined = usize::try_from(after.misses - before.misses).unwrap_or(usize::MAX);

@@ -96,6 +96,13 @@ impl Refinery {
         self.store.write_pending(&self.class_names);
     }
 
+    /// Deletes what processes that died left of their claims to samples which the cache has by now.
+    pub(super) fn tidy(&self) {
+        if let Some(disk) = self.store.disk().filter(|_| self.store.failure().is_none()) {
+            disk.leases().tidy(&|key| disk.contains(key));
+        }
+    }
+
     /// Whether the cache on disk has every sample of which it was `missing`, those included that other processes
     /// refined; see [`Missing::is_none`]. A sample that panics when it is read is not there.
     pub(crate) fn has_all(&self, missing: &mut Missing, go_on: impl Fn() -> bool) -> bool {
@@ -104,7 +111,7 @@ impl Refinery {
         }
         let look = || {
             // What is not seen of it is only released later.
-            let _ = self.store.refresh();
+            self.store.refresh();
             self.keeps_on_disk() && missing.is_none(&self.dataset, &self.store, go_on)
         };
         catch_unwind(AssertUnwindSafe(look)).unwrap_or(false)
@@ -218,9 +225,7 @@ impl Refinery {
 
     /// Fills in what is in memory or in the cache, and returns the slots, with their keys, that have no result yet.
     fn find(&self, indices: &[usize], results: &mut [Option<Refined>]) -> Vec<(usize, RowKey)> {
-        if let Err(error) = self.store.refresh() {
-            tracing::warn!("{error}; parts of other processes are not seen");
-        }
+        self.store.refresh();
         let mut missing = Vec::new();
         for (slot, index) in
             indices.iter().enumerate().filter(|(slot, _)| results[*slot].is_none()).collect::<Vec<_>>()
@@ -240,7 +245,7 @@ impl Refinery {
         let disk = self.store.disk().filter(|_| self.store.failure().is_none())?;
         let keys: Vec<RowKey> = missing.iter().map(|(_, key)| *key).collect();
         disk.leases()
-            .claim(&keys, at_most)
+            .claim(&keys, at_most, &|key| disk.contains(key))
             .inspect_err(|error| tracing::debug!("{error}; other processes may refine the same"))
             .ok()
     }

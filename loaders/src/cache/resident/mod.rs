@@ -53,9 +53,11 @@ impl Resident {
         self.disk.as_ref().is_some_and(|disk| disk.contains(key))
     }
 
-    /// Takes note of what other processes have refined meanwhile.
-    pub(crate) fn refresh(&self) -> Result<()> {
-        self.disk.as_ref().map_or(Ok(()), Partition::refresh)
+    /// Takes note of what other processes have refined meanwhile, if the disk can be read.
+    pub(crate) fn refresh(&self) {
+        if let Some(disk) = &self.disk {
+            disk.try_refresh();
+        }
     }
 
     /// Why the disk takes nothing, while it does not.

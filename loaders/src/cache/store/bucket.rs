@@ -338,7 +338,8 @@ impl PartStore for BucketStore {
     }
 
     fn check_writable(&self, folder: &str) -> Result<()> {
-        let name = format!("{folder}/writing-{}", std::process::id());
+        // One name for all: a process that dies here leaves one file at most, and the next one deletes it.
+        let name = format!("{folder}/writing");
         self.put(&name, b"")?;
         self.delete(&name)
     }

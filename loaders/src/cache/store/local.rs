@@ -4,7 +4,7 @@ use super::{PartStore, Stat};
 use crate::source::containers::tensor::read_at;
 use crate::{Error, Result};
 use bytes::Bytes;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,9 @@ const WRITING: &str = ".writing-";
 
 const CANNOT_READ: &str = "cannot read";
 const CANNOT_WRITE: &str = "cannot write to the folder";
+
+/// How often a file is begun anew whose folder, or which itself, somebody else deletes meanwhile.
+const TRIES: usize = 16;
 
 type SyncFolder = fn(&Path) -> std::io::Result<()>;
 
@@ -49,15 +52,24 @@ impl LocalStore {
         Ok(Self { root, sync: sync_folder, warning: Once::new() })
     }
 
-    /// Removes what processes that were killed while writing left behind. A younger file may be in the making.
+    /// Removes what processes that were killed while writing left behind. Who writes a file holds its lock, which ends
+    /// with the process: no clock is asked. Where files cannot be locked, leftovers go after a day.
     fn remove_leftovers(folder: &Path) {
         const AGE: Duration = Duration::from_secs(24 * 60 * 60);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let is_old = || entry.metadata()?.modified()?.elapsed().map_err(std::io::Error::other);
-            if entry.file_name().to_string_lossy().starts_with(WRITING) && is_old().is_ok_and(|age| age > AGE)
-            {
+            if !entry.file_name().to_string_lossy().starts_with(WRITING) {
+                continue;
+            }
+            let path = entry.path();
+            let Ok(file) = File::open(&path) else { continue };
+            let is_left = match file.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => false,
+                Err(TryLockError::Error(_)) => file.metadata().is_ok_and(|metadata| age(&metadata) > AGE),
+            };
+            if is_left {
                 // Someone else may have been faster; what stays costs room and nothing else.
-                let _ = fs::remove_file(entry.path());
+                let _ = fs::remove_file(path);
             }
         }
     }
@@ -91,18 +103,43 @@ impl LocalStore {
         Ok((path, file, size))
     }
 
+    /// Writes a file beside `path` and has `persist` give it its name. Where locks do not reach other machines, one of
+    /// them may take it for a leftover before that: then it is written again.
+    fn write<T>(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        persist: impl Fn(tempfile::NamedTempFile) -> std::io::Result<T>,
+    ) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match persist(self.write_temporary(path, bytes)?) {
+                Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES => {}
+                other => return other.map_err(Error::io(path, "cannot write")),
+            }
+        }
+    }
+
     /// A file with `bytes`, beside where it belongs.
     fn write_temporary(&self, path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
         let folder = path.parent().unwrap_or(&self.root);
         let failed = || Error::io(folder, CANNOT_WRITE);
-        let mut file = match temporary(folder) {
-            // It may have been deleted meanwhile. Not what it is in, as above.
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                fs::create_dir(folder).map_err(failed())?;
-                temporary(folder)?
+        let mut file = temporary(folder);
+        for _ in 0..TRIES {
+            match file {
+                // The folder may have been deleted meanwhile. Not what it is in, as above.
+                Err(Error::Io { ref source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    match fs::create_dir(folder) {
+                        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                        other => other.map_err(failed())?,
+                    }
+                    file = temporary(folder);
+                }
+                _ => break,
             }
-            other => other?,
-        };
+        }
+        let mut file = file?;
         file.write_all(bytes).map_err(failed())?;
         Ok(file)
     }
@@ -180,23 +217,23 @@ impl PartStore for LocalStore {
 
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<bool> {
         let path = self.place(name);
-        let file = self.write_temporary(&path, bytes)?;
-        file.as_file().sync_all().map_err(Error::io(&path, "cannot write"))?;
-        match file.persist_noclobber(&path) {
-            Ok(_) => {
-                self.sync(&path);
-                Ok(true)
+        let is_new = self.write(&path, bytes, |file| {
+            file.as_file().sync_all()?;
+            match file.persist_noclobber(&path) {
+                Ok(_) => Ok(true),
+                Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                Err(refused) => Err(refused.error),
             }
-            Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(refused) => Err(Error::io(&path, "cannot write")(refused.error)),
+        })?;
+        if is_new {
+            self.sync(&path);
         }
+        Ok(is_new)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.place(name);
-        let file = self.write_temporary(&path, bytes)?;
-        file.persist(&path).map_err(|refused| Error::io(&path, "cannot write")(refused.error))?;
-        Ok(())
+        self.write(&path, bytes, |file| file.persist(&path).map(drop).map_err(|refused| refused.error))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -217,6 +254,7 @@ impl PartStore for LocalStore {
 
     fn delete_folder(&self, folder: &str) -> Result<()> {
         let path = self.place(folder);
+        Self::remove_leftovers(&path);
         match fs::remove_dir(&path) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
                 Ok(())
@@ -247,7 +285,7 @@ fn read(file: &File, range: Range<u64>) -> std::io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// An empty file in the making.
+/// An empty file in the making, locked for as long as it is open.
 fn temporary(folder: &Path) -> Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(WRITING);
@@ -257,7 +295,17 @@ fn temporary(folder: &Path) -> Result<tempfile::NamedTempFile> {
         use std::os::unix::fs::PermissionsExt as _;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder).map_err(Error::io(folder, CANNOT_WRITE))
+    let made = || builder.tempfile_in(folder).map_err(Error::io(folder, CANNOT_WRITE));
+    let mut file = made()?;
+    for _ in 0..TRIES {
+        // Before we have the lock, someone may take the file for a leftover.
+        let is_taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
+        if !is_taken && file.path().exists() {
+            break;
+        }
+        file = made()?;
+    }
+    Ok(file)
 }
 
 /// Since a file was written. One that a clock puts into the future is new.
@@ -291,6 +339,63 @@ fn is_unsupported(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leftovers_of_the_dead_go_and_files_of_the_living_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(root.path().to_owned()).unwrap();
+        store.make_folder("a").unwrap();
+        let folder = root.path().join("a");
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        let dead = folder.join(format!("{WRITING}dead"));
+        fs::write(&dead, b"half a par").unwrap();
+        let alive = store.write_temporary(&folder.join("part-0"), b"a part").unwrap();
+        // Whatever clocks say.
+        alive.as_file().set_modified(long_ago).unwrap();
+        store.make_folder("a").unwrap();
+        assert!(!dead.exists() && alive.path().exists());
+        store.delete_folder("a").unwrap();
+        assert!(alive.path().exists());
+        drop(alive);
+        fs::write(&dead, b"").unwrap();
+        store.delete_folder("a").unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_file_that_another_machine_took_for_a_leftover_is_written_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(root.path().to_owned()).unwrap();
+        let (path, tries) = (root.path().join("a/part-0"), std::cell::Cell::new(0));
+        let persist = |file: tempfile::NamedTempFile| {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 {
+                fs::remove_file(file.path())?;
+            }
+            file.persist(&path).map(drop).map_err(|refused| refused.error)
+        };
+        store.write(&path, b"a part", persist).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), tries.get()), (b"a part".to_vec(), 3));
+    }
+
+    #[test]
+    fn files_are_written_while_others_tidy_up_and_delete_the_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(root.path().to_owned()).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for _ in 0..1000 {
+                        let name = format!("a/{writer}");
+                        store.put(&name, b"beat").unwrap();
+                        store.delete(&name).unwrap();
+                        store.delete_folder("a").unwrap();
+                    }
+                });
+            }
+        });
+    }
 
     #[test]
     fn a_file_counts_where_folders_cannot_be_synced() {

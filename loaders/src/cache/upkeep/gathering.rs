@@ -52,7 +52,7 @@ impl<A: Artifact> Partition<A> {
     fn start_gathering(&self, bound: Arc<AtomicUsize>) -> Result<Option<Running>> {
         // As if it were a row, so that whoever tidies up sees that someone is at work.
         let key = RowKey::from(Digest::of(b"gathering"));
-        let lease = self.leases().claim(&[key], 1)?;
+        let lease = self.leases().claim(&[key], 1, &|_| false)?;
         if !lease.holds(&key) {
             return Ok(None);
         }

@@ -29,9 +29,9 @@ impl<A: Artifact> Partition<A> {
     /// Goes through one part, and sets it aside if it is damaged.
     pub(super) fn verify(&self, number: u32, found: &mut Verified) -> Result<()> {
         let name = self.part_name(number);
-        match part::whole::<A>(self.store(), &name) {
-            Ok(whole) => {
-                found.rows += whole.part.keys.len();
+        match part::sound::<A>(self.store(), &name) {
+            Ok(part) => {
+                found.rows += part.keys.len();
                 found.parts += 1;
             }
             Err(error @ Error::Format { .. }) => {
