@@ -12,6 +12,11 @@ const LONGEST_HEADER: u64 = 1 << 16;
 /// The largest list that a header is let through with. The format has none in headers.
 const LONGEST_LIST: u64 = 1 << 16;
 
+/// Pages of up to so many bytes may be compressed as far as it goes, as those of one value are. Larger ones are mostly
+/// images, and no page of use has shrunk by more than the other number: memory is taken for what a header claims.
+const LARGE_PAGE: i64 = 1 << 26;
+const MOST_COMPRESSED: i64 = 2000;
+
 /// `PageType.DICTIONARY_PAGE`
 const DICTIONARY: i64 = 2;
 
@@ -57,7 +62,13 @@ impl PageHeader {
         if self.overlong {
             return Some("a page's header has a list that no page has");
         }
-        let [_, kind, size, _] = self.page;
+        let [_, kind, size, compressed] = self.page;
+        let is_sound =
+            |(size, compressed): (i64, i64)| size <= LARGE_PAGE || size / MOST_COMPRESSED <= compressed;
+        let is_page = self.length.is_some() && self.values.or(self.dictionary_values).is_some();
+        if is_page && !size.zip(compressed).is_none_or(is_sound) {
+            return Some("a page claims to be larger than so few bytes can be decompressed to");
+        }
         match self.dictionary_values.zip(size) {
             // Values of the shortest kind take a bit each, and those of a dictionary more.
             Some((values, size))
@@ -229,6 +240,23 @@ mod tests {
         for bytes in [&b""[..], b"\0", b"\x89PNG\r\n\x1a\n", &[0xff; 64], &dictionary(10)[..5]] {
             assert_eq!(refused(bytes), None, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_page_that_no_decompression_leads_to_is_refused() {
+        // A data page of 40 bytes that claims to be so many.
+        let page = |size: i64| {
+            let mut header = vec![0x15, 0, 0x15];
+            let mut left = (size as u64) << 1;
+            while left > 0x7f {
+                header.push(left as u8 | 0x80);
+                left >>= 7;
+            }
+            header.extend([left as u8, 0x15, 80, 0x2c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0]);
+            header
+        };
+        assert_eq!(refused(&page(LARGE_PAGE)), None);
+        assert!(refused(&page(1_429_994_162)).is_some_and(|reason| reason.contains("decompressed")));
     }
 
     #[test]
