@@ -139,7 +139,7 @@ def test_images_of_every_form_come_back_and_are_copied(
     copied = diver.Cache(tmp_path / "cache", local=tmp_path / "local", local_limit="1GB")
     with diver.DataLoader(DIGITS, refiner=refiner(1), cache=copied, format="numpy") as loader:
         [batch] = loader
-        assert loader.stats().misses == 0
+        assert loader.stats()["misses"] == 0
     with diver.DataLoader(DIGITS, refiner=refiner(1), format="numpy") as loader:
         [fresh] = loader
     assert (batch.images == fresh.images).all()

@@ -292,7 +292,7 @@ impl<A: Artifact> Partition<A> {
         let pages = match known {
             Some(pages) => pages,
             None => {
-                let pages = part::pages(self.store(), &name)?;
+                let pages = part::rows(self.store(), &name)?;
                 self.pages().insert(location.part, pages.clone());
                 pages
             }
