@@ -68,7 +68,7 @@ class Cache:
             # The program may turn to another folder.
             given = _options.absolute(_options.path("cache", path)) if given else given
         self._opened: str = given
-        if "local" in self._options:
+        if self._options.get("local"):
             self._options["local"] = _options.absolute(self._options["local"])
         self._engine = _engine.Cache(given, _options.to_json(self._options))
 
