@@ -49,7 +49,8 @@ impl LocalStore {
     /// If it is not there and cannot be made.
     pub fn open(root: PathBuf) -> Result<Self> {
         if root.is_file() {
-            return Err(Error::format(&root, "it is a file; a folder is expected"));
+            let reason = std::io::Error::new(ErrorKind::NotADirectory, "it is a file");
+            return Err(Error::io(&root, "cannot use as a folder")(reason));
         }
         fs::create_dir_all(&root).map_err(Error::io(&root, "cannot make the folder"))?;
         Ok(Self { root, sync: sync_folder, warning: Once::new() })
