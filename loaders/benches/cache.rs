@@ -42,11 +42,14 @@ fn open(folder: &Path) -> Partition {
     Cache::open(folder).unwrap().images(&serde_json::json!({ "bench": "cache" })).unwrap()
 }
 
-fn fill(folder: &Path, parts: usize, each: usize) {
+/// Commits so many micro-batches, and returns how many parts there are then: writers merge small ones.
+fn fill(folder: &Path, batches: usize, each: usize) -> usize {
     let (partition, image) = (open(folder), image(2));
-    for part in 0..parts {
-        partition.commit(&rows(part * each..(part + 1) * each, &image), &[]).unwrap();
+    for batch in 0..batches {
+        partition.commit(&rows(batch * each..(batch + 1) * each, &image), &[]).unwrap();
     }
+    drop(partition);
+    Cache::open(folder).unwrap().list().unwrap()[0].parts
 }
 
 fn median(mut times: Vec<f64>) -> f64 {
@@ -70,15 +73,15 @@ fn resident() -> usize {
 
 /// A micro-batch: one process commits a part, another one takes note of it.
 fn micro_batches(sizes: &[usize]) {
-    println!("a part of 10 rows, written by one process and noticed by another:");
+    println!("a micro-batch of 10 rows, written by one process and noticed by another:");
     let mut first = None;
-    for parts in sizes {
+    for batches in sizes {
         let folder = tempfile::tempdir().unwrap();
-        fill(folder.path(), *parts, 10);
+        let parts = fill(folder.path(), *batches, 10);
         let (writer, reader, image) = (open(folder.path()), open(folder.path()), image(2));
         let (mut wrote, mut noticed) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
-            let first = (parts + round) * 10;
+            let first = (batches + round) * 10;
             let rows = rows(first..first + 10, &image);
             wrote.push(seconds(|| drop(writer.commit(&rows, &[]).unwrap())));
             noticed.push(seconds(|| reader.refresh().unwrap()));
@@ -87,7 +90,7 @@ fn micro_batches(sizes: &[usize]) {
         let (wrote, noticed) = (median(wrote), median(noticed));
         let (base_wrote, base_noticed) = *first.get_or_insert((wrote, noticed));
         println!(
-            "  {parts:6} parts: written in {:.2} ms ({:.2}x), noticed in {:.3} ms ({:.2}x)",
+            "  after {batches:6} others, in {parts:3} parts: written in {:.2} ms ({:.2}x), noticed in {:.3} ms ({:.2}x)",
             wrote * 1e3,
             wrote / base_wrote,
             noticed * 1e3,
@@ -99,14 +102,14 @@ fn micro_batches(sizes: &[usize]) {
 fn cold(rows: usize, each: &[usize]) {
     for each in each {
         let folder = tempfile::tempdir().unwrap();
-        fill(folder.path(), rows / each, *each);
+        let parts = fill(folder.path(), rows / each, *each);
         let before = resident();
         let mut partition = None;
         let time = seconds(|| partition = Some(open(folder.path())));
         let bytes = resident().saturating_sub(before);
         let found = partition.as_ref().map_or(0, Partition::len);
         println!(
-            "{found} rows, {each} a part: open {time:.3} s, {} bytes of memory a row",
+            "{found} rows, written {each} at a time, in {parts} parts: open {time:.3} s, {} bytes of memory a row",
             bytes / found.max(1)
         );
     }

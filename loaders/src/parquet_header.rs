@@ -65,8 +65,7 @@ impl PageHeader {
         let [_, kind, size, compressed] = self.page;
         let is_sound =
             |(size, compressed): (i64, i64)| size <= LARGE_PAGE || size / MOST_COMPRESSED <= compressed;
-        let is_page = self.length.is_some() && self.values.or(self.dictionary_values).is_some();
-        if is_page && !size.zip(compressed).is_none_or(is_sound) {
+        if self.length.is_some() && !size.zip(compressed).is_none_or(is_sound) {
             return Some("a page claims to be larger than so few bytes can be decompressed to");
         }
         match self.dictionary_values.zip(size) {
@@ -91,6 +90,21 @@ impl PageHeader {
     }
 }
 
+/// The type of a field that the crate knows: it reads that, whatever type the header says.
+fn expected(inside: Option<i64>, id: i64) -> Option<u8> {
+    /// Of booleans, integers and structs.
+    const TYPES: [u8; 3] = [1, 5, 12];
+    let [boolean, integer, fields] = TYPES;
+    match (inside, id) {
+        (None | Some(DATA_HEADER), 1..=4)
+        | (Some(DICTIONARY_HEADER), 1 | 2)
+        | (Some(DATA_HEADER_V2), 1..=6) => Some(integer),
+        (None, 5..=8) => Some(fields),
+        (Some(DICTIONARY_HEADER), 3) | (Some(DATA_HEADER_V2), 7) => Some(boolean),
+        _ => None,
+    }
+}
+
 /// A walk over a struct in Thrift's compact protocol, as the crate walks it.
 struct Walk<R> {
     reader: io::Take<R>,
@@ -106,11 +120,12 @@ impl<R: Read> Walk<R> {
             if byte == 0 {
                 return Ok(());
             }
-            id = match byte >> 4 {
-                0 => unzigzag(self.varint()?),
-                delta => id + i64::from(delta),
+            let short = match byte >> 4 {
+                0 => unzigzag(self.varint()?) as i16,
+                delta => (id as i16).wrapping_add(i16::from(delta)),
             };
-            self.value(byte & 0xf, depth, inside, id)?;
+            id = i64::from(short);
+            self.value(expected(inside, id).unwrap_or(byte & 0xf), depth, inside, id)?;
         }
         Err(io::ErrorKind::InvalidData.into())
     }
@@ -125,7 +140,8 @@ impl<R: Read> Walk<R> {
             1 | 2 => {}
             3 => drop(self.byte()?),
             4..=6 => {
-                let number = unzigzag(self.varint()?);
+                // All integers of headers are of 32 bits, and whatever more is there the crate drops.
+                let number = i64::from(unzigzag(self.varint()?) as i32);
                 match (inside, id) {
                     (None, PAGE_TYPE | UNCOMPRESSED_SIZE | COMPRESSED_SIZE) => {
                         self.header.page[id as usize] = Some(number);
@@ -183,15 +199,16 @@ impl<R: Read> Walk<R> {
     }
 
     fn varint(&mut self) -> io::Result<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
+        let (mut value, mut shift) = (0, 0_u32);
+        loop {
             let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
+            // However long it is: so does the crate.
+            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
             if byte & 0x80 == 0 {
                 return Ok(value);
             }
+            shift += 7;
         }
-        Err(io::ErrorKind::InvalidData.into())
     }
 
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
@@ -256,7 +273,10 @@ mod tests {
             header
         };
         assert_eq!(refused(&page(LARGE_PAGE)), None);
-        assert!(refused(&page(1_429_994_162)).is_some_and(|reason| reason.contains("decompressed")));
+        // Of integers that are too long, the lower 32 bits count.
+        for size in [1_429_994_162, (1 << 40) + 1_429_994_162] {
+            assert!(refused(&page(size)).is_some_and(|reason| reason.contains("decompressed")), "{size}");
+        }
     }
 
     #[test]
@@ -270,7 +290,7 @@ mod tests {
             let mut header = dictionary(10);
             let end = header.len() - 1;
             // An unknown field, a list of two billion elements.
-            header.splice(end.., [0x19, 0xf0 | kind, 0xfe, 0xff, 0xff, 0xff, 0x0f]);
+            header.splice(end.., [0x29, 0xf0 | kind, 0xfe, 0xff, 0xff, 0xff, 0x0f]);
             assert_eq!(refused(&header), Some("a page's header has a list that no page has"), "{kind}");
         }
     }

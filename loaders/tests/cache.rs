@@ -241,7 +241,7 @@ fn a_folder_that_cannot_be_used_is_named() {
     fs::write(&file, b"").unwrap();
     let error = Cache::open(file.join("cache")).unwrap_err();
     assert!(matches!(error, Error::Io { .. }));
-    assert!(error.to_string().contains("file/cache: cannot make the cache folder"), "{error}");
+    assert!(error.to_string().contains("file/cache: cannot make the folder"), "{error}");
 }
 
 /// Another user's, or that of a lab.
@@ -268,11 +268,8 @@ fn a_cache_that_cannot_be_written_is_read() {
     let partition = cache.images(&fingerprint()).unwrap();
     assert_eq!(partition.get(&key(0)).unwrap().unwrap(), *row(0, 10).image);
     if !is_root {
-        let other = cache.images(&serde_json::json!({ "refiner": "other" })).unwrap_err().to_string();
-        assert!(
-            other.contains("the cache has no folder for this refiner, and their folder cannot"),
-            "{other}"
-        );
+        let other = cache.images(&serde_json::json!({ "refiner": "other" })).unwrap();
+        assert!(other.is_empty() && other.check_writable().is_err());
         for refused in [
             partition.check_writable(),
             partition.commit(&[row(1, 20)], &names()).map(drop),

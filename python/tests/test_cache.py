@@ -103,6 +103,7 @@ def test_nothing_goes_that_is_not_meant_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "name"),
     [
+        ({"local": ""}, OptionError, "local"),
         ({"limit": "much"}, OptionError, "limit"),
         ({"limit": -1}, OptionError, "limit"),
         ({"limit": 1.5}, OptionTypeError, "limit"),
@@ -139,7 +140,7 @@ def test_images_of_every_form_come_back_and_are_copied(
     copied = diver.Cache(tmp_path / "cache", local=tmp_path / "local", local_limit="1GB")
     with diver.DataLoader(DIGITS, refiner=refiner(1), cache=copied, format="numpy") as loader:
         [batch] = loader
-        assert loader.stats().misses == 0
+        assert loader.stats()["misses"] == 0
     with diver.DataLoader(DIGITS, refiner=refiner(1), format="numpy") as loader:
         [fresh] = loader
     assert (batch.images == fresh.images).all()
@@ -188,6 +189,61 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield "s3://bucket/some/folder"
     server.kill()
     server.wait()
+
+
+def test_dropping_caches_in_a_bucket_waits_for_nobody(bucket: str) -> None:
+    # Its thread may want to log, for which it needs the lock that is held while the cache is dropped.
+    script = f"import diver\nfor _ in range(60):\n    diver.Cache({bucket!r}).ls()"
+    runs = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
+    assert [run.wait(timeout=100) for run in runs] == [0, 0, 0]
+
+
+def test_an_address_that_is_wrong_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:1")
+    with pytest.raises(diver.errors.FileError, match="http://"):
+        diver.Cache(bucket)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    script = f"import diver\nprint('here', flush=True)\ndiver.Cache({bucket!r})"
+    run = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert run.stdout is not None and run.stdout.readline() == "here\n"
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=8) != 0
+
+
+def test_a_cache_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    cache = diver.Cache("sub", local="copies")
+    monkeypatch.chdir(tmp_path / "b")
+    fill(cache, 1)
+    copy = pickle.loads(pickle.dumps(cache))
+    assert cache.path == copy.path == tmp_path / "a" / "sub"
+    assert len(cache.ls()) == len(copy.ls()) == 1
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    cache = diver.Cache(tmp_path)
+    fill(cache, 1)
+    [one] = cache.ls()
+    for name in ("part-9.parquet", "part-x.parquet", "NOTES.txt"):
+        (one.path / name).write_text("not diver's")
+    foreign = tmp_path / "0123456789abcdef"
+    foreign.mkdir()
+    (foreign / "part-00000000.parquet").write_text("not diver's")
+    fill(cache, 1)
+    assert {listed.name: listed.rows for listed in cache.ls()} == {one.name: 10, foreign.name: 0}
+    cache.gc(keep=0, apply=True)
+    assert sorted(path.name for path in one.path.iterdir()) == [
+        "NOTES.txt",
+        "part-9.parquet",
+        "part-x.parquet",
+    ]
+    assert (foreign / "part-00000000.parquet").exists()
 
 
 def test_a_cache_in_a_bucket_serves_later_runs(bucket: str) -> None:

@@ -60,6 +60,11 @@ impl Index {
         self.parts.values().filter(|part| part.orders.is_none()).count()
     }
 
+    /// The numbers of the parts that cannot be used.
+    pub(super) fn skipped(&self) -> impl Iterator<Item = u32> {
+        self.skipped.iter().copied()
+    }
+
     /// The number after every one that was ever seen.
     pub(super) fn next(&self) -> u32 {
         self.last.map_or(0, |last| last.saturating_add(1))

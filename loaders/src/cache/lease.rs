@@ -214,9 +214,9 @@ impl Renewal {
         let place = store.place(&name);
         let renew = move || {
             // Higher than what was written when it was claimed.
-            let mut beat = 1;
+            let mut beat = 1_u64;
             while stopped.recv_timeout(expiry / RENEWALS).is_err_and(|error| error.is_timeout()) {
-                beat += 1;
+                beat = beat.wrapping_add(1);
                 // A store that fails now may take the next one.
                 let _ = write(&*store, &name, beat, &keys);
             }

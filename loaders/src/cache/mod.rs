@@ -41,7 +41,7 @@ pub use store::BucketStore;
 pub use store::{LocalStore, MemoryStore, PartStore, Stat, WithCopies};
 pub use upkeep::{Compacted, Difference, Evicted, Explanation, Holds, Listing, Neighbour, Rules, Verified};
 
-use crate::paths::{expand_home, local};
+use crate::paths::{expand_home, refused};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,7 +102,12 @@ impl Cache {
         crate::options::check(&options)?;
         let store = match &options.local {
             Some(folder) => {
-                let folder = expand_home(local("local", folder.as_ref())?);
+                let folder: &Path = folder.as_ref();
+                if folder.as_os_str().is_empty() || refused(folder).is_some() {
+                    let reason = format!("`{}`: expected a folder on this machine", folder.display());
+                    return Err(Error::config("local", reason));
+                }
+                let folder = expand_home(folder);
                 Arc::new(WithCopies::new(Arc::clone(&self.bare), &folder, options.local_limit.0)?)
             }
             None => Arc::clone(&self.bare),

@@ -1,15 +1,15 @@
-//! Where the pages of parts are.
+//! What it takes to read rows of the parts that were read last.
 
+use super::part::Rows;
 use lru::LruCache;
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
-/// How many rows, in all, may have the places of their pages kept in memory: about 1 KB each.
-const MOST_PAGES: usize = 1 << 14;
+/// How many rows, in all, may have the places of their pages and their digests kept in memory: about 400 bytes each.
+const MOST_ROWS: usize = 1 << 16;
 
 /// Where the pages of the parts are that were read last.
 #[derive(Debug)]
 pub(super) struct Pages {
-    parts: LruCache<u32, ArrowReaderMetadata>,
+    parts: LruCache<u32, Rows>,
     rows: usize,
 }
 
@@ -20,28 +20,24 @@ impl Default for Pages {
 }
 
 impl Pages {
-    pub(super) fn get(&mut self, part: u32) -> Option<ArrowReaderMetadata> {
+    pub(super) fn get(&mut self, part: u32) -> Option<Rows> {
         self.parts.get(&part).cloned()
     }
 
-    pub(super) fn insert(&mut self, part: u32, pages: ArrowReaderMetadata) {
-        self.rows += rows(&pages);
+    pub(super) fn insert(&mut self, part: u32, pages: Rows) {
+        self.rows += pages.count();
         if let Some(old) = self.parts.put(part, pages) {
-            self.rows -= rows(&old);
+            self.rows -= old.count();
         }
-        while self.rows > MOST_PAGES && self.parts.len() > 1 {
+        while self.rows > MOST_ROWS && self.parts.len() > 1 {
             let Some((_, dropped)) = self.parts.pop_lru() else { break };
-            self.rows -= rows(&dropped);
+            self.rows -= dropped.count();
         }
     }
 
     pub(super) fn remove(&mut self, part: u32) {
         if let Some(old) = self.parts.pop(&part) {
-            self.rows -= rows(&old);
+            self.rows -= old.count();
         }
     }
-}
-
-fn rows(pages: &ArrowReaderMetadata) -> usize {
-    usize::try_from(pages.metadata().file_metadata().num_rows()).unwrap_or_default()
 }

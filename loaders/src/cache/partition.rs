@@ -63,7 +63,11 @@ impl<A: Artifact> Partition<A> {
     fn open_as(cache: &Cache, fingerprint: Fingerprint) -> Result<Self> {
         let folder = fingerprint.folder_name();
         let store = Arc::clone(&cache.store);
-        store.make_folder(&folder)?;
+        match store.make_folder(&folder) {
+            // A cache that is only read lacks what nobody has refined.
+            Err(error) if is_denied(&error) => {}
+            other => other?,
+        }
         let leases = Leases::new(store, &folder, cache.options.lease_expiry.0);
         let partition = Self {
             cache: cache.clone(),
@@ -88,17 +92,26 @@ impl<A: Artifact> Partition<A> {
         let json = format!("{}\n", self.fingerprint.as_json());
         let found = match self.store().get(&name) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                if self.store().put_if_absent(&name, json.as_bytes())? {
-                    return Ok(());
+                match self.store().put_if_absent(&name, json.as_bytes()) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => self.store().get(&name)?,
+                    // As above. Whoever commits rows is told.
+                    Err(error) if is_denied(&error) => return Ok(()),
+                    Err(error) => return Err(error),
                 }
-                self.store().get(&name)?
             }
             other => other?,
         };
+        if serde_json::from_slice::<serde_json::Value>(&found).is_err() {
+            let path = self.store().place(&name);
+            tracing::warn!("{}: it was damaged, and is written again", path.display());
+            return self.store().put(&name, json.as_bytes());
+        }
         if found.trim_ascii_end() == self.fingerprint.as_json().as_bytes() {
             return Ok(());
         }
-        let reason = "describes other refinements than this folder's name: move the folder away";
+        let reason =
+            "it was changed, and does not match the name of its folder: restore it, or move the folder away";
         Err(Error::format(&self.store().place(&name), reason))
     }
 
@@ -187,6 +200,11 @@ impl<A: Artifact> Partition<A> {
         self.lock().parts().collect()
     }
 
+    /// The files that are there and cannot be used.
+    pub(super) fn skipped(&self) -> Vec<PathBuf> {
+        self.lock().skipped().map(|number| self.store().place(&self.part_name(number))).collect()
+    }
+
     /// Number of parts that are as they were committed.
     pub(super) fn fresh_parts(&self) -> usize {
         self.lock().fresh()
@@ -223,6 +241,24 @@ impl<A: Artifact> Partition<A> {
         Ok(())
     }
 
+    /// Opens parts that are new, several at a time where the store is far away: a part is one request.
+    fn open_all(&self, numbers: &[u32]) -> Vec<(u32, Result<Opened>)> {
+        let open = |number: &u32| (*number, part::open(self.store(), &self.part_name(*number)));
+        let threads = self.store().parallel().min(numbers.len());
+        if threads <= 1 {
+            return numbers.iter().map(open).collect();
+        }
+        std::thread::scope(|scope| {
+            let each = numbers.len().div_ceil(threads);
+            let shares: Vec<_> = numbers
+                .chunks(each)
+                .map(|share| scope.spawn(move || share.iter().map(open).collect::<Vec<_>>()))
+                .collect();
+            // A decoder that panics is caught where it is called.
+            shares.into_iter().filter_map(|share| share.join().ok()).flatten().collect()
+        })
+    }
+
     /// Lists the folder once; says whether every part is still there that was seen until now.
     fn list_once(&self) -> Result<bool> {
         let mut there = Vec::new();
@@ -241,17 +277,21 @@ impl<A: Artifact> Partition<A> {
             self.lock().remove(gone);
             are_all_there = false;
         }
-        for number in there {
-            if !self.lock().knows(number) {
-                are_all_there &= self.look_at(number)?;
-            }
+        there.retain(|number| !self.lock().knows(*number));
+        for (number, opened) in self.open_all(&there) {
+            are_all_there &= self.note(number, opened)?;
         }
         Ok(are_all_there)
     }
 
     /// Takes note of part `number`, if it is there; says whether it was.
     fn look_at(&self, number: u32) -> Result<bool> {
-        match part::open(self.store(), &self.part_name(number)) {
+        self.note(number, part::open(self.store(), &self.part_name(number)))
+    }
+
+    /// Takes note of what opening part `number` found; says whether it was there.
+    fn note(&self, number: u32, opened: Result<Opened>) -> Result<bool> {
+        match opened {
             Ok(Opened::Part(part)) => self.lock().add(number, part),
             Ok(Opened::Newer(version)) => {
                 let path = self.store().place(&self.part_name(number));
@@ -292,7 +332,7 @@ impl<A: Artifact> Partition<A> {
         let pages = match known {
             Some(pages) => pages,
             None => {
-                let pages = part::pages(self.store(), &name)?;
+                let pages = part::rows(self.store(), &name)?;
                 self.pages().insert(location.part, pages.clone());
                 pages
             }
@@ -456,6 +496,12 @@ impl<A: Artifact> Partition<A> {
     }
 }
 
+/// Whether an error says that a store is only to be read.
+fn is_denied(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. }
+        if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem))
+}
+
 /// The last listing of the whole folder.
 #[derive(Debug)]
 struct Listed {
@@ -468,9 +514,14 @@ struct Listed {
 /// The number in a part's name, and whether the part is in use; `None` of other names.
 pub(super) fn number(name: &str) -> Option<(u32, bool)> {
     let (stem, extension) = name.strip_prefix("part-")?.split_once('.')?;
+    let number: u32 = stem.parse().ok()?;
+    // A file of a user's own, which would not be found again by its number.
+    if format!("{number:08}") != stem {
+        return None;
+    }
     match extension {
-        "parquet" => Some((stem.parse().ok()?, true)),
-        "corrupt" => Some((stem.parse().ok()?, false)),
+        "parquet" => Some((number, true)),
+        "corrupt" => Some((number, false)),
         _ => None,
     }
 }

@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Amount {
 ///
 /// assert_eq!("2h".parse(), Ok(Span(Duration::from_secs(7200))));
 /// assert!("soon".parse::<Span>().is_err());
-/// assert_eq!("30s".parse::<Span>()?.to_string(), "30s");
+/// assert_eq!("30s".parse::<Span>()?.to_string(), "30 s");
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,8 +77,11 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = humantime::parse_duration(text.trim());
-        parsed.map(Self).map_err(|_| format!("expected a time span, as in 30d, 12h or 90s, found `{text}`"))
+        let text = text.trim();
+        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        seconds.map_or_else(|| humantime::parse_duration(text), Ok).map(Self).map_err(|_| {
+            format!("expected a time span, as in 30d, 12h or 90s, or a number of seconds, found `{text}`")
+        })
     }
 }
 
@@ -86,7 +89,10 @@ impl FromStr for Span {
 impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let whole = Duration::from_secs(self.0.as_secs());
-        f.pad(humantime::format_duration(whole).to_string().split(' ').next().unwrap_or_default())
+        let text = humantime::format_duration(whole).to_string();
+        let largest = text.split(' ').next().unwrap_or_default();
+        let unit = largest.trim_start_matches(|c: char| c.is_ascii_digit());
+        f.pad(&format!("{} {unit}", &largest[..largest.len() - unit.len()]))
     }
 }
 
@@ -129,10 +135,10 @@ mod tests {
     fn amounts_are_shown_in_one_unit() {
         let age = |seconds| Span(Duration::from_secs_f64(seconds)).to_string();
         assert_eq!([Amount(0).to_string(), Amount(20_000_000_000).to_string()], ["0 B", "20.0 GB"]);
-        assert_eq!([age(0.4), age(59.0), age(3.0 * 86_400.0 + 5000.0)], ["0s", "59s", "3days"]);
+        assert_eq!([age(0.4), age(59.0), age(3.0 * 86_400.0 + 5000.0)], ["0 s", "59 s", "3 days"]);
         for wrong in ["", "GB", "20 apples", "-1GB", "30"] {
             assert!(wrong.parse::<Amount>().is_err() || wrong == "30", "{wrong}");
-            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Span>().is_err() || wrong == "30", "{wrong}");
         }
     }
 

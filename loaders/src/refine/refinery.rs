@@ -4,6 +4,7 @@ use super::dataset::{Dataset, Identity};
 use super::missing::Missing;
 use super::{NoiseKey, Progress, RawBatch};
 use crate::cache::{Explanation, ImageRow, Lease, Partition, Resident, RowKey};
+use crate::said::warn_once;
 use crate::stats::Counters;
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Conditioning, Error, Label, Refine, Result, RgbImage, Sample, Source};
@@ -308,22 +309,33 @@ pub(crate) fn partition(cache: Option<&Cache>, refiner: Option<&dyn Refine>) -> 
 
 /// How long to wait for other processes: longer each time, and never as long as another process does.
 #[derive(Debug)]
-pub(super) struct Pause(Duration);
+pub(super) struct Pause {
+    next: Duration,
+    since: Instant,
+}
 
 impl Default for Pause {
     fn default() -> Self {
-        Self(Duration::from_millis(10))
+        Self { next: Duration::from_millis(10), since: Instant::now() }
     }
 }
 
 impl Pause {
     /// The longest, within which a cancellation is noticed.
     const LONGEST: Duration = Duration::from_millis(100);
+    /// From when on somebody may wonder.
+    const LONG: Duration = Duration::from_secs(3);
 
     pub(super) fn wait(&mut self) {
-        let random = RandomState::new().hash_one(self.0) % 1000;
-        std::thread::sleep(self.0.mul_f64(0.5 + random as f64 / 1000.0));
-        self.0 = Self::LONGEST.min(2 * self.0);
+        let random = RandomState::new().hash_one(self.next) % 1000;
+        std::thread::sleep(self.next.mul_f64(0.5 + random as f64 / 1000.0));
+        self.next = Self::LONGEST.min(2 * self.next);
+        if self.since.elapsed() > Self::LONG {
+            warn_once(
+                "waiting for images that another process is refining; if it has died, they are refined here once its \
+                 lease has expired (30 s, unless the cache was opened with another `lease_expiry`)",
+            );
+        }
     }
 }
 

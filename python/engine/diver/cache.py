@@ -43,7 +43,7 @@ class Cache:
     Raises:
         FileError: the folder is not there and cannot be made; the bucket cannot be reached; the folder for copies cannot
             be written to.
-        OptionError: an argument is out of range; the URL is none of a store.
+        OptionError: an argument is out of range; the URL's scheme is not supported.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -62,10 +62,15 @@ class Cache:
         image_form: Literal["png", "webp", "raw"] = "png",
     ) -> None:
         self._options = _options.given("cache", locals())
-        given = path if isinstance(path, str) and _options.is_url(path) else _options.path("cache", path)
+        # As text: a path has lost a slash of it, which the engine knows.
+        given = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+        if not _options.is_url(given):
+            # The program may turn to another folder.
+            given = _options.absolute(_options.path("cache", path)) if given else given
+        self._opened: str = given
+        if "local" in self._options:
+            self._options["local"] = _options.absolute(self._options["local"])
         self._engine = _engine.Cache(given, _options.to_json(self._options))
-        #: For a copy that is made in another folder.
-        self._opened = given if _options.is_url(given) else _options.absolute(given)
 
     @property
     def path(self) -> Path:
@@ -184,7 +189,7 @@ class Cache:
 
         Raises:
             FileError: the cache cannot be read or written.
-            OptionError: there is no rule, no such fingerprint, or several whose names begin so.
+            OptionError: there is no rule; no fingerprint matches a name, or several do.
 
         >>> import tempfile
         >>> Cache(tempfile.mkdtemp()).gc(keep="20GB", older="30d")
@@ -192,7 +197,7 @@ class Cache:
         """
         names = _options.texts("fingerprints", fingerprints)
         if keep is None and older is None and not names:
-            raise OptionError("keep: say what to delete, by keep, older or fingerprints")
+            raise OptionError("keep: gc needs at least one of keep, older and fingerprints")
         told = self._engine.gc(
             None if keep is None else _options.amount("keep", keep),
             None if older is None else _options.seconds("older", older),

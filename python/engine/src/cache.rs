@@ -22,9 +22,11 @@ impl Cache {
     /// `options` are `diver_loaders::cache::CacheOptions` as JSON.
     #[new]
     fn new(py: Python<'_>, folder: PathBuf, options: &str) -> PyResult<Self> {
-        let open =
-            || diver_loaders::Cache::open(&folder)?.with_options(diver_loaders::options::from_json(options)?);
-        py.detach(open).map(Self).map_err(|error| to_python(py, &error))
+        let options = diver_loaders::options::from_json(options).map_err(|error| to_python(py, &error))?;
+        let open = move || diver_loaders::Cache::open(&folder)?.with_options(options);
+        // A bucket may take a while to say that it is not there.
+        let opened = wait::on_thread(py, "diver-cache", AtExit::Abandon, &CancelToken::new(), open)?;
+        opened.map(Self).map_err(|error| to_python(py, &error))
     }
 
     #[getter]

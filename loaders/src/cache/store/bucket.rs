@@ -15,15 +15,21 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 
 /// How many bytes a read fetches at least: what a request costs in time, reading so much costs as well.
 const BLOCK: usize = 1 << 18;
 
-/// How long a request is repeated that fails for a reason which may pass.
+/// How many requests are made at a time, where many are to be made.
+const PARALLEL: usize = 16;
+
+/// How long a request is repeated that fails for a reason which may pass, and the first one, by which a store is opened:
+/// there it rather is an address that is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+const MOST_RETRIES: usize = 1000;
 
 /// A bucket, or a folder of one. Credentials, regions and endpoints are those of the usual environment variables
 /// (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME` and their like).
@@ -50,8 +56,31 @@ enum Scheme {
 /// What is made anew after a fork: its threads and connections are the parent's.
 struct Client {
     process: u32,
-    runtime: Runtime,
+    runtime: Option<Runtime>,
     store: Box<dyn ObjectStore>,
+}
+
+impl Client {
+    /// # Errors
+    /// As the request; if the client is gone.
+    fn wait<T>(&self, request: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(request),
+            None => Err(object_store::Error::NotImplemented {
+                operation: "a request".into(),
+                implementer: "a client that was dropped".into(),
+            }),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Its thread may be waiting for a lock of whoever drops it, as for Python's to write a message.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl std::fmt::Debug for BucketStore {
@@ -100,38 +129,50 @@ impl BucketStore {
             options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             client: Mutex::default(),
         };
+        *store.lock() = Some(store.connect(FIRST_PATIENCE)?);
         store.folders()?;
+        *store.lock() = None;
         Ok(store)
     }
 
     /// This process's client.
     fn client(&self) -> Result<Arc<Client>> {
-        // Every update leaves it whole.
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut client = self.lock();
         match &*client {
             Some(known) if known.process == std::process::id() => return Ok(Arc::clone(known)),
             // Its threads are not in this process: to wait for them would last for ever.
             Some(_) => std::mem::forget(client.take()),
             None => {}
         }
+        let made = self.connect(PATIENCE)?;
+        *client = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+        // Every update leaves it whole.
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client that repeats requests for so long.
+    fn connect(&self, patience: Duration) -> Result<Arc<Client>> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("diver-store")
             .enable_all()
             .build()
             .map_err(Error::io(&self.place(""), "cannot start a thread"))?;
-        let store = self.build().map_err(|e| self.failed("", "cannot open", e))?;
-        let made = Arc::new(Client { process: std::process::id(), runtime, store });
-        *client = Some(Arc::clone(&made));
+        let store = self.build(patience).map_err(|e| self.failed("", "cannot open", e))?;
+        let made = Arc::new(Client { process: std::process::id(), runtime: Some(runtime), store });
         Ok(made)
     }
 
-    fn build(&self) -> object_store::Result<Box<dyn ObjectStore>> {
+    fn build(&self, patience: Duration) -> object_store::Result<Box<dyn ObjectStore>> {
         static TLS: Once = Once::new();
         // Another one that is there already will do.
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let retry =
-            RetryConfig { retry_timeout: PATIENCE, max_retries: usize::MAX, ..RetryConfig::default() };
+            RetryConfig { retry_timeout: patience, max_retries: MOST_RETRIES, ..RetryConfig::default() };
         // An endpoint in plain HTTP is a local one, or the user's own choice.
         let is_plain = |endpoint: Option<String>| endpoint.is_some_and(|url| url.starts_with("http://"));
         Ok(match self.scheme {
@@ -144,7 +185,9 @@ impl BucketStore {
                 for (key, value) in &self.options {
                     builder = builder.with_config(key.parse()?, value);
                 }
-                let is_plain = is_plain(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
+                let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+                check_endpoint(endpoint.as_deref())?;
+                let is_plain = is_plain(endpoint);
                 Box::new(builder.with_allow_http(is_plain).build()?)
             }
             Scheme::Gcs => {
@@ -161,7 +204,9 @@ impl BucketStore {
                 for (key, value) in &self.options {
                     builder = builder.with_config(key.parse()?, value);
                 }
-                let is_plain = is_plain(builder.get_config_value(&AzureConfigKey::Endpoint));
+                let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
+                check_endpoint(endpoint.as_deref())?;
+                let is_plain = is_plain(endpoint);
                 Box::new(builder.with_allow_http(is_plain).build()?)
             }
         })
@@ -173,7 +218,7 @@ impl BucketStore {
         F: Future<Output = object_store::Result<T>>,
     {
         let client = self.client()?;
-        client.runtime.block_on(request(Arc::clone(&client))).map_err(|e| self.failed(name, doing, e))
+        client.wait(request(Arc::clone(&client))).map_err(|e| self.failed(name, doing, e))
     }
 
     fn object(&self, name: &str) -> ObjectPath {
@@ -188,7 +233,38 @@ impl BucketStore {
             Refused::PermissionDenied { .. } | Refused::Unauthenticated { .. } => ErrorKind::PermissionDenied,
             _ => ErrorKind::Other,
         };
-        Error::io(&self.place(name), doing)(std::io::Error::new(kind, said(&error)))
+        let reason = self.said(&error, kind, name.is_empty());
+        Error::io(&self.place(name), doing)(std::io::Error::new(kind, reason))
+    }
+
+    /// What a store said, in words of ours where it says little.
+    fn said(&self, error: &object_store::Error, kind: ErrorKind, is_root: bool) -> String {
+        let text = error.to_string();
+        let (variables, endpoint) = match self.scheme {
+            Scheme::S3 => ("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"),
+            Scheme::Gcs => ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_STORAGE_URL"),
+            Scheme::Azure => {
+                ("AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ENDPOINT")
+            }
+        };
+        // Where there are no credentials, a machine of the provider is asked for its own.
+        let asks_machine = ["169.254.169.254", "InstanceCredential", "metadata.google"];
+        if asks_machine.iter().any(|part| text.contains(part)) || text.contains("Account must be specified") {
+            return format!("no credentials were found: set {variables}");
+        }
+        if kind == ErrorKind::NotFound && is_root {
+            return format!(
+                "there is no bucket `{}`, or it cannot be seen with these credentials",
+                self.bucket
+            );
+        }
+        if text.contains("error sending request") {
+            return format!("the store does not answer: check the network, and the endpoint ({endpoint})");
+        }
+        match error {
+            object_store::Error::Generic { source, .. } => source.to_string(),
+            _ => text,
+        }
     }
 
     fn list_folder(&self, folder: &str) -> Result<object_store::ListResult> {
@@ -213,21 +289,19 @@ impl BucketStore {
             .map_err(|e| object_store::Error::Generic { store: "cache", source: Box::new(e) })?;
         let payload = PutPayload::from(bytes.to_vec());
         let options = PutOptions { mode, ..PutOptions::default() };
-        client.runtime.block_on(client.store.put_opts(&self.object(name), payload, options)).map(drop)
+        client.wait(client.store.put_opts(&self.object(name), payload, options)).map(drop)
     }
 }
 
-/// What a store said, without what the crate says of itself.
-fn said(error: &object_store::Error) -> String {
-    let mut text = error.to_string();
-    if text.contains("169.254.169.254")
-        || text.contains("InstanceCredential")
-        || text.contains("metadata.google")
-    {
-        text =
-            format!("no credentials were found in the environment (AWS_ACCESS_KEY_ID and its like): {text}");
+/// The crate takes whatever is there, and panics at the first request.
+fn check_endpoint(endpoint: Option<&str>) -> object_store::Result<()> {
+    match endpoint {
+        Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+            let reason = format!("the endpoint `{url}` must begin with http:// or https://");
+            Err(object_store::Error::Generic { store: "cache", source: reason.into() })
+        }
+        _ => Ok(()),
     }
-    text
 }
 
 impl PartStore for BucketStore {
@@ -342,6 +416,10 @@ impl PartStore for BucketStore {
         let name = format!("{folder}/writing");
         self.put(&name, b"")?;
         self.delete(&name)
+    }
+
+    fn parallel(&self) -> usize {
+        PARALLEL
     }
 
     fn block(&self) -> usize {

@@ -10,9 +10,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The folder of the copies within the one that the user names.
 const FOLDER: &str = "diver-parts";
+
+/// How long the folder is left alone that took no copy.
+const REST: Duration = Duration::from_secs(60);
 
 /// A store whose parts are copied to a folder on this machine when the first of their rows is read.
 ///
@@ -43,6 +47,8 @@ pub struct WithCopies {
     used: Mutex<(HashSet<String>, Option<u64>)>,
     /// Held while a part is copied, so that no other thread fetches it as well.
     copying: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    /// From when on copies are made: not for a while after the folder took none.
+    again: Mutex<Instant>,
 }
 
 impl WithCopies {
@@ -54,14 +60,18 @@ impl WithCopies {
         let copies = LocalStore::open(folder.to_owned())?;
         copies.make_folder(FOLDER)?;
         copies.check_writable(FOLDER)?;
-        Ok(Self {
+        let store = Self {
             store,
             copies,
             limit,
             known: Mutex::default(),
             used: Mutex::default(),
             copying: Mutex::default(),
-        })
+            again: Mutex::new(Instant::now()),
+        };
+        // The limit may be lower than the last time.
+        store.make_room(0)?;
+        Ok(store)
     }
 
     /// The copy of a part, which may not be there yet; `None` of what is not copied: other files, and parts of a store
@@ -106,8 +116,17 @@ impl WithCopies {
     }
 
     fn fetch_alone(&self, name: &str, copy: &Copy) -> Result<bool> {
+        if Instant::now() < *lock(&self.again) {
+            return Ok(false);
+        }
         let refused = |error: Error| {
-            warn_once(&format!("{error}; cache parts are read without a copy in that folder"));
+            let reason = match error {
+                Error::Io { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            let folder = self.copies.place(FOLDER);
+            warn_once(&format!("{}: {reason}; cache parts are read without copies there", folder.display()));
+            *lock(&self.again) = Instant::now() + REST;
             false
         };
         if !self.make_room(copy.size).unwrap_or_else(refused) {
@@ -274,6 +293,10 @@ impl PartStore for WithCopies {
 
     fn check_writable(&self, folder: &str) -> Result<()> {
         self.store.check_writable(folder)
+    }
+
+    fn parallel(&self) -> usize {
+        self.store.parallel()
     }
 
     fn block(&self) -> usize {

@@ -48,7 +48,10 @@ impl LocalStore {
     /// # Errors
     /// If it is not there and cannot be made.
     pub fn open(root: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&root).map_err(Error::io(&root, "cannot make the cache folder"))?;
+        if root.is_file() {
+            return Err(Error::format(&root, "it is a file; a folder is expected"));
+        }
+        fs::create_dir_all(&root).map_err(Error::io(&root, "cannot make the folder"))?;
         Ok(Self { root, sync: sync_folder, warning: Once::new() })
     }
 
@@ -87,7 +90,7 @@ impl LocalStore {
             // Names that are not Unicode are none of ours.
             if let Ok(name) = entry.file_name().into_string()
                 && !name.starts_with('.')
-                && entry.file_type().is_ok_and(|kind| wanted(&kind))
+                && kind(&entry).is_ok_and(|kind| wanted(&kind))
             {
                 names.push(name);
             }
@@ -265,6 +268,14 @@ impl PartStore for LocalStore {
 
     fn check_writable(&self, folder: &str) -> Result<()> {
         temporary(&self.place(folder)).map(drop)
+    }
+}
+
+/// What an entry of a folder is, or what it links to.
+fn kind(entry: &fs::DirEntry) -> std::io::Result<fs::FileType> {
+    match entry.file_type()? {
+        link if link.is_symlink() => Ok(fs::metadata(entry.path())?.file_type()),
+        kind => Ok(kind),
     }
 }
 

@@ -135,6 +135,12 @@ pub trait PartStore: Debug + Send + Sync {
     /// If it cannot.
     fn check_writable(&self, folder: &str) -> Result<()>;
 
+    /// How many requests should be made at a time, where many are to be made: more than one if most of a request's time
+    /// is the way there.
+    fn parallel(&self) -> usize {
+        1
+    }
+
     /// How many bytes a read should fetch at least, in bytes.
     fn block(&self) -> usize {
         512

@@ -18,11 +18,27 @@ static IN_MEMORY: Mutex<Option<HashMap<String, Arc<MemoryStore>>>> = Mutex::new(
 /// # Errors
 /// If it cannot be opened, or the URL is none of a store.
 pub(in crate::cache) fn open(place: &Path) -> Result<Arc<dyn PartStore>> {
+    if place.as_os_str().is_empty() {
+        return Err(Error::config("cache", "the path is empty: name a folder, or `.` for the current one"));
+    }
     let Some((scheme, rest)) = url(place) else {
         return Ok(Arc::new(LocalStore::open(expand_home(place))?));
     };
     match scheme.as_str() {
         "file" => {
+            let rest = match place.to_str().and_then(|text| text.split_once("://")) {
+                Some((_, path)) if !path.starts_with('/') => match path.strip_prefix("localhost/") {
+                    Some(path) => path.to_owned(),
+                    None => {
+                        let reason = format!(
+                            "`{}`: a file:// URL has three slashes, as in file:///{path}",
+                            place.display()
+                        );
+                        return Err(Error::config("cache", reason));
+                    }
+                },
+                _ => rest,
+            };
             Ok(Arc::new(LocalStore::open(PathBuf::from(format!("/{}", rest.trim_start_matches('/'))))?))
         }
         "memory" => {
@@ -75,12 +91,18 @@ mod tests {
         let by_url = open(Path::new(&format!("file://{}", root.display()))).unwrap();
         by_url.make_folder("a").unwrap();
         assert_eq!(open(&root).unwrap().folders().unwrap(), ["a"]);
+        let by_host = format!("file://localhost{}", root.display());
+        assert_eq!(open(Path::new(&by_host)).unwrap().folders().unwrap(), ["a"]);
         open(Path::new("memory://one")).unwrap().put("a/b", b"x").unwrap();
         assert_eq!(open(Path::new("memory:/one")).unwrap().get("a/b").unwrap(), "x");
         assert!(open(Path::new("memory://two")).unwrap().folders().unwrap().is_empty());
-        for (url, reason) in
-            [("ftp://host/x", "s3://"), ("hf://datasets/a/b", "s3://"), ("https://host/x", "s3://")]
-        {
+        for (url, reason) in [
+            ("", "empty"),
+            ("file://host/x", "file:///host/x"),
+            ("ftp://host/x", "s3://"),
+            ("hf://datasets/a/b", "s3://"),
+            ("https://host/x", "s3://"),
+        ] {
             let error = open(Path::new(url)).unwrap_err();
             assert!(
                 matches!(error, Error::Config { option: "cache", .. }) && error.to_string().contains(reason)

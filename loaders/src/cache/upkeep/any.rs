@@ -6,6 +6,7 @@ use super::verify::Verified;
 use crate::cache::{Cache, Fingerprint, ImageRow, LogitRow, Partition, RowKey};
 use crate::{CancelToken, Result};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// A partition that is listed, opened.
 pub(super) enum AnyPartition {
@@ -48,6 +49,13 @@ impl AnyPartition {
         match self {
             Self::Images(images) => images.parts(),
             Self::Logits(logits) => logits.parts(),
+        }
+    }
+
+    pub(super) fn skipped(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Images(images) => images.skipped(),
+            Self::Logits(logits) => logits.skipped(),
         }
     }
 

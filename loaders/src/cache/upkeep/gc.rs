@@ -4,6 +4,8 @@ use super::listing::{Listing, delete, summaries};
 use crate::cache::Cache;
 use crate::cache::lease::{self, Leases};
 use crate::cache::store::PartStore;
+use crate::options::Amount;
+use crate::said::warn_once;
 use crate::{CancelToken, Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -89,11 +91,18 @@ fn chosen(
     for name in &rules.fingerprints {
         let meant: Vec<&str> =
             listed.iter().map(|one| one.name.as_str()).filter(|one| one.starts_with(name.as_str())).collect();
-        if meant.len() != 1 || name.is_empty() {
+        if name.is_empty() {
+            return Err(Error::config("fingerprint", "must not be empty"));
+        }
+        if meant.len() != 1 {
             let reason = if meant.is_empty() {
                 format!("no fingerprint in the cache begins with `{name}`")
             } else {
-                format!("`{name}` must be the name of one folder, but {} begin so", meant.join(", "))
+                format!(
+                    "`{name}` matches {} fingerprints: {}. Write more of the name",
+                    meant.len(),
+                    meant.join(", ")
+                )
             };
             return Err(Error::config("fingerprint", reason));
         }
@@ -102,10 +111,12 @@ fn chosen(
     let mut chosen = Vec::new();
     for one in listed {
         let is_named = rules.fingerprints.iter().any(|name| one.name.starts_with(name.as_str()));
+        // Without a fingerprint it may be anybody's.
+        let is_known = one.fingerprint.is_some();
         let is_old = rules.unused_for.is_some_and(|limit| one.unused_seconds > limit.as_secs_f64());
         // One that is empty makes no room, but goes where nothing is to be kept.
         let is_too_much = rules.keep_bytes.is_some_and(|keep| left > keep);
-        if is_named || is_old || is_too_much {
+        if is_named || (is_known && (is_old || is_too_much)) {
             let stays = is_in_use(&one)?;
             left -= if stays { 0 } else { one.bytes };
             chosen.push((one, stays));
@@ -124,6 +135,15 @@ pub(in crate::cache) fn keep_within(store: &dyn PartStore, limit: u64, own: &str
     {
         tracing::info!("{}: deleted, to keep the cache within {limit} bytes", listing.path.display());
         delete(store, &listing.name)?;
+    }
+    let left: u64 = summaries(store)?.iter().map(|one| one.bytes).sum();
+    if left > limit {
+        warn_once(&format!(
+            "{}: the cache has {}, more than its limit of {}: what is left is in use",
+            store.place("").display(),
+            Amount(left),
+            Amount(limit)
+        ));
     }
     Ok(())
 }

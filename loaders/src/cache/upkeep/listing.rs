@@ -3,7 +3,7 @@
 #[cfg(doc)]
 use crate::cache::Cache;
 use crate::cache::lease;
-use crate::cache::partition::{FINGERPRINT, USED, number};
+use crate::cache::partition::{FINGERPRINT, GATHERED, USED, number};
 use crate::cache::store::PartStore;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -143,10 +143,20 @@ pub(super) fn flattened(value: Option<&Value>) -> BTreeMap<String, Value> {
     found
 }
 
+/// Whether a file has the name of one that this crate writes.
+fn is_own(file: &str) -> bool {
+    number(file).is_some()
+        || [FINGERPRINT, USED, GATHERED].contains(&file)
+        || file.starts_with("lease-")
+        || file.starts_with("writing")
+}
+
 /// Deletes a partition, its fingerprint last, so that what is left of an interruption is still one.
 pub(super) fn delete(store: &dyn PartStore, folder: &str) -> Result<()> {
     for folder in [lease::folder(folder), folder.to_owned()] {
         let mut files = store.list(&folder)?;
+        // What others keep there is theirs, and with it the folder stays.
+        files.retain(|file| is_own(file));
         files.sort_by_key(|file| file == FINGERPRINT);
         for file in files {
             store.delete(&format!("{folder}/{file}"))?;

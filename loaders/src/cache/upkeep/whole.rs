@@ -77,13 +77,17 @@ impl Cache {
         for listing in summaries(&*self.store)? {
             let place = listing.path.join(FINGERPRINT);
             if let Some(partition) = AnyPartition::open(self, &listing)? {
+                for part in partition.skipped() {
+                    found.faults.push(format!("{} cannot be read by this version of diver", part.display()));
+                }
                 opened.push(partition);
                 continue;
             }
             match listing.fingerprint {
-                Some(_) => found
-                    .faults
-                    .push(format!("{} describes other rows than its folder's name", place.display())),
+                Some(_) => found.faults.push(format!(
+                    "{} was changed: it does not match the name of its folder",
+                    place.display()
+                )),
                 None => found
                     .faults
                     .push(format!("{} is missing or damaged: its rows cannot be used", place.display())),

@@ -18,7 +18,7 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 pub(super) struct CacheArgs {
     /// Folder that keeps refined images
-    #[arg(long, value_name = "FOLDER", default_value = DEFAULT_CACHE, global = true)]
+    #[arg(long, value_name = "FOLDER|URL", default_value = DEFAULT_CACHE, global = true)]
     cache: PathBuf,
 
     #[command(subcommand)]
@@ -43,7 +43,7 @@ enum Command {
 pub(super) fn run(args: &CacheArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<u8> {
     let folder = expand_home(&args.cache);
     if refused(&args.cache).is_none() && !folder.exists() {
-        let reason = "no cache is there: `--cache FOLDER` names the one that was refined to";
+        let reason = "there is no such folder: pass the folder or URL that `diver refine --cache` wrote to";
         return Err(Error::format(&folder, reason));
     }
     let cache = Cache::open(&args.cache)?;
