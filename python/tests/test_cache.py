@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from support import DIGITS, SHAPES, eventually, inverter, threads
@@ -204,13 +204,12 @@ def test_an_address_that_is_wrong_is_told(bucket: str, monkeypatch: pytest.Monke
         diver.Cache(bucket)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     script = f"import diver\nprint('here', flush=True)\ndiver.Cache({bucket!r})"
-    run = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert run.stdout is not None and run.stdout.readline() == "here\n"
-    time.sleep(0.3)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=8) != 0
+    options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script], **options) as run:
+        assert run.stdout is not None and run.stdout.readline() == "here\n"
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=8) != 0
 
 
 def test_a_cache_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

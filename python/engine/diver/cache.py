@@ -32,17 +32,17 @@ class Cache:
         lease_expiry: How long other processes wait for images that a process was refining when it died: seconds, a
             ``timedelta``, or as in ``"2m"``, at least 0.1 s (default: 30 s). All processes that share a cache should
             have the same.
-        local: A folder on this machine for copies of the cache parts that are read, where the cache is in a bucket or on
-            a slow file system (default: no copies). Several processes and caches may share it.
-        local_limit: The most bytes that these copies may have, likewise (default: 10 GB). Parts that do not fit are read
-            where they are.
+        local: A folder on this machine that keeps copies of cache parts (default: no copies). Use it where the cache is
+            slow to read, as in a bucket. Several processes and caches may share the folder.
+        local_limit: The most bytes that these copies may have, likewise (default: 10 GB). Cache parts that do not fit
+            are read where they are.
         image_form: How new images are stored, each without loss: ``"png"`` (the default), ``"webp"``, which is smaller
             and slower to write, or ``"raw"``, which is larger and faster. Images of all forms are read, whatever this
             says.
 
     Raises:
-        FileError: the folder is not there and cannot be made; the bucket cannot be reached; the folder for copies cannot
-            be written to.
+        FileError: the folder is not there and cannot be made; the bucket cannot be reached; the folder for copies
+            cannot be written to.
         OptionError: an argument is out of range; the URL's scheme is not supported.
 
     >>> import tempfile
@@ -68,7 +68,7 @@ class Cache:
             # The program may turn to another folder.
             given = _options.absolute(_options.path("cache", path)) if given else given
         self._opened: str = given
-        if "local" in self._options:
+        if self._options.get("local"):
             self._options["local"] = _options.absolute(self._options["local"])
         self._engine = _engine.Cache(given, _options.to_json(self._options))
 
