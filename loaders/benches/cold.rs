@@ -5,7 +5,7 @@
 
 use diver_loaders::refine::{Progress, RawBatch};
 use diver_loaders::{
-    Cache, CancelToken, Conditioning, Loader, MemorySource, OnMiss, Refine, Result, RgbImage,
+    Cache, CancelToken, Conditioning, Loader, MemorySource, OnMiss, Refine, Result, RgbImage, Source as _,
 };
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ impl Refine for Stub {
 
     fn refine(&mut self, batch: &RawBatch<'_>, _: &CancelToken, _: &dyn Progress) -> Result<Vec<RgbImage>> {
         std::thread::sleep(self.call + self.image * u32::try_from(batch.len()).unwrap());
-        let side = batch.width();
+        let side = batch.width;
         // As smooth as photographs are, with some noise.
         let bytes = |at: usize| ((at / 3 % side) as u8).wrapping_add((at * 2_654_435_761 >> 29) as u8 & 7);
         (0..batch.len())
@@ -49,14 +49,21 @@ impl Refine for Stub {
     }
 }
 
+/// Images of which no two are equal.
 fn set(count: usize, side: usize) -> MemorySource {
     let size = 3 * side * side;
-    let values = (0..count * size).map(|at| ((at / size + at) % 256) as f32 / 255.0).collect();
+    let value = |at: usize| match at % size {
+        0 => at / size % 256,
+        1 => at / size / 256,
+        place => place % 256,
+    };
+    let values = (0..count * size).map(|at| value(at) as f32 / 255.0).collect();
     MemorySource::unit(count, [3, side, side], values, vec![0; count]).unwrap()
 }
 
 /// Seconds until the first batch, and for the epoch.
 fn epoch(set: MemorySource, stub: &Stub, batch: usize, cache: Option<Cache>, on_miss: OnMiss) -> (f64, f64) {
+    let count = set.info().num_samples as u64;
     let mut builder =
         Loader::builder(set).refiner(stub.clone()).batch_size(batch).shuffle(true).on_miss(on_miss);
     if let Some(cache) = cache {
@@ -69,7 +76,7 @@ fn epoch(set: MemorySource, stub: &Stub, batch: usize, cache: Option<Cache>, on_
         batch.unwrap();
         first.get_or_insert_with(|| started.elapsed().as_secs_f64());
     }
-    while on_miss == OnMiss::Raw && loader.stats().misses < loader.stats().samples {
+    while loader.stats().misses < count {
         std::thread::sleep(Duration::from_millis(2));
     }
     (first.unwrap(), started.elapsed().as_secs_f64())
@@ -89,7 +96,7 @@ fn main() {
             let folder = tempfile::tempdir().unwrap();
             let cache = Cache::open(folder.path()).unwrap();
             let (first, all) = epoch(set(count, 32), &stub, batch, Some(cache), OnMiss::Wait);
-            let own = stub.alone(batch.min(preferred));
+            let own = stub.alone(batch);
             println!(
                 "{preferred:>10} {batch:>6} {:>10.3} {:>6.0} + {:.0} ms",
                 stub.alone(count) / all,
