@@ -1,5 +1,6 @@
 //! How a loader is described.
 
+use super::ahead::Standing;
 use super::options::{LoaderOptions, OnMiss};
 use super::pipeline::{Background, Pipeline, Shared};
 use super::plan::{Plan, Uneven};
@@ -252,6 +253,7 @@ impl LoaderBuilder {
             pool: Pool::new(options.prefetch + 1),
             cancel: CancelToken::new(),
             background: Background::default(),
+            standing: Standing::default(),
             table: std::array::from_fn(|channel| {
                 std::array::from_fn(|byte| normalize.apply(channel, byte as f32 / 255.0))
             }),

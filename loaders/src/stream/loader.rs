@@ -3,7 +3,7 @@
 use super::Batch;
 use super::builder::LoaderBuilder;
 use super::pipeline::Pipeline;
-use super::plan::Plan;
+use super::plan::{Plan, Position};
 use super::state::LoaderState;
 use crate::stats::{Counters, Stats};
 use crate::{Error, Result, Source, SourceInfo};
@@ -33,12 +33,6 @@ pub struct Loader {
     queue: VecDeque<(Position, Receiver<Result<Batch>>)>,
     /// Whether `next` came from a saved state that no iterator has gone on from yet.
     resumed: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Position {
-    epoch: u64,
-    batch: usize,
 }
 
 impl Loader {
@@ -178,10 +172,11 @@ impl Loader {
             self.pipeline.abandon();
             self.queue.clear();
         }
+        self.pipeline.stand_at(self.next);
         // Prefetch crosses the end of an epoch: there is no gap between epochs.
         while self.queue.len() < self.prefetch {
             let position = self.queue.back().map_or(self.next, |(last, _)| self.after(*last));
-            self.queue.push_back((position, self.pipeline.submit(position.epoch, position.batch)));
+            self.queue.push_back((position, self.pipeline.submit(position)));
         }
         let started = Instant::now();
         let received = match (self.queue.front(), deadline) {
@@ -210,11 +205,7 @@ impl Loader {
     }
 
     fn after(&self, position: Position) -> Position {
-        if position.batch + 1 < self.plan.batches() {
-            Position { batch: position.batch + 1, ..position }
-        } else {
-            Position { epoch: position.epoch.saturating_add(1), batch: 0 }
-        }
+        position.after(self.plan.batches())
     }
 }
 

@@ -4,6 +4,7 @@
 //! raw. Threads made once for each loader carry the plan out: a few assemble batches ahead of the consumer, one
 //! owns the refiner. The order of batches does not depend on them.
 
+mod ahead;
 mod batch;
 mod builder;
 mod loader;

@@ -1,16 +1,17 @@
 //! The threads of a loader: a few that assemble batches, one that refines.
 
+use super::ahead::{Call, Request, Standing, Work};
 use super::batch::Batch;
 use super::options::OnMiss;
-use super::plan::{Item, Plan};
+use super::plan::{Item, Plan, Position};
 use super::pool::Pool;
 use crate::cache::Resident;
 use crate::refine::{Dataset, Missing, Refined, Refinery, Silent};
 use crate::stats::Counters;
 use crate::{CancelToken, Error, Result, RgbImage};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) cancel: CancelToken,
     pub(super) background: Background,
+    pub(super) standing: Standing,
     /// Normalised value of each byte, per channel.
     pub(super) table: [[f32; 256]; 3],
 }
@@ -71,22 +73,18 @@ impl Background {
 
 /// A batch to be assembled.
 struct Job {
-    epoch: u64,
-    batch: usize,
+    position: Position,
     /// Jobs of a round before the pipeline's current one are forgotten.
     round: u64,
     reply: Sender<Result<Batch>>,
 }
 
-/// A sample to be refined; without a reply it is refined in the background.
-struct Request {
-    index: usize,
-    reply: Option<(usize, Sender<(usize, Refined)>)>,
-}
-
 /// Threads made once for a loader, joined when it is dropped.
 pub(super) struct Pipeline {
     jobs: Option<Sender<Job>>,
+    /// Wakes the refining thread, where there is one.
+    requests: Option<Sender<Vec<Request>>>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     cancel: CancelToken,
     /// How often the consumer has turned elsewhere.
@@ -99,11 +97,18 @@ impl Pipeline {
         let cancel = shared.cancel.clone();
         let (jobs, job_queue) = unbounded();
         let current = Arc::<AtomicU64>::default();
-        let mut pipeline =
-            Self { jobs: Some(jobs), threads: Vec::new(), cancel, current: Arc::clone(&current) };
-        // When the last sender ends, so does the refining thread. This one is made after the pipeline, so that it
-        // goes first should a thread fail to start: the pipeline waits for its threads.
+        // When the last sender ends, so does the refining thread.
         let (requests, request_queue) = unbounded();
+        let mut pipeline = Self {
+            jobs: Some(jobs),
+            requests: Some(requests.clone()),
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            cancel,
+            current: Arc::clone(&current),
+        };
+        // The workers' goes first should a thread fail to start: the pipeline waits for its threads.
+        let requests = requests;
         if let Some(mut refinery) = refinery {
             let shared = Arc::clone(&shared);
             pipeline.spawn("diver-refine".into(), move || {
@@ -123,7 +128,7 @@ impl Pipeline {
                 for job in jobs {
                     if job.round == worker.current.load(Ordering::Acquire) {
                         // The consumer may have turned to another epoch meanwhile and dropped its end.
-                        let _ = job.reply.send(worker.assemble_guarded(job.epoch, job.batch));
+                        let _ = job.reply.send(worker.assemble_guarded(job.position));
                     }
                 }
             })?;
@@ -150,12 +155,23 @@ impl Pipeline {
         self.current.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Takes note of where the consumer stands.
+    pub(super) fn stand_at(&self, position: Position) {
+        let round = self.current.load(Ordering::Acquire);
+        if self.shared.standing.set(round, position)
+            && let Some(requests) = &self.requests
+        {
+            // There is more to do than before. Without a refiner nobody listens.
+            let _ = requests.send(Vec::new());
+        }
+    }
+
     /// Asks for a batch; it arrives on the returned channel.
-    pub(super) fn submit(&self, epoch: u64, batch: usize) -> Receiver<Result<Batch>> {
+    pub(super) fn submit(&self, position: Position) -> Receiver<Result<Batch>> {
         let (reply, result) = bounded(1);
         if let Some(jobs) = &self.jobs {
             // Fails only if every worker is gone; then the reply's sender is gone too, and the receiver says so.
-            let _ = jobs.send(Job { epoch, batch, round: self.current.load(Ordering::Acquire), reply });
+            let _ = jobs.send(Job { position, round: self.current.load(Ordering::Acquire), reply });
         }
         result
     }
@@ -170,7 +186,7 @@ impl std::fmt::Debug for Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.cancel.cancel();
-        self.jobs = None;
+        (self.jobs, self.requests) = (None, None);
         for thread in self.threads.drain(..) {
             // A panic was caught and reported where it happened.
             let _ = thread.join();
@@ -186,15 +202,15 @@ struct Worker {
 }
 
 impl Worker {
-    fn assemble_guarded(&self, epoch: u64, batch: usize) -> Result<Batch> {
+    fn assemble_guarded(&self, position: Position) -> Result<Batch> {
         self.shared.cancel.check()?;
-        catch_unwind(AssertUnwindSafe(|| self.assemble(epoch, batch)))
+        catch_unwind(AssertUnwindSafe(|| self.assemble(position)))
             .unwrap_or_else(|panic| Err(Error::panicked(&self.name, panic.as_ref())))
     }
 
-    fn assemble(&self, epoch: u64, batch: usize) -> Result<Batch> {
+    fn assemble(&self, place: Position) -> Result<Batch> {
         let shared = &*self.shared;
-        let items = shared.plan.items(epoch, batch);
+        let items = shared.plan.items(place.epoch, place.batch);
         let info = shared.dataset.info();
         let (height, width) = shared.dataset.size();
         let shape = [items.len(), info.shape[0], height, width];
@@ -215,7 +231,7 @@ impl Worker {
                 shared.temperature,
             );
             let out = &mut images[slot * image_size..][..image_size];
-            match self.look_up(item, slot, &reply, &mut requests)? {
+            match self.look_up(item, (place, slot), &reply, &mut requests)? {
                 Found::Image(image) => {
                     write_refined(out, &image, &shared.table);
                     refined[slot] = true;
@@ -249,7 +265,7 @@ impl Worker {
     fn look_up(
         &self,
         item: &Item,
-        slot: usize,
+        (place, slot): (Position, usize),
         reply: &Sender<(usize, Refined)>,
         requests: &mut Vec<Request>,
     ) -> Result<Found> {
@@ -271,7 +287,7 @@ impl Worker {
                 (Found::Raw, None)
             }
         };
-        requests.push(Request { index: item.index, reply });
+        requests.push(Request { index: item.index, place, reply });
         Ok(found)
     }
 }
@@ -282,57 +298,78 @@ enum Found {
     Raw,
 }
 
-/// Serves requests in the order in which they come, as many at once as the refiner likes.
+/// Has the refiner do what batches wait for, and what the plan asks for next.
 fn refine_loop(refinery: &mut Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
-    let mut queue = VecDeque::new();
+    let mut work = Work::new(shared);
     let mut missing = Missing::new(shared.plan.refined_ever());
     let mut is_released = false;
     let mut idle = IDLE;
     loop {
-        if queue.is_empty() {
-            let may_be_released = !is_released && (missing.is_empty() || refinery.keeps_on_disk());
-            let first = match may_be_released {
-                true => requests.recv_timeout(idle),
-                false => requests.recv().map_err(RecvTimeoutError::from),
-            };
-            match first {
-                Ok(first) => queue.extend(first),
-                Err(RecvTimeoutError::Timeout) => {
-                    refinery.write_pending_if_due();
-                    let go_on = || requests.is_empty() && !shared.cancel.is_cancelled();
-                    // Training may need the memory that the refiner most likely does not need any more.
-                    is_released = refinery.has_all(&mut missing, go_on);
-                    idle = LONGEST_IDLE.min(2 * idle);
-                    if is_released && catch_unwind(AssertUnwindSafe(|| refinery.release())).is_err() {
-                        tracing::warn!("the refiner panicked when it was to give back its memory");
-                    }
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        }
-        (is_released, idle) = (false, IDLE);
-        queue.extend(requests.try_iter().flatten());
+        work.add(requests.try_iter().flatten());
         if shared.cancel.is_cancelled() {
             return; // Whoever still waits for a reply sees its sender go.
         }
-        let count = queue.len().min(refinery.preferred_batch());
-        let batch: Vec<Request> = queue.drain(..count).collect();
-        let indices: Vec<_> = batch.iter().map(|request| request.index).collect();
-        let results =
-            catch_unwind(AssertUnwindSafe(|| refinery.refine_batch(&indices, &shared.cancel, &Silent)))
-                .unwrap_or_else(|panic| {
-                    let error = Arc::new(Error::panicked("diver-refine", panic.as_ref()));
-                    vec![Err(error); indices.len()]
-                });
-        for (request, result) in batch.into_iter().zip(results) {
-            match request.reply {
-                // A worker that gave up on its batch listens no more.
-                Some((slot, reply)) => drop(reply.send((slot, result))),
-                None => shared.background.finish(request.index, result),
+        let call = work.next_call(refinery.preferred_batch());
+        if !call.is_empty() {
+            (is_released, idle) = (false, IDLE);
+            if !carry_out(call, refinery, shared) {
+                work.hold();
             }
+            continue;
+        }
+        let may_be_released = !is_released && (missing.is_empty() || refinery.keeps_on_disk());
+        let first = match may_be_released {
+            true => requests.recv_timeout(idle),
+            false => requests.recv().map_err(RecvTimeoutError::from),
+        };
+        match first {
+            Ok(first) => work.add(first),
+            Err(RecvTimeoutError::Timeout) => {
+                refinery.write_pending_if_due();
+                let go_on = || requests.is_empty() && !shared.cancel.is_cancelled();
+                // Training may need the memory that the refiner most likely does not need any more.
+                is_released = refinery.has_all(&mut missing, go_on);
+                idle = LONGEST_IDLE.min(2 * idle);
+                if is_released && catch_unwind(AssertUnwindSafe(|| refinery.release())).is_err() {
+                    tracing::warn!("the refiner panicked when it was to give back its memory");
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Refines the samples of a call, and answers its requests; says whether all went well.
+fn carry_out(call: Call, refinery: &mut Refinery, shared: &Shared) -> bool {
+    let mut refine = |indices: &[usize]| {
+        catch_unwind(AssertUnwindSafe(|| refinery.refine_batch(indices, &shared.cancel, &Silent)))
+            .unwrap_or_else(|panic| {
+                let error = Arc::new(Error::panicked("diver-refine", panic.as_ref()));
+                vec![Err(error); indices.len()]
+            })
+    };
+    let mut results = refine(&call.indices());
+    let is_well = results.iter().all(Result::is_ok);
+    if !is_well && !shared.cancel.is_cancelled() {
+        // What one sample did to the call must not end the batches of others.
+        let mut from = 0;
+        for batch in call.batches() {
+            let range = from..from + batch.len();
+            if batch.len() < results.len() && results[range.clone()].iter().any(Result::is_err) {
+                let indices: Vec<usize> = batch.iter().map(|request| request.index).collect();
+                results.splice(range.clone(), refine(&indices));
+            }
+            from = range.end;
+        }
+    }
+    for (request, result) in call.requests.into_iter().zip(results) {
+        match request.reply {
+            // A worker that gave up on its batch listens no more.
+            Some((slot, reply)) => drop(reply.send((slot, result))),
+            None => shared.background.finish(request.index, result),
+        }
+    }
+    is_well
 }
 
 /// Interleaved bytes to planar normalised values; a one-channel set gets the mean of the three channels.

@@ -83,6 +83,24 @@ fn mix_bits(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// A batch of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) epoch: u64,
+    pub(super) batch: usize,
+}
+
+impl Position {
+    /// The one that comes next, where an epoch has so many batches.
+    pub(super) fn after(self, batches: usize) -> Self {
+        if self.batch + 1 < batches {
+            Self { batch: self.batch + 1, ..self }
+        } else {
+            Self { epoch: self.epoch.saturating_add(1), batch: 0 }
+        }
+    }
+}
+
 /// One place of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Item {

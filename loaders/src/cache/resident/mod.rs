@@ -48,6 +48,11 @@ impl Resident {
         Ok(Some(image))
     }
 
+    /// Whether `key` is anywhere.
+    pub(crate) fn has(&self, key: &RowKey) -> bool {
+        self.memory.get(key).is_some() || self.pending.find(key).is_some() || self.contains(key)
+    }
+
     /// Whether `key` is on disk.
     pub(crate) fn contains(&self, key: &RowKey) -> bool {
         self.disk.as_ref().is_some_and(|disk| disk.contains(key))

@@ -1,0 +1,191 @@
+//! What the refiner does next: what batches wait for, in the plan's order, and then what the plan asks for later.
+//!
+//! The refiner's speed depends on no training batch, thread or prefetch: its calls are filled from the plan, this epoch's
+//! and the next one's, up to the size that it likes. The first call after the consumer has turned elsewhere is an
+//! exception: it has the first batch alone, which is then not held up by others.
+
+use super::pipeline::Shared;
+use super::plan::Position;
+use crate::refine::Refined;
+use crossbeam::channel::Sender;
+use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+/// A sample that a batch met and no cache has.
+pub(super) struct Request {
+    pub(super) index: usize,
+    /// The batch.
+    pub(super) place: Position,
+    /// Its slot of the batch, and who waits for it; none where it came raw.
+    pub(super) reply: Option<(usize, Sender<(usize, Refined)>)>,
+}
+
+/// Where the consumer stands, once it has asked for a batch.
+#[derive(Debug, Default)]
+pub(super) struct Standing(Mutex<Option<Stand>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stand {
+    /// How often the consumer has turned elsewhere.
+    round: u64,
+    at: Position,
+}
+
+impl Standing {
+    /// Takes note of where the consumer is; says whether there is more to do than before.
+    pub(super) fn set(&self, round: u64, at: Position) -> bool {
+        // Every update leaves it whole.
+        let mut stand = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = stand.is_none_or(|last| last.round != round || last.at.epoch != at.epoch);
+        *stand = Some(Stand { round, at });
+        is_new
+    }
+
+    fn get(&self) -> Option<Stand> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One call of the refiner.
+#[derive(Default)]
+pub(super) struct Call {
+    /// What batches wait for, or met.
+    pub(super) requests: Vec<Request>,
+    /// What later batches will ask for.
+    pub(super) ahead: Vec<usize>,
+}
+
+impl Call {
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.ahead.is_empty()
+    }
+
+    /// The requests of each batch.
+    pub(super) fn batches(&self) -> impl Iterator<Item = &[Request]> {
+        self.requests.chunk_by(|one, next| one.place == next.place)
+    }
+
+    /// The samples, those of requests first.
+    pub(super) fn indices(&self) -> Vec<usize> {
+        self.requests.iter().map(|request| request.index).chain(self.ahead.iter().copied()).collect()
+    }
+}
+
+/// The work that is known of.
+pub(super) struct Work<'a> {
+    shared: &'a Shared,
+    requests: Vec<Request>,
+    /// Where the walk along the plan stands, and what is left of the batch that it is in.
+    cursor: Position,
+    batch: VecDeque<usize>,
+    round: Option<u64>,
+    /// Whether each sample was seen in the cache, or given to the refiner, and how many of those that are ever refined
+    /// were not.
+    seen: Vec<bool>,
+    unseen: usize,
+    /// After a failure nothing is done ahead until the consumer moves on: it has to meet the error first.
+    held: Option<Stand>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        let mut seen = vec![true; shared.plan.samples];
+        let ever = shared.plan.refined_ever();
+        ever.iter().for_each(|index| seen[*index] = false);
+        Self {
+            shared,
+            requests: Vec::new(),
+            cursor: Position::default(),
+            batch: VecDeque::new(),
+            round: None,
+            seen,
+            unseen: ever.len(),
+            held: None,
+        }
+    }
+
+    pub(super) fn add(&mut self, requests: impl IntoIterator<Item = Request>) {
+        self.requests.extend(requests);
+    }
+
+    /// The next call, of at most so many samples; empty if there is nothing to do.
+    pub(super) fn next_call(&mut self, at_most: usize) -> Call {
+        self.answer_what_is_there();
+        // Those of one batch stay together.
+        self.requests.sort_by_key(|request| request.place);
+        let Some(stand) = self.shared.standing.get() else { return Call::default() };
+        let batches = self.shared.plan.batches();
+        let is_first = self.round != Some(stand.round);
+        if is_first || self.cursor < stand.at {
+            (self.cursor, self.round) = (stand.at, Some(stand.round));
+            self.batch.clear();
+        }
+        let (end, urgent) = if is_first {
+            (stand.at.after(batches), self.requests.partition_point(|request| request.place <= stand.at))
+        } else {
+            (Position { epoch: stand.at.epoch.saturating_add(2), batch: 0 }, self.requests.len())
+        };
+        let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
+        let ahead = if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end) };
+        Call { requests, ahead }
+    }
+
+    /// A call failed: nothing is done ahead until the consumer has moved on, and has seen why.
+    pub(super) fn hold(&mut self) {
+        self.held = self.shared.standing.get();
+    }
+
+    /// Samples that came meanwhile wait for no call.
+    fn answer_what_is_there(&mut self) {
+        let shared = self.shared;
+        self.requests.retain(|request| {
+            let Some((slot, reply)) = &request.reply else { return true };
+            let key = shared.dataset.identity(request.index);
+            match key.and_then(|identity| shared.store.find(&identity.row, &shared.counters)) {
+                Ok(Some(image)) => {
+                    // A worker that gave up on its batch listens no more.
+                    let _ = reply.send((*slot, Ok(image)));
+                    false
+                }
+                // The call finds out why.
+                Ok(None) | Err(_) => true,
+            }
+        });
+    }
+
+    /// The next samples along the plan, up to `end`, that no cache has, to fill a call with.
+    fn walk(&mut self, requests: &[Request], at_most: usize, end: Position) -> Vec<usize> {
+        let requested: HashSet<usize> =
+            requests.iter().chain(&self.requests).map(|request| request.index).collect();
+        let mut found = Vec::new();
+        while requests.len() + found.len() < at_most && self.unseen > 0 {
+            let Some(index) = self.batch.pop_front() else {
+                if self.cursor >= end {
+                    break;
+                }
+                let items = self.shared.plan.items(self.cursor.epoch, self.cursor.batch);
+                self.batch.extend(items.iter().filter(|item| item.refined).map(|item| item.index));
+                self.cursor = self.cursor.after(self.shared.plan.batches());
+                continue;
+            };
+            if std::mem::replace(&mut self.seen[index], true) {
+                continue;
+            }
+            self.unseen -= 1;
+            if !requested.contains(&index) && self.is_missing(index) {
+                found.push(index);
+            }
+        }
+        found
+    }
+
+    /// Whether no cache has a sample. One that cannot be read is for its batch to report.
+    fn is_missing(&self, index: usize) -> bool {
+        let look = || {
+            let identity = self.shared.dataset.identity(index);
+            identity.is_ok_and(|identity| !self.shared.store.has(&identity.row))
+        };
+        catch_unwind(AssertUnwindSafe(look)).unwrap_or(false)
+    }
+}
