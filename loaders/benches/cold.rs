@@ -42,7 +42,7 @@ impl Refine for Stub {
         std::thread::sleep(self.call + self.image * u32::try_from(batch.len()).unwrap());
         let side = batch.width;
         // As smooth as photographs are, with some noise.
-        let bytes = |at: usize| ((at / 3 % side) as u8).wrapping_add((at * 2_654_435_761 >> 29) as u8 & 7);
+        let bytes = |at: usize| ((at / 3 % side) as u8).wrapping_add(((at * 2_654_435_761) >> 29) as u8 & 7);
         (0..batch.len())
             .map(|_| RgbImage::new(side, side, (0..side * side * 3).map(bytes).collect()))
             .collect()

@@ -98,7 +98,7 @@ impl Refinery {
     }
 
     /// Deletes what processes that died left of their claims to samples which the cache has by now.
-    pub(super) fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         if let Some(disk) = self.store.disk().filter(|_| self.store.failure().is_none()) {
             disk.leases().tidy(&|key| disk.contains(key));
         }
@@ -153,8 +153,8 @@ impl Refinery {
         let total = indices.len();
         let mut images = Vec::with_capacity(total);
         for indices in indices.chunks(self.preferred_batch()) {
-            for refined in self.refine_batch(indices, cancel, progress) {
-                images.push(refined?);
+            for refined in self.refine_batch(indices, 0, cancel, progress) {
+                images.push(refined.ok_or(Error::Cancelled)??);
             }
             progress.images(images.len(), total);
         }
@@ -162,13 +162,15 @@ impl Refinery {
     }
 
     /// The refined image of each sample: found, if it has come meanwhile, refined in one call, or waited for while
-    /// another process refines it. A sample that cannot be read fails alone; a refiner's failure is shared.
+    /// another process refines it. The last `ahead` samples are not waited for. A sample that cannot be read fails alone;
+    /// a refiner's failure is shared. Without a result are those that were not waited for, and all if it is cancelled.
     pub(crate) fn refine_batch(
         &mut self,
         indices: &[usize],
+        ahead: usize,
         cancel: &CancelToken,
         progress: &dyn Progress,
-    ) -> Vec<Refined> {
+    ) -> Vec<Option<Refined>> {
         let mut results: Vec<Option<Refined>> = vec![None; indices.len()];
         let mut pause = Pause::default();
         loop {
@@ -176,12 +178,12 @@ impl Refinery {
             self.attempt(indices, &mut results, usize::MAX, cancel, progress, &mut |rows, _lease| {
                 store.keep(&rows, &names)
             });
-            if results.iter().all(Option::is_some) || cancel.is_cancelled() {
-                break;
+            let awaited = &results[..indices.len() - ahead];
+            if awaited.iter().all(Option::is_some) || cancel.is_cancelled() {
+                return results;
             }
             pause.wait();
         }
-        results.into_iter().map(|result| result.unwrap_or_else(|| Err(Arc::new(Error::Cancelled)))).collect()
     }
 
     /// Finds the samples that have no result yet, or refines at most so many of them in one call, whose rows `keep` takes:

@@ -128,7 +128,9 @@ impl<'a> Work<'a> {
         };
         let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
         let ahead = if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end) };
-        Call { requests, ahead }
+        let call = Call { requests, ahead };
+        // Nothing is missing for the first batch: on with the others.
+        if is_first && call.is_empty() { self.next_call(at_most) } else { call }
     }
 
     /// A call failed: nothing is done ahead until the consumer has moved on, and has seen why.
@@ -140,9 +142,15 @@ impl<'a> Work<'a> {
     fn answer_what_is_there(&mut self) {
         let shared = self.shared;
         self.requests.retain(|request| {
-            let Some((slot, reply)) = &request.reply else { return true };
-            let key = shared.dataset.identity(request.index);
-            match key.and_then(|identity| shared.store.find(&identity.row, &shared.counters)) {
+            let Ok(identity) = shared.dataset.identity(request.index) else { return true };
+            let Some((slot, reply)) = &request.reply else {
+                let is_there = shared.store.has(&identity.row);
+                if is_there {
+                    shared.background.finish(request.index, None);
+                }
+                return !is_there;
+            };
+            match shared.store.find(&identity.row, &shared.counters) {
                 Ok(Some(image)) => {
                     // A worker that gave up on its batch listens no more.
                     let _ = reply.send((*slot, Ok(image)));

@@ -63,10 +63,11 @@ impl Background {
         }
     }
 
-    fn finish(&self, index: usize, result: Refined) {
-        match result {
-            Ok(_) => self.lock().remove(&index),
-            Err(error) => self.lock().insert(index, Some(error)),
+    /// Takes note that a sample is refined, or why it could not be.
+    pub(super) fn finish(&self, index: usize, failure: Option<Arc<Error>>) {
+        match failure {
+            None => self.lock().remove(&index),
+            failure => self.lock().insert(index, failure),
         };
     }
 }
@@ -114,6 +115,7 @@ impl Pipeline {
             pipeline.spawn("diver-refine".into(), move || {
                 refine_loop(&mut refinery, &shared, &request_queue);
                 refinery.write_pending();
+                refinery.tidy();
             })?;
         }
         for worker in 0..workers {
@@ -341,32 +343,35 @@ fn refine_loop(refinery: &mut Refinery, shared: &Shared, requests: &Receiver<Vec
 
 /// Refines the samples of a call, and answers its requests; says whether all went well.
 fn carry_out(call: Call, refinery: &mut Refinery, shared: &Shared) -> bool {
-    let mut refine = |indices: &[usize]| {
-        catch_unwind(AssertUnwindSafe(|| refinery.refine_batch(indices, &shared.cancel, &Silent)))
-            .unwrap_or_else(|panic| {
-                let error = Arc::new(Error::panicked("diver-refine", panic.as_ref()));
-                vec![Err(error); indices.len()]
-            })
+    let mut refine = |indices: &[usize], ahead: usize| {
+        let refine = || refinery.refine_batch(indices, ahead, &shared.cancel, &Silent);
+        catch_unwind(AssertUnwindSafe(refine)).unwrap_or_else(|panic| {
+            let error = Arc::new(Error::panicked("diver-refine", panic.as_ref()));
+            vec![Some(Err(error)); indices.len()]
+        })
     };
-    let mut results = refine(&call.indices());
-    let is_well = results.iter().all(Result::is_ok);
+    let is_bad = |result: &Option<Refined>| matches!(result, Some(Err(_)));
+    let mut results = refine(&call.indices(), call.ahead.len());
+    let is_well = !results.iter().any(is_bad);
     if !is_well && !shared.cancel.is_cancelled() {
         // What one sample did to the call must not end the batches of others.
         let mut from = 0;
         for batch in call.batches() {
             let range = from..from + batch.len();
-            if batch.len() < results.len() && results[range.clone()].iter().any(Result::is_err) {
+            if batch.len() < results.len() && results[range.clone()].iter().any(is_bad) {
                 let indices: Vec<usize> = batch.iter().map(|request| request.index).collect();
-                results.splice(range.clone(), refine(&indices));
+                results.splice(range.clone(), refine(&indices, 0));
             }
             from = range.end;
         }
     }
     for (request, result) in call.requests.into_iter().zip(results) {
+        // Only a loader that is dropped leaves a request without a result.
+        let result = result.unwrap_or_else(|| Err(Arc::new(Error::Cancelled)));
         match request.reply {
             // A worker that gave up on its batch listens no more.
             Some((slot, reply)) => drop(reply.send((slot, result))),
-            None => shared.background.finish(request.index, result),
+            None => shared.background.finish(request.index, result.err()),
         }
     }
     is_well

@@ -7,6 +7,8 @@ use crate::stub::{BATCH, Stub, fingerprint, keys, redone, sample_of, set, times_
 use diver_loaders::cache::CacheOptions;
 use diver_loaders::{Cache, Loader, Mix};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const SAMPLES: usize = 48;
@@ -26,6 +28,8 @@ pub(crate) struct Show {
     log: PathBuf,
     loader: Option<Loader>,
     round: u64,
+    /// How many calls the refiner serves: without a bound, it would have done everything when the trouble begins.
+    allowed: Arc<AtomicUsize>,
     /// How many rows there were when the trouble began.
     first: usize,
 }
@@ -42,13 +46,15 @@ impl Show {
         let log = logs.join(format!("log-{}", std::process::id()));
         let _ = std::fs::remove_file(&log);
         let cache = cache.with_options(CacheOptions::new().lease_expiry(EXPIRY)).unwrap();
-        let mut show = Self { heard: Heard::listen(), cache, folder, log, loader: None, round: 0, first: 0 };
+        let allowed = Arc::new(AtomicUsize::new(FIRST + 1));
+        let heard = Heard::listen();
+        let mut show = Self { heard, cache, folder, log, loader: None, round: 0, allowed, first: 0 };
         show.open();
         show
     }
 
     fn open(&mut self) {
-        let stub = Stub::new(&self.log, self.round, Duration::from_millis(2));
+        let stub = Stub::new(&self.log, self.round, Duration::from_millis(2)).allowed(&self.allowed);
         let loader = Loader::builder(set(SAMPLES))
             .refiner(stub)
             .cache(self.cache.clone())
@@ -92,6 +98,7 @@ impl Show {
 
     /// Serves a whole epoch.
     pub(crate) fn serve_all(&mut self) {
+        self.allowed.store(usize::MAX, Ordering::Relaxed);
         self.serve(BATCHES);
     }
 

@@ -9,6 +9,8 @@ use diver_loaders::{
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Samples that a process refines at once.
@@ -77,13 +79,22 @@ pub(crate) struct Stub {
     round: u64,
     delay: Duration,
     maker: u32,
+    calls: usize,
+    /// How many calls are served; the next one waits until there are more.
+    allowed: Arc<AtomicUsize>,
 }
 
 impl Stub {
     pub(crate) fn new(log: &Path, round: u64, delay: Duration) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
         let maker = Random::seeded(u64::from(std::process::id()) << 32 | u64::from(now)).next() as u32;
-        Self { log: log.to_owned(), round, delay, maker }
+        let allowed = Arc::new(AtomicUsize::new(usize::MAX));
+        Self { log: log.to_owned(), round, delay, maker, calls: 0, allowed }
+    }
+
+    /// One that serves so many calls: a loader has it work ahead.
+    pub(crate) fn allowed(self, allowed: &Arc<AtomicUsize>) -> Self {
+        Self { allowed: Arc::clone(allowed), ..self }
     }
 }
 
@@ -100,7 +111,17 @@ impl Refine for Stub {
         Ok(())
     }
 
-    fn refine(&mut self, batch: &RawBatch<'_>, _: &CancelToken, _: &dyn Progress) -> Result<Vec<RgbImage>> {
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        _: &dyn Progress,
+    ) -> Result<Vec<RgbImage>> {
+        while self.calls >= self.allowed.load(Ordering::Relaxed) {
+            cancel.check()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.calls += 1;
         let samples: Vec<u32> = batch
             .pixels
             .chunks_exact(BYTES)
