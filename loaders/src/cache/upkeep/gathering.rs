@@ -61,11 +61,11 @@ impl<A: Artifact> Partition<A> {
         let token = cancel.clone();
         let gather = move |lease: Lease| {
             let gathered = other().and_then(|partition| {
-                partition.compact(&token)?;
-                Ok(partition.fresh_parts())
+                let before = partition.fresh_parts();
+                Ok(before.saturating_sub(partition.compact(&token)?.gathered))
             });
             match gathered {
-                // Those that are large enough as they are.
+                // Those that are large enough as they are. What was committed meanwhile is for the next time.
                 Ok(left) => bound.store(left + ENOUGH, Ordering::Relaxed),
                 Err(Error::Cancelled) => {}
                 Err(error) => {
