@@ -36,10 +36,12 @@ TO_WRITE = "DIR"
 
 @dataclass(frozen=True)
 class Small:
-    """The small form of a command: `options` to add, and what it must leave in the folder that it runs in."""
+    """The small form of a command: `options` to add, the folders that it finds where it runs, and what it must leave
+    there."""
 
     options: str = ""
     leaves: tuple[str, ...] = ()
+    finds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ RULES: dict[str, Small | Elsewhere] = {
     "diver preview": Small(FEW_STEPS, ("preview.png",)),
     "diver export": Small(FEW_STEPS, ("export-o/images_best.pt", "export-o/labels_best.pt")),
     "diver bench": Small(f"{FEW_STEPS} --batches 1 --runs 1"),
-    "diver cache": Small(),
+    "diver cache": Small(finds=("cache-cache",)),
     "diver demo": Elsewhere("Makefile", "target/release/diver demo"),
 }
 
@@ -136,6 +138,8 @@ def run(command: str, small: Small, folder: Path) -> None:
     environment = os.environ | {"PATH": path} | ({"HOME": str(folder)} if of_user else {})
     where = folder if of_user else ROOT
     print(f"README.md: `{command}`, as: {shlex.join(words)}", flush=True)
+    for name in small.finds:
+        (where / name).mkdir()
     started = time.monotonic()
     ended = subprocess.run(words, cwd=where, env=environment, timeout=LONGEST, check=False)
     if ended.returncode != 0:
