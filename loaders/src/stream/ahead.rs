@@ -89,9 +89,9 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
+    /// `ever` are the samples that may be asked for, each once.
+    pub(super) fn new(shared: &'a Shared, ever: &[usize]) -> Self {
         let mut seen = vec![true; shared.plan.samples];
-        let ever = shared.plan.refined_ever();
         ever.iter().for_each(|index| seen[*index] = false);
         Self {
             shared,

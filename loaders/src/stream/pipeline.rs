@@ -302,8 +302,9 @@ enum Found {
 
 /// Has the refiner do what batches wait for, and what the plan asks for next.
 fn refine_loop(refinery: &mut Refinery, shared: &Shared, requests: &Receiver<Vec<Request>>) {
-    let mut work = Work::new(shared);
-    let mut missing = Missing::new(shared.plan.refined_ever());
+    let ever = shared.plan.refined_ever();
+    let mut work = Work::new(shared, &ever);
+    let mut missing = Missing::new(ever);
     let mut is_released = false;
     let mut idle = IDLE;
     loop {

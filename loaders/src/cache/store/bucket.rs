@@ -319,8 +319,7 @@ impl PartStore for BucketStore {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let listed = self.list_folder(folder)?;
-        Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
+        Ok(self.entries(folder)?.into_iter().map(|(name, _)| name).collect())
     }
 
     fn entries(&self, folder: &str) -> Result<Vec<(String, Stat)>> {

@@ -131,12 +131,13 @@ pub(in crate::cache) fn keep_within(store: &dyn PartStore, limit: u64, own: &str
     let rules = Rules { keep_bytes: Some(limit), ..Rules::default() };
     let is_in_use =
         |listing: &Listing| Ok(listing.name == own || !store.list(&lease::folder(&listing.name))?.is_empty());
-    for (listing, _) in chosen(summaries(store)?, &rules, is_in_use)?.into_iter().filter(|(_, stays)| !stays)
-    {
+    let listed = summaries(store)?;
+    let mut left: u64 = listed.iter().map(|one| one.bytes).sum();
+    for (listing, _) in chosen(listed, &rules, is_in_use)?.into_iter().filter(|(_, stays)| !stays) {
         tracing::info!("{}: deleted, to keep the cache within {limit} bytes", listing.path.display());
         delete(store, &listing.name)?;
+        left -= listing.bytes;
     }
-    let left: u64 = summaries(store)?.iter().map(|one| one.bytes).sum();
     if left > limit {
         warn_once(&format!(
             "{}: the cache has {}, more than its limit of {}: what is left is in use",
