@@ -22,6 +22,28 @@ pub(crate) trait ReadAt {
     /// # Errors
     /// If they cannot be read.
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// The `length` bytes from position `at` on.
+    ///
+    /// # Errors
+    /// If they cannot be read, or end before.
+    fn bytes_at(&self, at: u64, length: usize) -> io::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        At { file: self, position: at }.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+impl<R: ReadAt + ?Sized> ReadAt for &R {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        (**self).read_at(buffer, at)
+    }
+}
+
+impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        (**self).read_at(buffer, at)
+    }
 }
 
 impl ReadAt for File {
@@ -69,7 +91,7 @@ impl<R: ReadAt> ParquetFile<R> {
         &self.file
     }
 
-    fn reader(&self, start: u64) -> BufReader<At<R>> {
+    fn reader(&self, start: u64) -> BufReader<At<Arc<R>>> {
         BufReader::with_capacity(AHEAD, At { file: Arc::clone(&self.file), position: start })
     }
 
@@ -86,7 +108,7 @@ impl<R> Length for ParquetFile<R> {
 }
 
 impl<R: ReadAt + Send + Sync> ChunkReader for ParquetFile<R> {
-    type T = Ending<BufReader<At<R>>>;
+    type T = Ending<BufReader<At<Arc<R>>>>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         // Most reads start at a header; what is none is let through.
@@ -100,10 +122,9 @@ impl<R: ReadAt + Send + Sync> ChunkReader for ParquetFile<R> {
             let reason = format!("{length} bytes from {start} on, in a file of {}", self.length);
             return Err(ParquetError::EOF(reason));
         }
-        let mut bytes = vec![0; length];
-        At { file: Arc::clone(&self.file), position: start }.read_exact(&mut bytes)?;
+        let bytes = self.file.bytes_at(start, length)?;
         check(&bytes[..])?;
-        Ok(bytes.into())
+        Ok(bytes)
     }
 }
 
@@ -115,7 +136,7 @@ fn check(header: impl Read) -> Result<()> {
 /// Reads a file from a position of its own on.
 #[derive(Debug)]
 pub(crate) struct At<R> {
-    file: Arc<R>,
+    file: R,
     position: u64,
 }
 

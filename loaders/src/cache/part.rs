@@ -368,33 +368,60 @@ impl InStore {
     }
 }
 
-impl ReadAt for InStore {
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+impl InStore {
+    /// What is at hand from `at` on, if that is as much as `least`; else as much as `length`, or more, is read, and kept at
+    /// hand.
+    fn at_hand(&self, at: u64, least: usize, length: usize) -> io::Result<Bytes> {
         if at >= self.start {
-            return Ok(copy(&self.tail, self.start, buffer, at));
+            return Ok(from(&self.tail, self.start, at));
         }
         let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
-        let copied = copy(&block.1, block.0, buffer, at);
-        if copied > 0 || buffer.is_empty() {
-            return Ok(copied);
+        let known = from(&block.1, block.0, at);
+        if known.len() >= least.min(usize::try_from(self.start - at).unwrap_or(usize::MAX)) {
+            return Ok(known);
         }
-        let length = buffer.len().max(self.store.block()) as u64;
+        let length = length.max(self.store.block()) as u64;
         let end = at.saturating_add(length).min(self.start).min(self.size);
         let bytes = self.store.get_range(&self.name, at..end).map_err(|error| match error {
             Error::Io { source, .. } => source,
             other => io::Error::other(other.to_string()),
         })?;
-        *block = (at, bytes);
-        Ok(copy(&block.1, block.0, buffer, at))
+        *block = (at, bytes.clone());
+        Ok(bytes)
     }
 }
 
-/// Copies what `bytes`, which begin at `start`, have from `at` on.
-fn copy(bytes: &[u8], start: u64, buffer: &mut [u8], at: u64) -> usize {
+impl ReadAt for InStore {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let found = self.at_hand(at, 1.min(buffer.len()), buffer.len())?;
+        Ok(copy(&found, buffer))
+    }
+
+    fn bytes_at(&self, at: u64, length: usize) -> io::Result<Bytes> {
+        let found = self.at_hand(at, length, length)?;
+        if found.len() >= length {
+            // As they lie there: an image is not copied on its way.
+            return Ok(found.slice(..length));
+        }
+        // Across the beginning of the end.
+        let mut bytes = found.to_vec();
+        let left = length - found.len();
+        let rest = self.at_hand(at + found.len() as u64, left, left)?;
+        bytes.extend_from_slice(rest.get(..left).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(bytes.into())
+    }
+}
+
+/// What `bytes`, which begin at `start`, have from `at` on.
+fn from(bytes: &Bytes, start: u64, at: u64) -> Bytes {
     let from = at.checked_sub(start).and_then(|from| usize::try_from(from).ok());
-    let found = from.and_then(|from| bytes.get(from..)).unwrap_or_default();
-    let count = found.len().min(buffer.len());
-    buffer[..count].copy_from_slice(&found[..count]);
+    from.filter(|from| *from <= bytes.len()).map(|from| bytes.slice(from..)).unwrap_or_default()
+}
+
+/// Fills as much of a buffer as there is.
+fn copy(bytes: &[u8], buffer: &mut [u8]) -> usize {
+    let count = bytes.len().min(buffer.len());
+    buffer[..count].copy_from_slice(&bytes[..count]);
     count
 }
 
@@ -404,6 +431,15 @@ struct InMemory(Bytes);
 
 impl ReadAt for InMemory {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        Ok(copy(&self.0, 0, buffer, at))
+        Ok(copy(&from(&self.0, 0, at), buffer))
+    }
+
+    fn bytes_at(&self, at: u64, length: usize) -> io::Result<Bytes> {
+        let found = from(&self.0, 0, at);
+        if found.len() < length {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(found.slice(..length))
+        }
     }
 }
