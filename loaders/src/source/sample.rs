@@ -25,6 +25,72 @@ impl StoredPixels {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The same, borrowed.
+    pub(crate) fn borrow(&self) -> PixelsRef<'_> {
+        match self {
+            Self::F32(values) => PixelsRef::F32(values),
+            Self::U8(values) => PixelsRef::U8(values),
+        }
+    }
+}
+
+/// [`StoredPixels`] that are somewhere else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PixelsRef<'a> {
+    F32(&'a [f32]),
+    U8(&'a [u8]),
+}
+
+impl PixelsRef<'_> {
+    pub(crate) fn to_owned(self) -> StoredPixels {
+        match self {
+            Self::F32(values) => StoredPixels::F32(values.to_vec()),
+            Self::U8(values) => StoredPixels::U8(values.to_vec()),
+        }
+    }
+
+    /// Writes them as the network is trained on them ([`Sample::into_normalized`]), to as many values; `area` is that of
+    /// a plane.
+    pub(crate) fn write_normalized(
+        self,
+        area: usize,
+        space: &ValueSpace,
+        normalize: &Normalize,
+        out: &mut [f32],
+    ) {
+        let apply = |channel, unit| normalize.apply(channel, unit);
+        match (self, space) {
+            (Self::F32(values), ValueSpace::Normalized(own)) if own == normalize => {
+                out.copy_from_slice(values)
+            }
+            (Self::F32(values), ValueSpace::Whitened) => out.copy_from_slice(values),
+            (pixels, _) => pixels.map_units(area, space, out, apply),
+        }
+    }
+
+    /// Writes `f` of each value's channel and its pixel value.
+    fn map_units(self, area: usize, space: &ValueSpace, out: &mut [f32], f: impl Fn(usize, f32) -> f32) {
+        match (self, space) {
+            (Self::U8(values), _) => {
+                by_plane(values, area, out, |channel, v| f(channel, f32::from(v) / 255.0));
+            }
+            (Self::F32(values), ValueSpace::Normalized(own)) => {
+                by_plane(values, area, out, |channel, v| f(channel, own.invert(channel, v)));
+            }
+            (Self::F32(values), ValueSpace::Unit | ValueSpace::Whitened) => by_plane(values, area, out, f),
+        }
+    }
+}
+
+/// Writes `f` of each value and its channel, for planes of `area` values: without a division for every value.
+fn by_plane<T: Copy>(values: &[T], area: usize, out: &mut [f32], f: impl Fn(usize, T) -> f32) {
+    let area = area.max(1);
+    for (channel, (plane, out)) in values.chunks(area).zip(out.chunks_mut(area)).enumerate() {
+        for (value, out) in plane.iter().zip(out) {
+            *out = f(channel, *value);
+        }
+    }
 }
 
 /// The label of one sample.
@@ -139,7 +205,10 @@ impl Sample {
             (StoredPixels::F32(values), ValueSpace::Normalized(own)) if own == normalize => values,
             (StoredPixels::F32(values), ValueSpace::Whitened) => values,
             (pixels, _) => {
-                Self { pixels, ..self }.map_units(space, |channel, unit| normalize.apply(channel, unit))
+                let [_, height, width] = self.shape;
+                let mut out = vec![0.0; pixels.len()];
+                pixels.borrow().write_normalized(height * width, space, normalize, &mut out);
+                out
             }
         }
     }
@@ -151,31 +220,11 @@ impl Sample {
     /// If the values are whitened.
     pub fn to_pixels(&self, space: &ValueSpace) -> Result<Vec<f32>> {
         space.check_pixels()?;
-        let planar = self.map_units(space, |_, unit| unit.clamp(0.0, 1.0));
-        Ok(if self.shape[0] == 1 { planar.repeat(3) } else { planar })
+        let [channels, height, width] = self.shape;
+        let mut planar = vec![0.0; self.pixels.len()];
+        self.pixels.borrow().map_units(height * width, space, &mut planar, |_, unit| unit.clamp(0.0, 1.0));
+        Ok(if channels == 1 { planar.repeat(3) } else { planar })
     }
-
-    fn map_units(&self, space: &ValueSpace, f: impl Fn(usize, f32) -> f32) -> Vec<f32> {
-        let area = (self.shape[1] * self.shape[2]).max(1);
-        match (&self.pixels, space) {
-            (StoredPixels::U8(values), _) => {
-                by_plane(values, area, |channel, v| f(channel, f32::from(v) / 255.0))
-            }
-            (StoredPixels::F32(values), ValueSpace::Normalized(own)) => {
-                by_plane(values, area, |channel, v| f(channel, own.invert(channel, v)))
-            }
-            (StoredPixels::F32(values), ValueSpace::Unit | ValueSpace::Whitened) => by_plane(values, area, f),
-        }
-    }
-}
-
-/// `f` of each value and its channel, for planes of `area` values: without a division for every value.
-fn by_plane<T: Copy>(values: &[T], area: usize, f: impl Fn(usize, T) -> f32) -> Vec<f32> {
-    let mut mapped = Vec::with_capacity(values.len());
-    for (channel, plane) in values.chunks(area).enumerate() {
-        mapped.extend(plane.iter().map(|value| f(channel, *value)));
-    }
-    mapped
 }
 
 /// The space of a source's stored values.

@@ -1,5 +1,6 @@
 //! What a dataset is to everything above it.
 
+use super::adapters;
 use super::info::SourceInfo;
 use super::sample::{Label, Sample};
 use crate::Result;
@@ -25,6 +26,15 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// If the sample cannot be read, with the file and the sample in the message.
     fn sample(&self, index: usize) -> Result<Sample>;
 
+    /// Writes sample `index` as a network is trained on it, planar `[C, H, W]`: its values normalised with
+    /// `info().normalize` ([`Sample::into_normalized`]). A source that can do so without a sample in between does.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample); if `out` has another number of values.
+    fn write_normalized(&self, index: usize, out: &mut [f32]) -> Result<()> {
+        adapters::write(self.info(), index, self.sample(index)?.pixels.borrow(), out)
+    }
+
     /// The name of the file that image `index` alone is in, without its folders; `None` where images have no files of
     /// their own. What is not Unicode in it is replaced by U+FFFD. An export keeps such names.
     fn name(&self, index: usize) -> Option<Cow<'_, str>> {
@@ -47,6 +57,10 @@ macro_rules! forwarded {
 
             fn sample(&self, index: usize) -> Result<Sample> {
                 (**self).sample(index)
+            }
+
+            fn write_normalized(&self, index: usize, out: &mut [f32]) -> Result<()> {
+                (**self).write_normalized(index, out)
             }
 
             fn name(&self, index: usize) -> Option<Cow<'_, str>> {

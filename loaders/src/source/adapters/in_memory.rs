@@ -1,6 +1,7 @@
 //! A dataset held in memory.
 
 use super::super::info::Format;
+use super::super::sample::PixelsRef;
 use super::super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use crate::wording::counted;
 use crate::{ClassMap, Error, Normalize, Result};
@@ -74,6 +75,16 @@ impl MemorySource {
         }
         Ok(Self { info, values, labels })
     }
+
+    /// The values of sample `index`.
+    fn pixels(&self, index: usize) -> PixelsRef<'_> {
+        let size: usize = self.info.shape.iter().product();
+        let range = index * size..(index + 1) * size;
+        match &self.values {
+            StoredPixels::F32(values) => PixelsRef::F32(&values[range]),
+            StoredPixels::U8(values) => PixelsRef::U8(&values[range]),
+        }
+    }
 }
 
 /// Checks that there are images, and labels that agree with what `info` says.
@@ -126,12 +137,39 @@ pub(crate) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
     Ok(())
 }
 
+/// Writes the values of sample `index` as a network is trained on them.
+///
+/// # Errors
+/// If `out` has room for another number of values, or they are not finite.
+pub(crate) fn write(info: &SourceInfo, index: usize, pixels: PixelsRef<'_>, out: &mut [f32]) -> Result<()> {
+    let [channels, height, width] = info.shape;
+    if out.len() != channels * height * width {
+        let reason =
+            format!("it has the shape {:?}, and room for {} values was given", info.shape, out.len());
+        return Err(Error::sample(&info.path, index, reason));
+    }
+    if let PixelsRef::F32(values) = pixels {
+        check_finite(info, index, values)?;
+    }
+    pixels.write_normalized(height * width, &info.value_space, &info.normalize, out);
+    Ok(())
+}
+
+/// Checks that the values of sample `index`, where they are floats, are finite.
+pub(crate) fn check_pixels(info: &SourceInfo, index: usize, pixels: &StoredPixels) -> Result<()> {
+    match pixels {
+        StoredPixels::F32(pixels) => check_finite(info, index, pixels),
+        StoredPixels::U8(_) => Ok(()),
+    }
+}
+
 /// Checks that the values of sample `index` are finite.
-pub(crate) fn check_finite(info: &SourceInfo, index: usize, pixels: &StoredPixels) -> Result<()> {
-    let StoredPixels::F32(pixels) = pixels else { return Ok(()) };
-    // One pass without branches, as every epoch comes by; where the culprit lies matters only if there is one.
-    let finite = pixels.iter().fold(true, |finite, v| finite & v.is_finite());
-    let Some(at) = (!finite).then(|| pixels.iter().position(|v| !v.is_finite())).flatten() else {
+pub(crate) fn check_finite(info: &SourceInfo, index: usize, pixels: &[f32]) -> Result<()> {
+    // One pass without branches, as every epoch comes by; where the culprit lies matters only if there is one. What is
+    // not finite has all bits of its exponent set.
+    const EXPONENT: u32 = 0x7f80_0000;
+    let largest = pixels.iter().fold(0, |largest, v| (v.to_bits() & EXPONENT).max(largest));
+    let Some(at) = (largest == EXPONENT).then(|| pixels.iter().position(|v| !v.is_finite())).flatten() else {
         return Ok(());
     };
     let (area, columns) = (info.shape[1] * info.shape[2], info.shape[2]);
@@ -154,13 +192,14 @@ impl Source for MemorySource {
 
     fn sample(&self, index: usize) -> Result<Sample> {
         let label = self.label(index)?;
-        let size: usize = self.info.shape.iter().product();
-        let range = index * size..(index + 1) * size;
-        let pixels = match &self.values {
-            StoredPixels::F32(values) => StoredPixels::F32(values[range].to_vec()),
-            StoredPixels::U8(values) => StoredPixels::U8(values[range].to_vec()),
-        };
-        check_finite(&self.info, index, &pixels)?;
+        let pixels = self.pixels(index).to_owned();
+        check_pixels(&self.info, index, &pixels)?;
         Ok(Sample { pixels, shape: self.info.shape, label })
+    }
+
+    fn write_normalized(&self, index: usize, out: &mut [f32]) -> Result<()> {
+        // So that there is such a sample.
+        self.label(index)?;
+        write(&self.info, index, self.pixels(index), out)
     }
 }

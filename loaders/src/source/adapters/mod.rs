@@ -14,7 +14,7 @@ pub(crate) use canvases::{Canvases, along};
 pub(crate) use encoded::{Encoded, EncodedSet};
 pub(crate) use formations::Formations;
 pub use in_memory::MemorySource;
-pub(crate) use in_memory::{check, check_finite};
+pub(crate) use in_memory::{check, check_pixels, write};
 pub use joined::Joined;
 pub(crate) use resize::Resize;
 pub use subset::Subset;

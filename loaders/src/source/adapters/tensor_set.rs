@@ -197,6 +197,11 @@ impl Images {
         })
     }
 
+    /// Reads image `index` to where it is wanted, if it lies in the file as floats are in memory; says whether it does.
+    fn read_into(&self, index: usize, out: &mut [f32]) -> Result<bool> {
+        self.file.read_row_into(&self.tensor, index, out, &self.field)
+    }
+
     /// All images, read at once so that a checksum over them is compared.
     fn all(&self) -> Result<StoredPixels> {
         Ok(match self.tensor.dtype() {
@@ -287,8 +292,20 @@ impl Source for OnDemand {
     fn sample(&self, index: usize) -> Result<Sample> {
         let label = self.label(index)?;
         let pixels = self.images.row(index)?;
-        in_memory::check_finite(&self.info, index, &pixels)?;
+        in_memory::check_pixels(&self.info, index, &pixels)?;
         Ok(Sample { pixels, shape: self.info.shape, label })
+    }
+
+    fn write_normalized(&self, index: usize, out: &mut [f32]) -> Result<()> {
+        let is_stored_so = match self.info.value_space {
+            ValueSpace::Normalized(own) => own == self.info.normalize,
+            ValueSpace::Whitened => true,
+            ValueSpace::Unit => false,
+        };
+        if is_stored_so && index < self.images.len() && self.images.read_into(index, out)? {
+            return in_memory::check_finite(&self.info, index, out);
+        }
+        in_memory::write(&self.info, index, self.sample(index)?.pixels.borrow(), out)
     }
 }
 

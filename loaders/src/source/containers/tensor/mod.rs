@@ -91,6 +91,25 @@ impl TensorFile {
         row.read_span(&mut window).map_err(|e| self.unread(field, &e))
     }
 
+    /// As [`read_row`](Self::read_row), into `out`, of floats that lie in the file one after the other as they do in
+    /// memory; says whether they do.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_row_into(
+        &self,
+        tensor: &TensorRef,
+        row: usize,
+        out: &mut [f32],
+        field: &str,
+    ) -> Result<bool> {
+        let Some(place) = tensor.place_of_row(row, out.len()) else { return Ok(false) };
+        let (mut window, _) = self.window(tensor, field)?;
+        window.skip(place);
+        window.read_exact(bytemuck::cast_slice_mut(out)).map_err(|e| self.unread(field, &e))?;
+        Ok(true)
+    }
+
     fn damaged(&self, field: &str, reason: &dyn std::fmt::Display) -> Error {
         Error::field(&self.path, field, format!("damaged: {reason}"))
     }

@@ -179,6 +179,26 @@ impl TensorRef {
         self.offset * self.dtype().size()
     }
 
+    /// Where entry `row` along the first dimension begins in the storage, in bytes, if it is so many floats that lie one
+    /// after the other as they do in memory.
+    pub(crate) fn place_of_row(&self, row: usize, elements: usize) -> Option<u64> {
+        let is_native = self.is_big_endian == cfg!(target_endian = "big");
+        let count = *self.shape.first()?;
+        (self.dtype() == DType::F32
+            && is_native
+            && row < count
+            && self.elements == count.checked_mul(elements)?)
+        .then_some(())?;
+        let mut expected = 1;
+        for (size, stride) in self.shape.iter().zip(&self.stride).skip(1).rev() {
+            if *size > 1 && *stride != expected {
+                return None;
+            }
+            expected *= size;
+        }
+        Some((self.offset + (row * self.stride[0]) as u64) * self.dtype().size())
+    }
+
     /// Reads the elements in row-major order. `storage` yields the storage's bytes from its start; it is read
     /// to its end.
     pub(crate) fn read<T: Element>(&self, mut storage: impl Read) -> io::Result<Vec<T>> {

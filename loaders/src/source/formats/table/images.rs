@@ -166,7 +166,7 @@ impl Source for Pixels {
     fn sample(&self, index: usize) -> Result<Sample> {
         let label = self.label(index)?;
         let pixels = self.values(index)?;
-        adapters::check_finite(&self.info, index, &pixels)?;
+        adapters::check_pixels(&self.info, index, &pixels)?;
         Ok(Sample { pixels, shape: self.info.shape, label })
     }
 }
