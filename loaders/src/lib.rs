@@ -42,6 +42,7 @@ mod parquet_file;
 mod parquet_header;
 pub mod paths;
 mod pixels;
+mod planes;
 pub mod refine;
 mod said;
 mod sheet;
@@ -63,4 +64,6 @@ pub use source::{
     ValueSpace, Values, open,
 };
 pub use stats::Stats;
-pub use stream::{Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, OnMiss, Ranks, Uneven};
+pub use stream::{
+    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, Mode, OnMiss, Ranks, Uneven,
+};

@@ -2,14 +2,18 @@
 
 mod bulk;
 mod dataset;
+mod keeper;
+mod micro_batch;
 mod missing;
 mod refinery;
 
 pub use bulk::Summary;
-pub(crate) use dataset::Dataset;
+pub(crate) use dataset::{Dataset, Refinement};
+pub(crate) use keeper::{Keeper, Keeping, Rows};
+pub(crate) use micro_batch::{Finder, MicroBatch, Refined};
 pub(crate) use missing::Missing;
 pub use refinery::Refinery;
-pub(crate) use refinery::{Refined, partition};
+pub(crate) use refinery::{Pause, partition};
 
 use crate::{Digest, Error, Result, RgbImage};
 use serde::{Deserialize, Serialize};

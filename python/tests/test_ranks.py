@@ -226,9 +226,8 @@ def group(tmp_path: Path) -> Iterator[None]:
 
 
 def ranks_of(**options: Any) -> tuple[int, int, str | None]:
-    with diver.DataLoader(DIGITS, **options) as loader:
-        state = loader.state_dict()
-        assert (state["rank"], state["world"]) == loader._ranks[:2]
+    with diver.DataLoader(DIGITS, batch_size=1, **options) as loader:
+        assert len(loader) == -(-10 // loader._ranks.world_size), "the engine's are the same"
         return tuple(loader._ranks)
 
 

@@ -27,8 +27,7 @@ def test_a_state_is_plain_json() -> None:
     with loading(seed=2**64 - 1, drop_last=True) as loader:
         state = loader.state_dict()
         assert state == {
-            "version": 1, "epoch": 0, "batch": 0, "samples": 100, "batch_size": 16, "shuffle": True,
-            "drop_last": True, "seed": 2**64 - 1, "rank": 0, "world": 1,
+            "version": 2, "epoch": 0, "seen": 0, "places": 100, "samples": 100, "shuffle": True, "seed": 2**64 - 1,
         }  # fmt: skip
         assert type(state) is dict and json.loads(json.dumps(state)) == state
         loader.load_state_dict(json.loads(json.dumps(state)))
@@ -47,7 +46,7 @@ def test_a_resumed_loader_gives_exactly_the_rest(consumed: int) -> None:
         for _ in range(consumed):
             next(batches)
         state = loader.state_dict()
-    assert (state["epoch"], state["batch"]) == divmod(consumed, 7)
+    assert (state["epoch"], state["seen"]) == (consumed // 7, 16 * (consumed % 7))
     with loading(threads=5, prefetch=9, **options) as resumed:
         resumed.load_state_dict(state)
         assert resumed.state_dict() == state
@@ -61,7 +60,7 @@ def test_a_state_taken_in_a_loop_stands_after_the_batch_in_hand() -> None:
     with loading() as loader:
         for number, _ in enumerate(loader, start=1):
             state = loader.state_dict()
-            assert (state["epoch"], state["batch"]) == ((0, number) if number < 7 else (1, 0))
+            assert (state["epoch"], state["seen"]) == ((0, 16 * number) if number < 7 else (1, 0))
 
 
 def test_a_rank_of_a_set_is_resumed() -> None:
@@ -86,16 +85,30 @@ def test_the_state_of_one_rank_is_loaded_on_all() -> None:
             for _ in range(taken):
                 next(batches)
             state = first.state_dict()
-        assert (state["rank"], state["epoch"], state["batch"]) == (0, 0, taken)
+        assert (state["epoch"], state["seen"]) == (0, 33 * taken)
         for rank in (1, 2):
             with loading(rank=rank, **options) as other:
                 whole = [plain(batch) for _ in range(2) for batch in other]
                 other.load_state_dict(state)
-                assert other.state_dict()["rank"] == rank
                 expected = whole[taken:3] if taken < 3 else whole[3:]
                 assert [plain(batch) for batch in other] == expected
-    with loading(rank=0, world_size=2) as fewer, pytest.raises(StateError, match="`world` is 3"):
-        fewer.load_state_dict({**state, "batch_size": 16, "batch": 0})
+
+
+def test_an_epoch_goes_on_with_other_ranks_and_batches() -> None:
+    """What has come of the epoch does not come again, and nothing of it is lost."""
+    seen: list[int] = []
+    for rank in range(2):
+        with loading(rank=rank, world_size=2, batch_size=11) as first:
+            batches = iter(first)
+            seen += [index for _ in range(2) for index in next(batches).indices.tolist()]
+            state = first.state_dict()
+    assert (state["seen"], state["places"]) == (44, 100)
+    with loading(batch_size=9) as alone:
+        alone.load_state_dict(state)
+        assert len(alone) == 7
+        seen += [index for batch in alone for index in batch.indices.tolist()]
+        assert len(alone) == 12, "the next epoch is whole"
+    assert sorted(seen) == list(range(100))
 
 
 def test_a_state_loaded_while_a_loop_is_under_way_takes_effect() -> None:
@@ -139,6 +152,7 @@ def test_set_epoch_of_the_loaded_epoch_stays_in_its_middle() -> None:
         {"prefetch": 1},
         {"format": "torch"},
         {"image_size": 16},
+        {"drop_last": True},
         {"refiner": invert, "mix": 0.5},
     ],
     ids=str,
@@ -170,20 +184,19 @@ MISSING = object()
 NO_COUNTS: list[Any] = [-1, 1.0, 1.5, "1", None, True, [1], {}, MISSING]
 BAD_FIELDS: list[tuple[str, Any]] = [
     ("seed", 8),
-    ("batch_size", 15),
     ("samples", 99),
+    ("places", 99),
     ("shuffle", False),
-    ("drop_last", True),
-    ("world", 2),
-    ("version", 2),
-    ("batch", 7),
-    ("batch", 2**63),
-    ("batch", 2**64),
+    ("version", 1),
+    ("version", 3),
+    ("seen", 101),
+    ("seen", 2**63),
+    ("seen", 2**64),
     ("epoch", 2**64 - 1),
     ("epoch", 2**64),
     ("epoch", 2**100),
-    *((name, value) for name in ("epoch", "batch", "seed") for value in NO_COUNTS),
-    *((name, value) for name in ("shuffle", "drop_last") for value in (1, "True", None, MISSING)),
+    *((name, value) for name in ("epoch", "seen", "places", "seed") for value in NO_COUNTS),
+    *(("shuffle", value) for value in (1, "True", None, MISSING)),
     ("epoch", float("nan")),
     ("epoch", float("inf")),
     ("epoch", np.float64(1)),
@@ -223,10 +236,10 @@ def test_what_is_no_state_is_refused(state: Any) -> None:
 
 
 def test_the_differing_field_is_named_with_both_values() -> None:
-    with loading() as loader, loading(seed=8) as other, loading(batch_size=10) as third:
+    with loading() as loader, loading(seed=8) as other, loading(shuffle=False) as third:
         with pytest.raises(StateError, match="`seed` is 7 in the state, 8 in this loader"):
             other.load_state_dict(loader.state_dict())
-        with pytest.raises(StateError, match="`batch_size` is 16 in the state, 10 in this loader"):
+        with pytest.raises(StateError, match="`shuffle` is true in the state, false in this loader"):
             third.load_state_dict(loader.state_dict())
 
 

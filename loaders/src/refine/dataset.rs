@@ -9,7 +9,16 @@ use crate::{CancelToken, ClassMap, Error, Label, Normalize, Refine, Result, Samp
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-/// Two identities of a sample: what its noise hangs on, and what its refined image is filed under.
+/// One of the refinements of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Refinement {
+    /// The sample's position in its dataset.
+    pub(crate) index: usize,
+    /// Below the number of refinements that each sample has.
+    pub(crate) variant: u32,
+}
+
+/// Two identities of a refinement: what its noise hangs on, and what its image is filed under.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     pub(crate) noise: NoiseKey,
@@ -21,6 +30,8 @@ pub(crate) struct Dataset {
     source: Box<dyn Source>,
     class_map: ClassMap,
     conditioning: Vec<Conditioning>,
+    variants: u32,
+    /// Those of a sample's refinements follow each other.
     identities: Vec<OnceLock<Identity>>,
     height: usize,
     width: usize,
@@ -64,7 +75,19 @@ impl Dataset {
             return Err(no_class_map(info, known));
         }
         let identities = std::iter::repeat_with(OnceLock::new).take(info.num_samples).collect();
-        Ok(Self { source, class_map: classes, conditioning, identities, height, width })
+        Ok(Self { source, class_map: classes, conditioning, variants: 1, identities, height, width })
+    }
+
+    /// The same samples, with so many refinements of each, at least 1.
+    pub(crate) fn with_variants(self, variants: u32) -> Self {
+        let count = self.info().num_samples.saturating_mul(variants as usize);
+        let identities = std::iter::repeat_with(OnceLock::new).take(count).collect();
+        Self { variants, identities, ..self }
+    }
+
+    /// The refinements of a sample.
+    pub(crate) fn refinements(&self, index: usize) -> impl Iterator<Item = Refinement> + use<> {
+        (0..self.variants).map(move |variant| Refinement { index, variant })
     }
 
     /// Says what was assumed of the source: whoever streams or refines relies on it.
@@ -110,49 +133,54 @@ impl Dataset {
         &self.conditioning[sample.label.class()]
     }
 
-    /// The identity of sample `index`, hashed when first asked for.
-    pub(crate) fn identity(&self, index: usize) -> Result<Identity> {
-        if let Some(identity) = self.identities[index].get() {
+    /// The identity of a refinement, hashed when first asked for.
+    pub(crate) fn identity(&self, refinement: Refinement) -> Result<Identity> {
+        if let Some(identity) = self.slot(refinement).get() {
             return Ok(*identity);
         }
-        self.identify(index, &self.sample(index)?)
+        self.identify(refinement, &self.sample(refinement.index)?)
     }
 
-    /// What the refined images of all samples are filed under. Samples with equal content and class share a key.
+    fn slot(&self, Refinement { index, variant }: Refinement) -> &OnceLock<Identity> {
+        &self.identities[index * self.variants as usize + variant as usize]
+    }
+
+    /// What all refined images are filed under. Samples with equal content and class share their keys.
     pub(crate) fn keys(&self, cancel: &CancelToken) -> Result<BTreeSet<RowKey>> {
-        let key = |index| {
+        let key = |refinement| {
             cancel.check()?;
-            Ok(self.identity(index)?.row)
+            Ok(self.identity(refinement)?.row)
         };
-        (0..self.identities.len()).map(key).collect()
+        (0..self.info().num_samples).flat_map(|index| self.refinements(index)).map(key).collect()
     }
 
-    /// The identity of sample `index`, which is hashed as it is at hand: an image refined from it is filed under what
-    /// it was refined from.
+    /// The identity of a refinement of `sample`, which is hashed as it is at hand: an image refined from it is filed
+    /// under what it was refined from.
     ///
     /// # Errors
     /// If the sample is not what it was when its identity was first asked for.
-    pub(crate) fn identify(&self, index: usize, sample: &Sample) -> Result<Identity> {
-        let noise = NoiseKey { content: sample.digest(), variant: 0 };
+    pub(crate) fn identify(&self, refinement: Refinement, sample: &Sample) -> Result<Identity> {
+        let noise = NoiseKey { content: sample.digest(), variant: refinement.variant };
         let row = RowKey::new(&noise, &self.info().value_space, self.conditioning(sample));
-        let first = self.identities[index].get_or_init(|| Identity { noise, row });
+        let first = self.slot(refinement).get_or_init(|| Identity { noise, row });
         if first.row != row {
             let reason =
                 "its file has changed since it was first read: start again, on files that stay as they are";
-            return Err(Error::sample(&self.info().path, index, reason));
+            return Err(Error::sample(&self.info().path, refinement.index, reason));
         }
         Ok(*first)
     }
 
-    /// Sample `index` as it leaves in a batch when it comes raw: normalised, `[C, height, width]`.
-    pub(crate) fn normalized(&self, index: usize) -> Result<Vec<f32>> {
-        let sample = self.sample(index)?;
-        let [channels, height, width] = sample.shape;
-        let values = sample.into_normalized(&self.info().value_space, self.normalize());
+    /// Writes sample `index` as it leaves in a batch when it comes raw: normalised, `[C, height, width]`.
+    pub(crate) fn write_raw(&self, index: usize, out: &mut [f32]) -> Result<()> {
+        let [channels, height, width] = self.info().shape;
         if (height, width) == self.size() {
-            return Ok(values);
+            return self.source.write_normalized(index, out);
         }
-        resize_planar(&values, channels, (height, width), self.size())
+        let mut values = vec![0.0; channels * height * width];
+        self.source.write_normalized(index, &mut values)?;
+        out.copy_from_slice(&resize_planar(&values, channels, (height, width), self.size())?);
+        Ok(())
     }
 }
 

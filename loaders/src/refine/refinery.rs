@@ -1,25 +1,16 @@
 //! A dataset, its refiner and its cache: whatever is asked for is found, waited for or refined.
 
-use super::dataset::{Dataset, Identity};
-use super::missing::Missing;
-use super::{NoiseKey, Progress, RawBatch};
-use crate::cache::{Explanation, ImageRow, Lease, Partition, Resident, RowKey};
+use super::Progress;
+use super::dataset::{Dataset, Refinement};
+use super::micro_batch::{Finder, Refined};
+use crate::cache::{Explanation, Partition, Resident};
 use crate::said::warn_once;
-use crate::stats::Counters;
-use crate::wording::counted;
-use crate::{Cache, CancelToken, Conditioning, Error, Label, Refine, Result, RgbImage, Sample, Source};
-use std::collections::HashMap;
+use crate::{Cache, CancelToken, Error, Refine, Result, RgbImage, Source};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The result for one sample; the error is shared by all samples of its micro-batch.
-pub(crate) type Refined = Result<Arc<RgbImage>, Arc<Error>>;
-
-/// Keeps refined rows, and returns their images as batches have them.
-pub(super) type Keep<'a> = &'a mut dyn FnMut(Vec<ImageRow>, Option<Lease>) -> Result<Vec<Arc<RgbImage>>>;
 
 /// A dataset, its refiner and its cache: refines in bulk what the cache lacks. The loader does the same as
 /// batches need it, into the same cache.
@@ -35,10 +26,8 @@ pub(super) type Keep<'a> = &'a mut dyn FnMut(Vec<ImageRow>, Option<Lease>) -> Re
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Refinery {
-    pub(super) dataset: Arc<Dataset>,
-    pub(super) store: Arc<Resident>,
-    refiner: Box<dyn Refine>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) finder: Finder,
+    pub(super) refiner: Box<dyn Refine>,
     pub(super) class_names: Vec<String>,
 }
 
@@ -53,79 +42,56 @@ impl Refinery {
         refiner: impl Refine + 'static,
         cache: Option<&Cache>,
     ) -> Result<Self> {
-        let dataset = Dataset::new(Box::new(source), None, None, Some(&refiner))?;
+        Self::with_variants(source, refiner, cache, NonZero::<u32>::MIN)
+    }
+
+    /// As [`new`](Self::new), with so many refinements of each sample, each with its own noise: a loader with as many
+    /// [`variants`](crate::LoaderBuilder::variants) finds them.
+    ///
+    /// ```
+    /// use diver_loaders::{Cache, CancelToken, Identity, MemorySource, Refinery, refine::Silent};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let set = MemorySource::unit(1, [3, 1, 1], vec![0.5; 3], vec![0])?;
+    /// let cache = Cache::open(folder.path())?;
+    /// let mut refinery = Refinery::with_variants(set, Identity, Some(&cache), 3.try_into()?)?;
+    /// assert_eq!(refinery.run(0..1, &CancelToken::new(), &Silent)?.refined, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_variants(
+        source: impl Source + 'static,
+        refiner: impl Refine + 'static,
+        cache: Option<&Cache>,
+        variants: NonZero<u32>,
+    ) -> Result<Self> {
+        let dataset =
+            Dataset::new(Box::new(source), None, None, Some(&refiner))?.with_variants(variants.get());
         dataset.say_notes();
         // Bulk refinement does not serve its images again; those without a disk to go to must stay.
         let on_disk = cache.is_some() && refiner.fingerprint().is_some();
         let memory_limit = if on_disk { 0 } else { usize::MAX };
         let store = Resident::new(partition(cache, Some(&refiner))?, memory_limit, dataset.size());
-        Ok(Self::from_parts(Arc::new(dataset), Arc::new(store), Box::new(refiner), Arc::default()))
-    }
-
-    pub(crate) fn from_parts(
-        dataset: Arc<Dataset>,
-        store: Arc<Resident>,
-        refiner: Box<dyn Refine>,
-        counters: Arc<Counters>,
-    ) -> Self {
         let class_names = dataset.info().names();
-        Self { dataset, store, refiner, counters, class_names }
+        let finder = Finder { dataset: Arc::new(dataset), store: Arc::new(store), counters: Arc::default() };
+        Ok(Self { finder, refiner: Box::new(refiner), class_names })
     }
 
     /// The cache of this refiner's images, where there is one on disk.
     pub fn partition(&self) -> Option<&Partition> {
-        self.store.disk()
+        self.finder.store.disk()
     }
 
     /// How many images the refiner likes to get at once.
-    pub(crate) fn preferred_batch(&self) -> usize {
+    pub(super) fn preferred_batch(&self) -> usize {
         self.refiner.preferred_batch().max(1)
-    }
-
-    /// Whether what is refined is meant to outlive this run.
-    pub(crate) fn keeps_on_disk(&self) -> bool {
-        self.store.disk().is_some()
-    }
-
-    /// Has the disk take what it has not taken yet, if it may be asked again.
-    pub(crate) fn write_pending_if_due(&self) {
-        self.store.write_pending_if_due(&self.class_names);
-    }
-
-    /// Has the disk take what it has not taken yet, for the last time.
-    pub(crate) fn write_pending(&self) {
-        self.store.write_pending(&self.class_names);
-    }
-
-    /// Deletes what processes that died left of their claims to samples which the cache has by now.
-    pub(crate) fn tidy(&self) {
-        if let Some(disk) = self.store.disk().filter(|_| self.store.failure().is_none()) {
-            disk.leases().tidy(&|key| disk.contains(key));
-        }
-    }
-
-    /// Whether the cache on disk has every sample of which it was `missing`, those included that other processes
-    /// refined; see [`Missing::is_none`]. A sample that panics when it is read is not there.
-    pub(crate) fn has_all(&self, missing: &mut Missing, go_on: impl Fn() -> bool) -> bool {
-        if missing.is_empty() {
-            return true;
-        }
-        let look = || {
-            // What is not seen of it is only released later.
-            self.store.refresh();
-            self.keeps_on_disk() && missing.is_none(&self.dataset, &self.store, go_on)
-        };
-        catch_unwind(AssertUnwindSafe(look)).unwrap_or(false)
-    }
-
-    /// Has the refiner give back what it can have again.
-    pub(crate) fn release(&mut self) {
-        self.refiner.release();
     }
 
     /// How many samples the dataset has.
     pub fn num_samples(&self) -> usize {
-        self.dataset.info().num_samples
+        self.finder.dataset.info().num_samples
     }
 
     /// What `cache` has of the dataset as the refiner would refine it, and in what the fingerprints differ that it has.
@@ -137,10 +103,11 @@ impl Refinery {
         let fingerprint = self.refiner.fingerprint().ok_or_else(|| {
             Error::config("refiner", "it has no fingerprint, so no cache keeps its images on disk")
         })?;
-        cache.explain(&fingerprint, &self.dataset.keys(cancel)?)
+        cache.explain(&fingerprint, &self.finder.dataset.keys(cancel)?)
     }
 
-    /// The refined images of some samples, at the dataset's own size; what is nowhere yet is refined now.
+    /// The refined images of some samples, the first refinement of each, at the dataset's own size; what is nowhere yet is
+    /// refined now.
     ///
     /// # Errors
     /// The first sample that cannot be read or refined; [`Error::Cancelled`].
@@ -153,145 +120,48 @@ impl Refinery {
         let total = indices.len();
         let mut images = Vec::with_capacity(total);
         for indices in indices.chunks(self.preferred_batch()) {
-            for refined in self.refine_batch(indices, 0, cancel, progress) {
-                images.push(refined.ok_or(Error::Cancelled)??);
+            let wanted: Vec<Refinement> =
+                indices.iter().map(|index| Refinement { index: *index, variant: 0 }).collect();
+            for refined in self.refine_batch(&wanted, cancel, progress)? {
+                images.push(Arc::new(refined?.to_rgb()?));
             }
             progress.images(images.len(), total);
         }
         Ok(images)
     }
 
-    /// The refined image of each sample: found, if it has come meanwhile, refined in one call, or waited for while
-    /// another process refines it. The last `ahead` samples are not waited for. A sample that cannot be read fails alone;
-    /// a refiner's failure is shared. Without a result are those that were not waited for, and all if it is cancelled.
-    pub(crate) fn refine_batch(
+    /// The image of each refinement: found, refined in one call, or waited for while another process refines it.
+    fn refine_batch(
         &mut self,
-        indices: &[usize],
-        ahead: usize,
+        wanted: &[Refinement],
         cancel: &CancelToken,
         progress: &dyn Progress,
-    ) -> Vec<Option<Refined>> {
-        let mut results: Vec<Option<Refined>> = vec![None; indices.len()];
+    ) -> Result<Vec<Refined>> {
+        let mut results: Vec<Option<Refined>> = vec![None; wanted.len()];
         let mut pause = Pause::default();
         loop {
-            let (store, names) = (Arc::clone(&self.store), self.class_names.clone());
-            self.attempt(indices, &mut results, usize::MAX, cancel, progress, &mut |rows, _lease| {
-                store.keep(&rows, &names)
-            });
-            let awaited = &results[..indices.len() - ahead];
-            if awaited.iter().all(Option::is_some) || cancel.is_cancelled() {
-                return results;
+            cancel.check()?;
+            if let Some(batch) = self.finder.prepare(wanted, &mut results, usize::MAX) {
+                let refined = self.finder.refine(&batch, &mut *self.refiner, cancel, progress);
+                let kept = refined.and_then(|(rows, _)| self.finder.store.keep(&rows, &self.class_names));
+                let kept = kept.map_err(Arc::new);
+                for (slot, position) in batch.slots() {
+                    let of = |images: &Vec<_>| Arc::clone(&images[*position]);
+                    results[*slot] = Some(kept.as_ref().map(of).map_err(Arc::clone));
+                }
+            }
+            if results.iter().all(Option::is_some) {
+                return Ok(results.into_iter().flatten().collect());
             }
             pause.wait();
         }
-    }
-
-    /// Finds the samples that have no result yet, or refines at most so many of them in one call, whose rows `keep` takes:
-    /// their lease must live until they are kept. Those that another process is refining are left without one.
-    pub(super) fn attempt(
-        &mut self,
-        indices: &[usize],
-        results: &mut [Option<Refined>],
-        at_most: usize,
-        cancel: &CancelToken,
-        progress: &dyn Progress,
-        keep: Keep<'_>,
-    ) {
-        let missing = self.find(indices, results);
-        if missing.is_empty() || cancel.is_cancelled() {
-            return;
-        }
-        let lease = self.claim(&missing, at_most);
-        let is_mine = |key: &RowKey| lease.as_ref().is_none_or(|lease| lease.holds(key));
-        // Whoever held it until now has committed it.
-        let missing = if lease.is_some() { self.find(indices, results) } else { missing };
-        let mut todo = Todo::default();
-        for (slot, _) in missing.iter().filter(|(_, key)| is_mine(key)).take(at_most) {
-            let index = indices[*slot];
-            let added =
-                self.dataset.sample(index).and_then(|sample| todo.add(*slot, index, &self.dataset, sample));
-            if let Err(error) = added {
-                results[*slot] = Some(Err(Arc::new(error)));
-            }
-        }
-        if !todo.samples.is_empty() {
-            let refined =
-                self.refine(&todo, cancel, progress).and_then(|rows| keep(rows, lease)).map_err(Arc::new);
-            for (slot, position) in todo.slots {
-                results[slot] = Some(match &refined {
-                    Ok(images) => Ok(Arc::clone(&images[position])),
-                    Err(error) => Err(Arc::clone(error)),
-                });
-            }
-        }
-    }
-
-    /// Fills in what is in memory or in the cache, and returns the slots, with their keys, that have no result yet.
-    fn find(&self, indices: &[usize], results: &mut [Option<Refined>]) -> Vec<(usize, RowKey)> {
-        self.store.refresh();
-        let mut missing = Vec::new();
-        for (slot, index) in
-            indices.iter().enumerate().filter(|(slot, _)| results[*slot].is_none()).collect::<Vec<_>>()
-        {
-            let key = self.dataset.identity(*index).map(|identity| identity.row);
-            match key.and_then(|key| Ok((key, self.store.find(&key, &self.counters)?))) {
-                Ok((_, Some(image))) => results[slot] = Some(Ok(image)),
-                Ok((key, None)) => missing.push((slot, key)),
-                Err(error) => results[slot] = Some(Err(Arc::new(error))),
-            }
-        }
-        missing
-    }
-
-    /// Claims at most so many samples; `None` where nobody else can be asked: without a disk, or with one that fails.
-    fn claim(&self, missing: &[(usize, RowKey)], at_most: usize) -> Option<Lease> {
-        let disk = self.store.disk().filter(|_| self.store.failure().is_none())?;
-        let keys: Vec<RowKey> = missing.iter().map(|(_, key)| *key).collect();
-        disk.leases()
-            .claim(&keys, at_most, &|key| disk.contains(key))
-            .inspect_err(|error| tracing::debug!("{error}; other processes may refine the same"))
-            .ok()
-    }
-
-    fn refine(
-        &mut self,
-        todo: &Todo,
-        cancel: &CancelToken,
-        progress: &dyn Progress,
-    ) -> Result<Vec<ImageRow>> {
-        let [_, height, width] = self.dataset.info().shape;
-        let batch = RawBatch::new(&todo.pixels, height, width, &todo.conditioning, &todo.keys)?;
-        let started = Instant::now();
-        let images = self.refiner.refine(&batch, cancel, progress)?;
-        let time = started.elapsed();
-        if images.len() != batch.len() {
-            let reason = format!("{} came back for {}", counted(images.len(), "image"), batch.len());
-            return Err(Error::refine(reason));
-        }
-        self.counters.add_refine_time(time);
-        Counters::add(&self.counters.misses, images.len());
-        let seconds = time.as_secs_f32() / images.len() as f32;
-        let form = self.store.disk().map(Partition::image_form).unwrap_or_default();
-        Ok(images
-            .into_iter()
-            .zip(&todo.samples)
-            .map(|(image, Queued { index, label, identity })| ImageRow {
-                key: identity.row,
-                image: Arc::new(image),
-                form,
-                label: label.clone(),
-                index: *index,
-                variant: identity.noise.variant,
-                seconds,
-            })
-            .collect())
     }
 }
 
 impl std::fmt::Debug for Refinery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Refinery")
-            .field("source", self.dataset.info())
+            .field("source", self.finder.dataset.info())
             .field("fingerprint", &self.refiner.fingerprint())
             .finish_non_exhaustive()
     }
@@ -311,7 +181,7 @@ pub(crate) fn partition(cache: Option<&Cache>, refiner: Option<&dyn Refine>) -> 
 
 /// How long to wait for other processes: longer each time, and never as long as another process does.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(crate) struct Pause {
     next: Duration,
     since: Instant,
 }
@@ -329,8 +199,13 @@ impl Pause {
     const LONG: Duration = Duration::from_secs(3);
 
     pub(super) fn wait(&mut self) {
+        std::thread::sleep(self.next());
+    }
+
+    /// How long to wait now.
+    pub(crate) fn next(&mut self) -> Duration {
         let random = RandomState::new().hash_one(self.next) % 1000;
-        std::thread::sleep(self.next.mul_f64(0.5 + random as f64 / 1000.0));
+        let now = self.next.mul_f64(0.5 + random as f64 / 1000.0);
         self.next = Self::LONGEST.min(2 * self.next);
         if self.since.elapsed() > Self::LONG {
             warn_once(
@@ -338,41 +213,6 @@ impl Pause {
                  lease has expired (30 s, unless the cache was opened with another `lease_expiry`)",
             );
         }
-    }
-}
-
-/// What is kept of a sample until its image comes back.
-struct Queued {
-    index: usize,
-    label: Label,
-    identity: Identity,
-}
-
-/// A micro-batch in the making.
-#[derive(Default)]
-struct Todo {
-    samples: Vec<Queued>,
-    pixels: Vec<f32>,
-    conditioning: Vec<Conditioning>,
-    keys: Vec<NoiseKey>,
-    /// Which caller's slot waits for which position of the batch.
-    slots: Vec<(usize, usize)>,
-    positions: HashMap<RowKey, usize>,
-}
-
-impl Todo {
-    fn add(&mut self, slot: usize, index: usize, dataset: &Dataset, sample: Sample) -> Result<()> {
-        let identity = dataset.identify(index, &sample)?;
-        if let Some(position) = self.positions.get(&identity.row) {
-            self.slots.push((slot, *position));
-            return Ok(());
-        }
-        self.pixels.extend(sample.to_pixels(&dataset.info().value_space)?);
-        self.slots.push((slot, self.samples.len()));
-        self.positions.insert(identity.row, self.samples.len());
-        self.conditioning.push(dataset.conditioning(&sample).clone());
-        self.keys.push(identity.noise);
-        self.samples.push(Queued { index, label: sample.label, identity });
-        Ok(())
+        now
     }
 }

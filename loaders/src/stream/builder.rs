@@ -1,15 +1,17 @@
 //! How a loader is described.
 
-use super::ahead::Standing;
+use super::background::Background;
 use super::options::{LoaderOptions, OnMiss};
-use super::pipeline::{Background, Pipeline, Shared};
-use super::plan::{Plan, Uneven};
+use super::pipeline::{Pipeline, Shared};
+use super::plan::{Mode, Plan, Uneven};
 use super::pool::Pool;
 use super::ranks::Ranks;
+use super::stages::{Flying, Standing};
 use super::{Loader, Mix};
 use crate::cache::Resident;
 use crate::options::{Classes, Size, check};
-use crate::refine::{Dataset, Refinery, partition};
+use crate::planes::Table;
+use crate::refine::{Dataset, partition};
 use crate::said::warn_once;
 use crate::stats::Counters;
 use crate::wording::counted;
@@ -93,6 +95,19 @@ impl LoaderBuilder {
     /// The share of refined samples in each epoch; all with a refiner and none without by default.
     pub fn mix(mut self, mix: Mix) -> Self {
         self.mix = Some(mix);
+        self
+    }
+
+    /// How raw and refined samples make an epoch; each sample comes as one of the two by default ([`Mode::Replace`]).
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.options.mode = mode;
+        self
+    }
+
+    /// Refinements of each sample, 1 to 1024, each with its own noise: one comes in an epoch, another in the next, until
+    /// all have come; 1 by default.
+    pub fn variants(mut self, variants: u32) -> Self {
+        self.options.variants = variants;
         self
     }
 
@@ -193,7 +208,8 @@ impl LoaderBuilder {
             return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
         }
         let refiner = self.refiner.as_deref();
-        let dataset = Arc::new(Dataset::new(self.source, classes, size, refiner)?);
+        let dataset = Dataset::new(self.source, classes, size, refiner)?.with_variants(options.variants);
+        let dataset = Arc::new(dataset);
         let plan = Plan {
             samples: dataset.info().num_samples,
             batch_size: options.batch_size,
@@ -204,6 +220,8 @@ impl LoaderBuilder {
             world: self.ranks.world_size(),
             uneven: options.uneven,
             mix,
+            mode: options.mode,
+            variants: options.variants,
         }
         .validated()?;
         if plan.world > 1 && self.ranks.is_found() {
@@ -230,7 +248,8 @@ impl LoaderBuilder {
             dataset.size(),
         ));
         if refiner.is_some() && store.disk().is_none() {
-            let bytes = dataset.info().num_samples * 3 * dataset.size().0 * dataset.size().1;
+            let images = dataset.info().num_samples.saturating_mul(options.variants as usize);
+            let bytes = images.saturating_mul(3 * dataset.size().0 * dataset.size().1);
             if bytes > options.memory_limit {
                 let reason = format!(
                     "{bytes} bytes of refined images do not fit into {}, and would be refined again in every epoch: \
@@ -241,7 +260,6 @@ impl LoaderBuilder {
             }
         }
         let counters = Arc::<Counters>::default();
-        let normalize = *dataset.normalize();
         let shared = Shared {
             dataset: Arc::clone(&dataset),
             store: Arc::clone(&store),
@@ -254,14 +272,11 @@ impl LoaderBuilder {
             cancel: CancelToken::new(),
             background: Background::default(),
             standing: Standing::default(),
-            table: std::array::from_fn(|channel| {
-                std::array::from_fn(|byte| normalize.apply(channel, byte as f32 / 255.0))
-            }),
+            flying: Flying::default(),
+            table: Table::new(dataset.normalize()),
         };
         let info = SourceInfo { class_map: dataset.class_map()?, ..dataset.info().clone() };
-        let refinery =
-            self.refiner.map(|refiner| Refinery::from_parts(dataset, store, refiner, Arc::clone(&counters)));
-        let pipeline = Pipeline::start(shared, refinery, options.threads)?;
+        let pipeline = Pipeline::start(shared, self.refiner, options.threads)?;
         Ok(Loader::new(pipeline, plan, info, counters, options.prefetch))
     }
 }
@@ -286,6 +301,8 @@ mod tests {
         let set = MemorySource::unit(1, [1, 1, 1], vec![0.5], vec![0]).unwrap();
         let builder = Loader::builder(set)
             .classes(ClassMap::identity())
+            .mode(Mode::Both)
+            .variants(2)
             .on_miss(OnMiss::Raw)
             .batch_size(2)
             .shuffle(true)

@@ -52,10 +52,12 @@ impl Loader {
         Self { pipeline, plan, info, counters, prefetch, next, queue, resumed: false }
     }
 
-    /// Number of batches in every epoch.
+    /// Number of batches in the epoch that comes next or is being iterated; in every epoch, unless raw and refined
+    /// samples come beside each other ([`Mode::Both`](super::Mode::Both)) in shares that change, or the loader went on in
+    /// the middle of one with another number of ranks or samples of a batch.
     #[allow(clippy::len_without_is_empty)] // An epoch is never empty.
     pub fn len(&self) -> usize {
-        self.plan.batches()
+        self.plan.batches(self.next.epoch, self.next.first)
     }
 
     /// What is streamed, with the class map that is used.
@@ -67,7 +69,7 @@ impl Loader {
     /// there on.
     pub fn epoch(&mut self, epoch: u64) -> Epoch<'_> {
         if !self.resumed || self.next.epoch != epoch {
-            self.next = Position { epoch, batch: 0 };
+            self.next = Position::start(epoch);
         }
         Epoch { epoch, loader: self }
     }
@@ -82,7 +84,7 @@ impl Loader {
     /// hold a borrow and take batches with [`poll_batch`](Self::poll_batch).
     pub fn start_epoch(&mut self) -> u64 {
         if !self.resumed && self.next.batch > 0 {
-            self.next = Position { epoch: self.next.epoch.saturating_add(1), batch: 0 };
+            self.next = Position::start(self.next.epoch.saturating_add(1));
         }
         self.next.epoch
     }
@@ -134,22 +136,24 @@ impl Loader {
 
     /// Where the loader stands: at the batch that comes next.
     pub fn state(&self) -> LoaderState {
-        LoaderState::new(&self.plan, self.next.epoch, self.next.batch)
+        LoaderState::new(&self.plan, self.next)
     }
 
     /// Goes to where the loader stood that `state` was taken from; the next [`iter`](Self::iter) goes on from
-    /// there. Every rank may load the state of one of them.
+    /// there. Every rank may load the state of one of them. Number of ranks, samples of a batch, threads and cache may
+    /// all have changed: what came in the epoch that was begun does not come in it again.
     ///
     /// # Errors
     /// If `state` belongs to a loader with another order, naming the field that differs; the loader stays where
     /// it is.
     pub fn load_state(&mut self, state: &LoaderState) -> Result<()> {
         state.check(&self.plan)?;
-        self.next = if state.batch < self.plan.batches() {
-            Position { epoch: state.epoch, batch: state.batch }
+        let next = Position { epoch: state.epoch, first: state.seen, batch: 0 };
+        self.next = if self.plan.batches(next.epoch, next.first) > 0 {
+            next
         } else {
-            // Another rank has one batch more, and saved before it; this one has ended the epoch.
-            Position { epoch: state.epoch.saturating_add(1), batch: 0 }
+            // Other ranks have a batch more, or what is left does not fill one.
+            Position::start(state.epoch.saturating_add(1))
         };
         self.resumed = true;
         Ok(())
@@ -205,7 +209,7 @@ impl Loader {
     }
 
     fn after(&self, position: Position) -> Position {
-        position.after(self.plan.batches())
+        self.plan.after(position)
     }
 }
 

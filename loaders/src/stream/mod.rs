@@ -1,19 +1,22 @@
 //! Samples to batches: what an epoch holds, and how it gets there in time.
 //!
-//! The plan says, as a pure function of (seed, epoch, position), which sample comes when and whether refined or
-//! raw. Threads made once for each loader carry the plan out: a few assemble batches ahead of the consumer, one
-//! owns the refiner. The order of batches does not depend on them.
+//! The plan says, as a pure function of (seed, epoch, position), which sample comes when and as what. A batch of it passes
+//! through stages: its pixels are fetched, from the set, the cache or the refiner, and its targets are made. Threads made
+//! once for each loader carry the stages out: a few assemble batches ahead of the consumer, and beside them what is missing
+//! is refined. The order of batches does not depend on them.
 
-mod ahead;
+mod background;
 mod batch;
 mod builder;
 mod loader;
 mod mix;
 mod options;
+mod order;
 mod pipeline;
 mod plan;
 mod pool;
 pub(crate) mod ranks;
+mod stages;
 mod state;
 
 pub use batch::Batch;
@@ -21,6 +24,7 @@ pub use builder::LoaderBuilder;
 pub use loader::{Batches, Epoch, Loader};
 pub use mix::Mix;
 pub use options::{LoaderOptions, OnMiss};
-pub use plan::{Permutation, Uneven};
+pub use order::Permutation;
+pub use plan::{Mode, Uneven};
 pub use ranks::Ranks;
 pub use state::LoaderState;

@@ -1,6 +1,6 @@
 //! What a caller says of a loader.
 
-use super::plan::Uneven;
+use super::plan::{Mode, Uneven};
 use crate::options::{Classes, Size, named_enum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,14 @@ named_enum! {
 pub struct LoaderOptions {
     /// The refiner's class for each label of the set [default: what the source says]
     pub(super) classes: Option<Classes>,
+
+    /// How raw and refined samples make an epoch: each sample comes as one of the two, as both, or as a blend; the mix says
+    /// how much is refined
+    pub(super) mode: Mode,
+
+    /// Number of refinements of each sample, each with its own noise; one comes in an epoch, another in the next
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) variants: u32,
 
     /// What happens to a sample that is not refined yet: its batch waits for it, or it comes raw
     pub(super) on_miss: OnMiss,
@@ -71,6 +79,8 @@ impl Default for LoaderOptions {
     fn default() -> Self {
         Self {
             classes: None,
+            mode: Mode::default(),
+            variants: 1,
             on_miss: OnMiss::default(),
             batch_size: 64,
             shuffle: false,

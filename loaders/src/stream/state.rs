@@ -1,89 +1,83 @@
 //! Where a loader stands, to go on from there.
 
-use super::plan::Plan;
+use super::plan::{Plan, Position};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The position of a loader with what its order depends on. As JSON the same in Rust and in Python; it does not
-/// depend on threads, prefetch, cache or mix, which may all change between save and load. Ranks go through an epoch in
-/// step, so one rank's state serves all of them: rank 0 saves, every rank loads.
+/// The position of a loader with what its order depends on. As JSON the same in Rust and in Python. It does not
+/// depend on ranks, samples of a batch, threads, prefetch, cache or mix, which may all change between save and load; where
+/// raw and refined samples come beside each other, the share of that epoch may not. Ranks go through an epoch in step, so
+/// one rank's state serves all of them: rank 0 saves, every rank loads.
 ///
 /// ```
 /// use diver_loaders::{Loader, LoaderState, MemorySource};
 ///
-/// let set = || MemorySource::unit(4, [1, 1, 1], vec![0.5; 4], vec![0; 4]);
+/// let set = || MemorySource::unit(6, [1, 1, 1], vec![0.5; 6], vec![0; 6]);
 /// let mut loader = Loader::builder(set()?).batch_size(2).build()?;
 /// loader.iter().next();
 /// let saved = serde_json::to_string(&loader.state())?;
 ///
-/// let mut resumed = Loader::builder(set()?).batch_size(2).build()?;
+/// let mut resumed = Loader::builder(set()?).batch_size(4).build()?;
 /// resumed.load_state(&serde_json::from_str(&saved)?)?;
-/// assert_eq!(resumed.iter().count(), 1);
+/// let indices: Vec<usize> = resumed.iter().flat_map(|batch| batch.unwrap().indices().to_vec()).collect();
+/// assert_eq!(indices, [2, 3, 4, 5]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoaderState {
-    /// Version of this layout, 1.
+    /// Version of this layout, 2.
     pub version: u32,
     /// The epoch of the next batch.
     pub epoch: u64,
-    /// The number of the next batch in its epoch; 0 where an epoch has just ended.
-    pub batch: usize,
+    /// How many places of that epoch's order, of all ranks together, have come.
+    pub seen: usize,
+    /// How many there are.
+    pub places: usize,
     /// Samples of the dataset.
     pub samples: usize,
-    /// Samples of a batch.
-    pub batch_size: usize,
     /// Whether the order is shuffled.
     pub shuffle: bool,
-    /// Whether a last, smaller batch is left out.
-    pub drop_last: bool,
     /// The seed of the order.
     pub seed: u64,
-    /// The rank that saved it; any other may load it.
-    pub rank: usize,
-    /// Number of ranks.
-    pub world: usize,
 }
 
 impl LoaderState {
-    pub(super) fn new(plan: &Plan, epoch: u64, batch: usize) -> Self {
+    pub(super) const VERSION: u32 = 2;
+
+    pub(super) fn new(plan: &Plan, next: Position) -> Self {
         Self {
-            version: 1,
-            epoch,
-            batch,
+            version: Self::VERSION,
+            epoch: next.epoch,
+            seen: plan.places_before(next),
+            places: plan.places(next.epoch),
             samples: plan.samples,
-            batch_size: plan.batch_size,
             shuffle: plan.shuffle,
-            drop_last: plan.drop_last,
             seed: plan.seed,
-            rank: plan.rank,
-            world: plan.world,
         }
     }
 
     /// Checks that the state was saved by a loader with the same order as `plan`, of this rank or another.
     pub(super) fn check(&self, plan: &Plan) -> Result<()> {
-        let own = Self::new(plan, self.epoch, self.batch);
         let differs = |field, expected: &dyn ToString, found: &dyn ToString| {
             let (expected, found) = (expected.to_string(), found.to_string());
             if expected == found { Ok(()) } else { Err(Error::State { field, expected, found }) }
         };
-        differs("version", &own.version, &self.version)?;
-        differs("samples", &own.samples, &self.samples)?;
-        differs("batch_size", &own.batch_size, &self.batch_size)?;
-        differs("shuffle", &own.shuffle, &self.shuffle)?;
-        differs("drop_last", &own.drop_last, &self.drop_last)?;
-        differs("seed", &own.seed, &self.seed)?;
-        differs("world", &own.world, &self.world)?;
-        let batches = plan.most_batches();
-        if self.batch >= batches {
-            let expected = format!("below {batches}");
-            return Err(Error::State { field: "batch", expected, found: self.batch.to_string() });
-        }
+        differs("version", &Self::VERSION, &self.version)?;
+        differs("samples", &plan.samples, &self.samples)?;
+        differs("shuffle", &plan.shuffle, &self.shuffle)?;
+        differs("seed", &plan.seed, &self.seed)?;
         // Room for every epoch that a loader can come to.
         if self.epoch > u64::MAX / 2 {
             let expected = format!("at most {}", u64::MAX / 2);
             return Err(Error::State { field: "epoch", expected, found: self.epoch.to_string() });
+        }
+        // An epoch that has not begun is as long as the loader makes it.
+        if self.seen > 0 {
+            differs("places", &plan.places(self.epoch), &self.places)?;
+        }
+        if self.seen > self.places {
+            let expected = format!("at most {}", self.places);
+            return Err(Error::State { field: "seen", expected, found: self.seen.to_string() });
         }
         Ok(())
     }

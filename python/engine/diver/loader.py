@@ -119,6 +119,11 @@ class DataLoader:
             every label.
         mix: The share of refined samples in each epoch, a number in [0, 1] or a schedule of :mod:`diver.mix`. All are
             refined by default where there is a refiner.
+        mode: How raw and refined samples make an epoch. ``"replace"``: each sample comes once, raw or refined, and the mix
+            is the share of refined ones. ``"both"``: each comes raw, and a share of them, as large as the mix, refined as
+            well, so that the epoch is longer. ``"blend"``: each comes once, as ``(1 - share) * raw + share * refined``.
+        variants: Refinements of each sample, 1 to 1,024, each with its own noise: one comes in an epoch, another in the
+            next, until all have come.
         on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
             batches); ``"raw"`` serves it raw and refines it for a later epoch.
         batch_size: Samples of a batch, 1 or more.
@@ -165,6 +170,8 @@ class DataLoader:
         cache: Cache | str | os.PathLike[str] | None = None,
         classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
         mix: mixes.Mix | SupportsFloat | None = None,
+        mode: str = "replace",
+        variants: SupportsIndex = 1,
         on_miss: str = "wait",
         batch_size: SupportsIndex = 64,
         shuffle: bool = False,
@@ -241,7 +248,8 @@ class DataLoader:
         return _Epoch(self, epoch)
 
     def __len__(self) -> int:
-        """Number of batches in every epoch."""
+        """Number of batches in the epoch that comes next, or is being iterated. All are alike, but with ``mode="both"``
+        and a share that changes, and where a loaded state leaves the rest of an epoch."""
         self._follow_ranks()
         return len(self._engine)
 
@@ -264,12 +272,13 @@ class DataLoader:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes to where the loader stood that ``state_dict`` was taken from, on this rank or another of as many; the
-        next loop goes on from there.
+        """Goes to where the loader stood that ``state_dict`` was taken from; the next loop goes on from there. Ranks,
+        batch size, threads and cache may have changed since: what has come in the epoch that was begun does not come in
+        it again.
 
         Raises:
-            StateError: it is no state, or belongs to a loader with another order or number of ranks; says which field
-                differs. The loader stays where it is.
+            StateError: it is no state, or belongs to a loader with another order; says which field differs. The loader
+                stays where it is.
         """
         if not isinstance(state_dict, Mapping):
             raise StateError(f"state_dict: a dict is expected, not {type(state_dict).__name__}")

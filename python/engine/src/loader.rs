@@ -10,7 +10,7 @@ use diver_loaders::{CancelToken, Loader as Engine};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit, SLICE};
 use pyo3::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Poll;
 use std::thread::ThreadId;
@@ -24,7 +24,8 @@ pub struct Loader {
     closed: AtomicBool,
     process: u32,
     threads: Vec<ThreadId>,
-    batches: usize,
+    /// Batches of an epoch, as it was asked last: known in a forked child and once the loader is closed, too.
+    batches: AtomicUsize,
     class_map: Option<Vec<usize>>,
 }
 
@@ -59,7 +60,7 @@ impl Loader {
         })?
         .map_err(|error| to_python(py, &error))?;
         Ok(Self {
-            batches: engine.len(),
+            batches: AtomicUsize::new(engine.len()),
             class_map: engine.info().class_map.as_indices().map(<[usize]>::to_vec),
             threads: engine.threads(),
             engine: Mutex::new(Some(engine)),
@@ -68,9 +69,12 @@ impl Loader {
         })
     }
 
-    /// Batches of an epoch.
-    fn __len__(&self) -> usize {
-        self.batches
+    /// Batches of the epoch that comes next or is under way.
+    fn __len__(&self, py: Python<'_>) -> usize {
+        if let Ok(batches) = self.with(py, |engine| engine.len()) {
+            self.batches.store(batches, Ordering::Release);
+        }
+        self.batches.load(Ordering::Acquire)
     }
 
     /// The refiner's class for each label; none if they are the same.

@@ -4,6 +4,7 @@ mod memory;
 mod pending;
 
 use super::{ImageRow, Partition, RowKey};
+use crate::planes::Planes;
 use crate::stats::Counters;
 use crate::{Error, Result, RgbImage};
 use memory::MemoryCache;
@@ -29,7 +30,7 @@ impl Resident {
     }
 
     /// Looks `key` up, counting a hit where it is found.
-    pub(crate) fn find(&self, key: &RowKey, counters: &Counters) -> Result<Option<Arc<RgbImage>>> {
+    pub(crate) fn find(&self, key: &RowKey, counters: &Counters) -> Result<Option<Arc<Planes>>> {
         if let Some(image) = self.memory.get(key) {
             Counters::add(&counters.memory_hits, 1);
             return Ok(Some(image));
@@ -41,7 +42,7 @@ impl Resident {
         let Some(image) = self.disk.as_ref().map(|disk| disk.get(key)).transpose()?.flatten() else {
             return Ok(None);
         };
-        let image = Arc::new(image.resized(self.width, self.height)?);
+        let image = Arc::new(Planes::of(&image, (self.height, self.width))?);
         // Two threads may read the same image at once; the second finds the first one's in memory.
         let is_new = self.memory.insert(*key, Arc::clone(&image));
         Counters::add(if is_new { &counters.disk_hits } else { &counters.memory_hits }, 1);
@@ -73,18 +74,32 @@ impl Resident {
     /// Keeps freshly refined rows, on disk as one part, and returns their images at the stream's size: those that
     /// another process committed first in place of our own. While the disk takes nothing they wait in memory, and the
     /// stream goes on.
-    pub(crate) fn keep(&self, rows: &[ImageRow], class_names: &[String]) -> Result<Vec<Arc<RgbImage>>> {
-        let is_free = self.pending.is_due() && self.write_pending(class_names);
-        let lost = is_free.then(|| self.commit(rows, class_names)).flatten().unwrap_or_else(|| {
-            self.pending.push(rows);
-            Vec::new()
-        });
+    pub(crate) fn keep(&self, rows: &[ImageRow], class_names: &[String]) -> Result<Vec<Arc<Planes>>> {
+        let lost = self.put(rows, class_names);
         rows.iter()
             .map(|row| match self.adopt(&row.key, &lost)? {
                 Some(theirs) => Ok(theirs),
                 None => self.remember(row.key, &row.image),
             })
             .collect()
+    }
+
+    /// As [`keep`](Self::keep), where nobody asks for the images again as long as there is a disk.
+    pub(crate) fn keep_unread(&self, rows: &[ImageRow], class_names: &[String]) -> Result<()> {
+        if self.disk.is_some() {
+            self.put(rows, class_names);
+            return Ok(());
+        }
+        self.keep(rows, class_names).map(drop)
+    }
+
+    /// Has the disk take `rows`, or else has them wait; returns the keys that another process committed first.
+    fn put(&self, rows: &[ImageRow], class_names: &[String]) -> Vec<RowKey> {
+        let is_free = self.pending.is_due() && self.write_pending(class_names);
+        is_free.then(|| self.commit(rows, class_names)).flatten().unwrap_or_else(|| {
+            self.pending.push(rows);
+            Vec::new()
+        })
     }
 
     /// Has the disk take what it has not taken yet, once it was left alone for long enough. To be called now and then,
@@ -124,21 +139,17 @@ impl Resident {
     }
 
     /// The image that another process committed first, if `key` is among the `lost`: it takes the place of our own.
-    fn adopt(&self, key: &RowKey, lost: &[RowKey]) -> Result<Option<Arc<RgbImage>>> {
+    fn adopt(&self, key: &RowKey, lost: &[RowKey]) -> Result<Option<Arc<Planes>>> {
         let theirs = match &self.disk {
             Some(disk) if lost.contains(key) => disk.get(key)?,
             _ => None,
         };
-        theirs.map(|image| self.remember(*key, &Arc::new(image))).transpose()
+        theirs.map(|image| self.remember(*key, &image)).transpose()
     }
 
     /// Puts an image into memory, at the stream's size.
-    fn remember(&self, key: RowKey, image: &Arc<RgbImage>) -> Result<Arc<RgbImage>> {
-        let image = if (image.width(), image.height()) == (self.width, self.height) {
-            Arc::clone(image)
-        } else {
-            Arc::new(image.resized(self.width, self.height)?)
-        };
+    fn remember(&self, key: RowKey, image: &RgbImage) -> Result<Arc<Planes>> {
+        let image = Arc::new(Planes::of(image, (self.height, self.width))?);
         self.memory.insert(key, Arc::clone(&image));
         Ok(image)
     }

@@ -4,26 +4,36 @@
 //! and the next one's, up to the size that it likes. The first call after the consumer has turned elsewhere is an
 //! exception: it has the first batch alone, which is then not held up by others.
 
-use super::pipeline::Shared;
-use super::plan::Position;
-use crate::refine::Refined;
+use crate::refine::{Refined, Refinement};
+use crate::stream::pipeline::Shared;
+use crate::stream::plan::Position;
 use crossbeam::channel::Sender;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-/// A sample that a batch met and no cache has.
-pub(super) struct Request {
-    pub(super) index: usize,
+/// A refinement that a batch met and no cache has.
+pub(in crate::stream) struct Request {
+    pub(in crate::stream) refinement: Refinement,
     /// The batch.
-    pub(super) place: Position,
+    pub(in crate::stream) place: Position,
     /// Its slot of the batch, and who waits for it; none where it came raw.
-    pub(super) reply: Option<(usize, Sender<(usize, Refined)>)>,
+    pub(in crate::stream) reply: Option<(usize, Sender<(usize, Refined)>)>,
+}
+
+impl Request {
+    pub(super) fn answer(self, shared: &Shared, result: Refined) {
+        match self.reply {
+            // A worker that gave up on its batch listens no more.
+            Some((slot, reply)) => drop(reply.send((slot, result))),
+            None => shared.background.finish(self.refinement, result.err()),
+        }
+    }
 }
 
 /// Where the consumer stands, once it has asked for a batch.
 #[derive(Debug, Default)]
-pub(super) struct Standing(Mutex<Option<Stand>>);
+pub(in crate::stream) struct Standing(Mutex<Option<Stand>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stand {
@@ -34,7 +44,7 @@ struct Stand {
 
 impl Standing {
     /// Takes note of where the consumer is; says whether there is more to do than before.
-    pub(super) fn set(&self, round: u64, at: Position) -> bool {
+    pub(in crate::stream) fn set(&self, round: u64, at: Position) -> bool {
         // Every update leaves it whole.
         let mut stand = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = stand.is_none_or(|last| last.round != round || last.at.epoch != at.epoch);
@@ -53,7 +63,7 @@ pub(super) struct Call {
     /// What batches wait for, or met.
     pub(super) requests: Vec<Request>,
     /// What later batches will ask for.
-    pub(super) ahead: Vec<usize>,
+    pub(super) ahead: Vec<Refinement>,
 }
 
 impl Call {
@@ -61,14 +71,21 @@ impl Call {
         self.requests.is_empty() && self.ahead.is_empty()
     }
 
-    /// The requests of each batch.
-    pub(super) fn batches(&self) -> impl Iterator<Item = &[Request]> {
-        self.requests.chunk_by(|one, next| one.place == next.place)
+    /// What is asked for, that of requests first.
+    pub(super) fn wanted(&self) -> Vec<Refinement> {
+        self.requests.iter().map(|request| request.refinement).chain(self.ahead.iter().copied()).collect()
     }
 
-    /// The samples, those of requests first.
-    pub(super) fn indices(&self) -> Vec<usize> {
-        self.requests.iter().map(|request| request.index).chain(self.ahead.iter().copied()).collect()
+    /// A call for each batch, without what is done ahead.
+    pub(super) fn apart(self) -> Vec<Self> {
+        let mut calls: Vec<Self> = Vec::new();
+        for request in self.requests {
+            match calls.last_mut().filter(|call| call.requests[0].place == request.place) {
+                Some(call) => call.requests.push(request),
+                None => calls.push(Self { requests: vec![request], ahead: Vec::new() }),
+            }
+        }
+        calls
     }
 }
 
@@ -78,10 +95,10 @@ pub(super) struct Work<'a> {
     requests: Vec<Request>,
     /// Where the walk along the plan stands, and what is left of the batch that it is in.
     cursor: Position,
-    batch: VecDeque<usize>,
+    batch: VecDeque<Refinement>,
     round: Option<u64>,
-    /// Whether each sample was seen in the cache, or given to the refiner, and how many of those that are ever refined
-    /// were not.
+    /// Whether each refinement was seen in the cache, or given to the refiner, and how many of those that are ever asked
+    /// for were not.
     seen: Vec<bool>,
     unseen: usize,
     /// After a failure nothing is done ahead until the consumer moves on: it has to meet the error first.
@@ -89,10 +106,10 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// `ever` are the samples that may be asked for, each once.
-    pub(super) fn new(shared: &'a Shared, ever: &[usize]) -> Self {
-        let mut seen = vec![true; shared.plan.samples];
-        ever.iter().for_each(|index| seen[*index] = false);
+    /// `ever` are the refinements that may be asked for, each once.
+    pub(super) fn new(shared: &'a Shared, ever: &[Refinement]) -> Self {
+        let mut seen = vec![true; shared.plan.samples * shared.plan.variants as usize];
+        ever.iter().for_each(|refinement| seen[shared.number(*refinement)] = false);
         Self {
             shared,
             requests: Vec::new(),
@@ -105,8 +122,15 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Takes note of requests; those for what is being refined wait for that.
     pub(super) fn add(&mut self, requests: impl IntoIterator<Item = Request>) {
-        self.requests.extend(requests);
+        let shared = self.shared;
+        let join = |request: Request| match shared.dataset.identity(request.refinement) {
+            Ok(identity) => shared.flying.join(identity.row, request),
+            // The call finds out why.
+            Err(_) => Some(request),
+        };
+        self.requests.extend(requests.into_iter().filter_map(join));
     }
 
     /// The next call, of at most so many samples; empty if there is nothing to do.
@@ -115,16 +139,18 @@ impl<'a> Work<'a> {
         // Those of one batch stay together.
         self.requests.sort_by_key(|request| request.place);
         let Some(stand) = self.shared.standing.get() else { return Call::default() };
-        let batches = self.shared.plan.batches();
         let is_first = self.round != Some(stand.round);
         if is_first || self.cursor < stand.at {
             (self.cursor, self.round) = (stand.at, Some(stand.round));
             self.batch.clear();
         }
         let (end, urgent) = if is_first {
-            (stand.at.after(batches), self.requests.partition_point(|request| request.place <= stand.at))
+            (
+                self.shared.plan.after(stand.at),
+                self.requests.partition_point(|request| request.place <= stand.at),
+            )
         } else {
-            (Position { epoch: stand.at.epoch.saturating_add(2), batch: 0 }, self.requests.len())
+            (Position::start(stand.at.epoch.saturating_add(2)), self.requests.len())
         };
         let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
         let ahead = if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end) };
@@ -142,11 +168,11 @@ impl<'a> Work<'a> {
     fn answer_what_is_there(&mut self) {
         let shared = self.shared;
         self.requests.retain(|request| {
-            let Ok(identity) = shared.dataset.identity(request.index) else { return true };
+            let Ok(identity) = shared.dataset.identity(request.refinement) else { return true };
             let Some((slot, reply)) = &request.reply else {
                 let is_there = shared.store.has(&identity.row);
                 if is_there {
-                    shared.background.finish(request.index, None);
+                    shared.background.finish(request.refinement, None);
                 }
                 return !is_there;
             };
@@ -163,36 +189,40 @@ impl<'a> Work<'a> {
     }
 
     /// The next samples along the plan, up to `end`, that no cache has, to fill a call with.
-    fn walk(&mut self, requests: &[Request], at_most: usize, end: Position) -> Vec<usize> {
-        let requested: HashSet<usize> =
-            requests.iter().chain(&self.requests).map(|request| request.index).collect();
+    fn walk(&mut self, requests: &[Request], at_most: usize, end: Position) -> Vec<Refinement> {
+        let requested: HashSet<Refinement> =
+            requests.iter().chain(&self.requests).map(|request| request.refinement).collect();
         let mut found = Vec::new();
         while requests.len() + found.len() < at_most && self.unseen > 0 {
-            let Some(index) = self.batch.pop_front() else {
+            let Some(refinement) = self.batch.pop_front() else {
                 if self.cursor >= end {
                     break;
                 }
-                let items = self.shared.plan.items(self.cursor.epoch, self.cursor.batch);
-                self.batch.extend(items.iter().filter(|item| item.refined).map(|item| item.index));
-                self.cursor = self.cursor.after(self.shared.plan.batches());
+                let wants = self.shared.plan.wants(self.cursor);
+                self.batch.extend(wants.iter().filter_map(|want| want.refinement()));
+                self.cursor = self.shared.plan.after(self.cursor);
                 continue;
             };
-            if std::mem::replace(&mut self.seen[index], true) {
+            let number = self.shared.number(refinement);
+            if std::mem::replace(&mut self.seen[number], true) {
                 continue;
             }
             self.unseen -= 1;
-            if !requested.contains(&index) && self.is_missing(index) {
-                found.push(index);
+            if !requested.contains(&refinement) && self.is_missing(refinement) {
+                found.push(refinement);
             }
         }
         found
     }
 
-    /// Whether no cache has a sample. One that cannot be read is for its batch to report.
-    fn is_missing(&self, index: usize) -> bool {
+    /// Whether no cache has a refinement. A sample that cannot be read is for its batch to report.
+    fn is_missing(&self, refinement: Refinement) -> bool {
         let look = || {
-            let identity = self.shared.dataset.identity(index);
-            identity.is_ok_and(|identity| !self.shared.store.has(&identity.row))
+            let identity = self.shared.dataset.identity(refinement);
+            identity.is_ok_and(|identity| {
+                // In this order: what lands between the two is in the store.
+                !self.shared.flying.contains(&identity.row) && !self.shared.store.has(&identity.row)
+            })
         };
         catch_unwind(AssertUnwindSafe(look)).unwrap_or(false)
     }
