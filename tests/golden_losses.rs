@@ -31,7 +31,7 @@ fn losses_and_gradients_are_torchs() {
     let smoothed = targets(&golden, Targets::hard(0.1).unwrap(), true);
     let mut worst = Worst::default();
     let mut check = |name: &str, loss: &dyn Fn(&Tensor) -> diver::Result<Tensor>| {
-        let student = golden.input("student").set_requires_grad(true);
+        let student = golden.input("student").copy().set_requires_grad(true);
         let value = loss(&student).unwrap();
         value.backward();
         worst.see(golden.check(name, &value), name);

@@ -185,7 +185,7 @@ impl Teach for Teacher {
             "teacher": self.source.name(),
             "algorithm": ALGORITHM,
             "weights": self.digest,
-            "dtype": format!("{:?}", self.kind).to_lowercase(),
+            "dtype": dtype(self.kind),
         }))
     }
 
@@ -207,6 +207,17 @@ impl Teach for Teacher {
 
     fn release(&mut self) {
         Self::release(self);
+    }
+}
+
+/// The name of a dtype in fingerprints.
+fn dtype(kind: Kind) -> String {
+    match kind {
+        Kind::Float => "f32".to_owned(),
+        Kind::BFloat16 => "bf16".to_owned(),
+        Kind::Half => "f16".to_owned(),
+        Kind::Double => "f64".to_owned(),
+        other => format!("{other:?}"),
     }
 }
 

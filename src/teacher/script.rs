@@ -19,9 +19,12 @@ impl Script {
     pub(super) fn read(path: &Path, device: Device) -> Result<(Self, Digest)> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "cannot read"))?;
         let refused = |error: TchError| {
+            // What follows libtorch's first sentence takes the file for damaged.
+            let why = reason(&error);
+            let why = why.split(". ").next().unwrap_or_default();
             let hint = "save the network with torch.jit.script(network).save(path), or give weights alone to a network \
                         that diver knows, such as ResNet18";
-            Error::file(path, format!("is not a TorchScript file ({}); {hint}", reason(&error)))
+            Error::file(path, format!("is not a TorchScript file ({why}); {hint}"))
         };
         let mut module = CModule::load_data_on_device(&mut &bytes[..], device).map_err(refused)?;
         match module.f_set_eval() {

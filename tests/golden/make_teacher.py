@@ -2,6 +2,7 @@
 
 - teacher_tiny.pt: scripted, and saved in training mode, in which dropout and batch norm would spoil the logits;
 - teacher_tiny_frozen.pt: the same network, frozen, which drops what tells the mode;
+- teacher_pair.pt: a network that returns two tensors;
 - teacher.safetensors: images, and their logits in evaluation mode; for the ResNets, images and weights follow
   formulas, so that the tests make them again.
 
@@ -71,6 +72,11 @@ class ResNet18(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Pair(nn.Module):
+    def forward(self, x):
+        return x.flatten(1), x
+
+
 def noise(*shape):
     """Numbers in [-1, 1] without a visible order, from integers alone."""
     i = torch.arange(torch.Size(shape).numel()) % 1009
@@ -109,6 +115,7 @@ with torch.no_grad():
 images = torch.randn(3, 3, 12, 12)
 save(torch.jit.script(network.train()), "teacher_tiny.pt")
 save(torch.jit.freeze(torch.jit.script(network.eval())), "teacher_tiny_frozen.pt")
+save(torch.jit.script(Pair()), "teacher_pair.pt")
 with torch.no_grad():
     tensors = {
         "in.images": images,
