@@ -13,6 +13,7 @@
 //! - [`backbone`]: the frozen networks: DiT, SiT, Stable Diffusion and their autoencoder;
 //! - [`hub`]: how a backbone is named, and fetched from the Hugging Face hub;
 //! - [`Refiner`]: pixels in, refined pixels out, for the engine's [`Refine`];
+//! - [`Teacher`]: images in, logits out, for the engine's [`Teach`]; [`loss`]: what networks are trained on them with;
 //! - [`eval`]: what a set teaches to networks that it was not distilled on.
 //!
 //! ```no_run
@@ -50,9 +51,11 @@ mod fleet;
 mod halving;
 mod host;
 pub mod hub;
+pub mod loss;
 mod memory;
 pub mod method;
 mod refiner;
+mod teacher;
 
 pub use batch::BatchExt;
 pub use conditions::Conditions;
@@ -65,14 +68,15 @@ pub use method::{
     NoiseSchedule, Sigma, Solver, Start, WindowEnds,
 };
 pub use refiner::{Noise, Refiner, RefinerBuilder};
+pub use teacher::{ResNet, Teacher, TeacherBuilder};
 
 /// The engine, for what is not named below: its error type and its modules.
 pub use diver_loaders;
 pub use diver_loaders::{
     Batch, Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, Loader, LoaderBuilder,
     LoaderOptions, LoaderState, MemorySource, Mix, Normalize, OnMiss, OpenOptions, Ranks, Refine, Refinery,
-    RgbImage, Sample, Sheet, Source, SourceInfo, Stats, StoredPixels, Uneven, ValueSpace, Values, imagenet,
-    open,
+    RgbImage, Sample, Sheet, Source, SourceInfo, Stats, StoredPixels, Targets, Teach, Uneven, ValueSpace,
+    Values, imagenet, open,
 };
 
 /// The examples of the README, for the doc tests.

@@ -68,6 +68,9 @@ pub enum Error {
     /// The refiner failed.
     #[error("refiner: {0}")]
     Refine(Box<dyn std::error::Error + Send + Sync>),
+    /// The teacher failed, or returned something that is not logits.
+    #[error("teacher: {0}")]
+    Teach(Box<dyn std::error::Error + Send + Sync>),
     /// There is no refiner: whoever makes them could not.
     #[error("{0}")]
     NoRefiner(Box<dyn std::error::Error + Send + Sync>),
@@ -127,5 +130,9 @@ impl Error {
     /// An [`Error::Refine`] from any error or message.
     pub fn refine(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         Error::Refine(source.into())
+    }
+    /// An [`Error::Teach`] from any error or message.
+    pub fn teach(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Teach(source.into())
     }
 }

@@ -6,6 +6,7 @@
 //! - [`source`]: a distilled dataset on disk becomes [`Sample`]s, with the values that its method stored;
 //! - [`labels`]: soft labels that lie apart from the images;
 //! - [`refine`]: the [`Refine`] trait, a batch of raw pixels in, refined images out;
+//! - [`teach`]: the [`Teach`] trait, a batch of normalised images in, logits out;
 //! - [`cache`]: refined images as Parquet parts, shared by every later epoch, run and process;
 //! - [`stream`]: the seeded plan of an epoch, mixing, prefetch, batches and resume.
 //!
@@ -49,6 +50,7 @@ mod sheet;
 pub mod source;
 mod stats;
 pub mod stream;
+pub mod teach;
 mod text;
 pub mod wording;
 
@@ -56,6 +58,7 @@ pub use cache::Cache;
 pub use classes::{ClassMap, imagenet};
 pub use digest::Digest;
 pub use error::{Error, Result};
+pub use labels::Targets;
 pub use pixels::{Normalize, RgbImage};
 pub use refine::{CancelToken, Conditioning, Identity, Refine, Refinery};
 pub use sheet::Sheet;
@@ -67,3 +70,4 @@ pub use stats::Stats;
 pub use stream::{
     Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, Mode, OnMiss, Ranks, Uneven,
 };
+pub use teach::Teach;

@@ -1,5 +1,6 @@
 //! One sample of a dataset, and what its stored values and label mean.
 
+use crate::labels::write_softmax;
 use crate::{Digest, Error, Normalize, Result};
 use serde::Serialize;
 
@@ -142,15 +143,7 @@ impl Label {
         match self {
             Self::Hard(class) => target[*class] = 1.0,
             Self::Probabilities(shares) => target.copy_from_slice(shares),
-            Self::Logits(logits) => {
-                let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let mut sum = 0.0;
-                for (out, logit) in target.iter_mut().zip(logits) {
-                    *out = ((logit - highest) / temperature).exp();
-                    sum += *out;
-                }
-                target.iter_mut().for_each(|out| *out /= sum);
-            }
+            Self::Logits(logits) => write_softmax(logits, temperature, target),
         }
     }
 

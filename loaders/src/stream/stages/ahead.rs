@@ -12,6 +12,9 @@ use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
+/// How many samples are passed over, each of which may have to be read, before a look at what has come meanwhile.
+const PASSED: usize = 64;
+
 /// A refinement that a batch met and no cache has.
 pub(in crate::stream) struct Request {
     pub(in crate::stream) refinement: Refinement,
@@ -133,8 +136,8 @@ impl<'a> Work<'a> {
         self.requests.extend(requests.into_iter().filter_map(join));
     }
 
-    /// The next call, of at most so many samples; empty if there is nothing to do.
-    pub(super) fn next_call(&mut self, at_most: usize) -> Call {
+    /// The next call, of at most so many samples; empty if there is nothing to do, or once `go_on` says no.
+    pub(super) fn next_call(&mut self, at_most: usize, go_on: &dyn Fn() -> bool) -> Call {
         self.answer_what_is_there();
         // Those of one batch stay together.
         self.requests.sort_by_key(|request| request.place);
@@ -153,10 +156,10 @@ impl<'a> Work<'a> {
             (Position::start(stand.at.epoch.saturating_add(2)), self.requests.len())
         };
         let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
-        let ahead = if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end) };
+        let ahead = if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end, go_on) };
         let call = Call { requests, ahead };
         // Nothing is missing for the first batch: on with the others.
-        if is_first && call.is_empty() { self.next_call(at_most) } else { call }
+        if is_first && call.is_empty() && go_on() { self.next_call(at_most, go_on) } else { call }
     }
 
     /// A call failed: nothing is done ahead until the consumer has moved on, and has seen why.
@@ -188,12 +191,23 @@ impl<'a> Work<'a> {
         });
     }
 
-    /// The next samples along the plan, up to `end`, that no cache has, to fill a call with.
-    fn walk(&mut self, requests: &[Request], at_most: usize, end: Position) -> Vec<Refinement> {
+    /// The next samples along the plan, up to `end`, that no cache has, to fill a call with. Where most are there already,
+    /// what was found has not to wait for more.
+    fn walk(
+        &mut self,
+        requests: &[Request],
+        at_most: usize,
+        end: Position,
+        go_on: &dyn Fn() -> bool,
+    ) -> Vec<Refinement> {
         let requested: HashSet<Refinement> =
             requests.iter().chain(&self.requests).map(|request| request.refinement).collect();
         let mut found = Vec::new();
+        let mut passed = 0;
         while requests.len() + found.len() < at_most && self.unseen > 0 {
+            if passed >= PASSED && (!requests.is_empty() || !found.is_empty() || !go_on()) {
+                break;
+            }
             let Some(refinement) = self.batch.pop_front() else {
                 if self.cursor >= end {
                     break;
@@ -210,6 +224,8 @@ impl<'a> Work<'a> {
             self.unseen -= 1;
             if !requested.contains(&refinement) && self.is_missing(refinement) {
                 found.push(refinement);
+            } else {
+                passed += 1;
             }
         }
         found

@@ -78,7 +78,8 @@ impl LookAhead {
             if self.signs.has_failed.swap(false, Ordering::AcqRel) {
                 work.hold();
             }
-            let call = work.next_call(self.signs.preferred.load(Ordering::Acquire));
+            let go_on = || self.requests.is_empty() && !shared.cancel.is_cancelled();
+            let call = work.next_call(self.signs.preferred.load(Ordering::Acquire), &go_on);
             if !call.is_empty() {
                 (is_released, idle) = (false, IDLE);
                 let (is_placed, awaited) = self.place(call)?;
@@ -104,7 +105,6 @@ impl LookAhead {
                 Ok(first) => work.add(first),
                 Err(RecvTimeoutError::Timeout) => {
                     self.order(Order::WritePending)?;
-                    let go_on = || self.requests.is_empty() && !shared.cancel.is_cancelled();
                     // Training may need the memory that the refiner most likely does not need any more.
                     is_released = self.finder.has_all(&mut missing, go_on);
                     idle = LONGEST_IDLE.min(2 * idle);
