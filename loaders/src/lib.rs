@@ -7,6 +7,7 @@
 //! - [`labels`]: soft labels that lie apart from the images;
 //! - [`refine`]: the [`Refine`] trait, a batch of raw pixels in, refined images out;
 //! - [`cache`]: refined images as Parquet parts, shared by every later epoch, run and process;
+//! - [`augment`]: seeded views of a batch: cropped, flipped, recoloured, mixed;
 //! - [`stream`]: the seeded plan of an epoch, mixing, prefetch, batches and resume.
 //!
 //! # Example
@@ -26,6 +27,7 @@
 //! # Ok::<(), diver_loaders::Error>(())
 //! ```
 
+pub mod augment;
 pub mod cache;
 pub mod cards;
 mod classes;
