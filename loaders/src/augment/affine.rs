@@ -2,6 +2,17 @@
 
 /// A linear map about the image's centre, sampled bilinearly: torch's `affine_grid` without a translation, then
 /// `grid_sample`, both with `align_corners=False` and zeros outside the image.
+///
+/// ```
+/// use diver_loaders::Normalize;
+/// use diver_loaders::augment::{Affine, Step, Views};
+///
+/// let mut image = [0.0, 1.0, 2.0, 0.0];
+/// let views = Views::new([Step::Affine(vec![Affine::scale(0.5, 1.0)])], None);
+/// views.apply(&mut image, [1, 1, 1, 4], &mut [], 0, &Normalize::IMAGENET)?;
+/// assert_eq!(image, [0.75, 1.25, 1.75, 1.5]);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
     /// Sends a place `(x, y)` of the result to the place of the image that is seen there; both run from -1 to 1 between
@@ -72,7 +83,7 @@ fn neighbours(place: f64, count: usize) -> [(usize, f32); 2] {
     if !(place > -1.0 && place < count as f64) {
         return [(0, 0.0); 2];
     }
-    // One more than the place, which is above 0: rounded to below by the conversion.
+    // The conversion rounds down, as the sum is above 0. (`floor` is a function call on x86-64 without SSE 4.1.)
     let after = (place + 1.0) as usize;
     let share = (place + 1.0 - after as f64) as f32;
     let first = if after == 0 { (0, 0.0) } else { (after - 1, 1.0 - share) };

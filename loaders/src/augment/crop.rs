@@ -69,7 +69,7 @@ impl RandomResizedCrop {
         for _ in 0..Self::TRIES {
             let area = rows * columns * draws.between(self.scale[0], self.scale[1]);
             let ratio = libm::exp(draws.between(log_least, log_most));
-            // Python's `round`; a number that is too large for the image stays so.
+            // As Python's `round`.
             let side = |square: f64| libm::sqrt(square).round_ties_even() as usize;
             let (crop_width, crop_height) = (side(area * ratio), side(area / ratio));
             if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
@@ -89,7 +89,20 @@ impl RandomResizedCrop {
     }
 }
 
-/// The part of an image that is kept, in pixels.
+/// The part of an image that a crop keeps, in pixels.
+///
+/// ```
+/// use diver_loaders::Normalize;
+/// use diver_loaders::augment::{Crop, Step, Views};
+///
+/// // The lower one of two rows.
+/// let crop = Crop { top: 1, left: 0, height: 1, width: 2 };
+/// let mut image = [1.0, 2.0, 3.0, 4.0];
+/// let views = Views::new([Step::Crop(vec![crop])], None);
+/// views.apply(&mut image, [1, 1, 2, 2], &mut [], 0, &Normalize::IMAGENET)?;
+/// assert_eq!(image, [3.0, 4.0, 3.0, 4.0]);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crop {
     /// Rows above the part.
@@ -103,7 +116,7 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// Whether the part is one of an image of `height` x `width` pixels.
+    /// Whether the part lies in an image of `height` x `width` pixels.
     pub(super) fn fits(&self, [height, width]: [usize; 2]) -> bool {
         let ends = [self.top.checked_add(self.height), self.left.checked_add(self.width)];
         let [Some(bottom), Some(right)] = ends else { return false };

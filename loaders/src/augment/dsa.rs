@@ -32,7 +32,7 @@ pub struct Dsa {
     /// The operators, joined by `_`: any of `color`, `crop`, `cutout`, `flip`, `scale` and `rotate`, or `none`.
     #[schemars(with = "String")]
     strategy: Strategy,
-    /// Which of the operators a batch has.
+    /// Which of the operators are applied to a batch: one of them (`dsa`), or most of them (`idc`).
     mode: DsaMode,
 }
 
@@ -43,8 +43,8 @@ named_enum! {
         /// One of them, chosen at random, as in DC, DSA, DM, MTT and the methods built on them.
         #[default]
         Dsa = "dsa",
-        /// As in IDC and NCFM: flip and colour always, then one of crop, scale and rotate, chosen at random, then cutout.
-        /// Operators that the strategy does not name are left out.
+        /// As in IDC and NCFM: `flip` and `color` always, then one of `crop`, `scale` and `rotate`, chosen at random, then
+        /// `cutout`. Operators that the strategy does not name are left out.
         Idc = "idc",
     }
 }
@@ -54,15 +54,15 @@ named_enum! {
     DsaOperator, "strategy" {
         /// Brightness, saturation and contrast, in this order ([`Color`]).
         Color = "color",
-        /// A shift by up to an eighth of the image's sides ([`Shift`]).
+        /// The image is shifted by up to an eighth of its sides ([`Shift`]).
         Crop = "crop",
         /// A rectangle of half the image's sides is blanked ([`Cutout`]).
         Cutout = "cutout",
         /// Half of the images are mirrored left to right.
         Flip = "flip",
-        /// Rows and columns are stretched, each by a factor of its own from 1 / 1.2 to 1.2.
+        /// Rows and columns are scaled, each by a factor of its own from 1 / 1.2 to 1.2 ([`Affine::scale`]).
         Scale = "scale",
-        /// A turn by up to 15 degrees either way.
+        /// The image is turned by up to 15 degrees either way ([`Affine::rotation`]).
         Rotate = "rotate",
     }
 }
@@ -132,7 +132,8 @@ impl Dsa {
     const LARGEST_SCALE: f64 = 1.2;
     const LARGEST_DEGREES: f64 = 15.0;
 
-    /// Augmentation by the operators of `strategy` (default: all six), of which a batch has those that `mode` says.
+    /// Augmentation by the operators of `strategy` (default: all six). `mode` says which of them a batch gets (default:
+    /// [`DsaMode::Dsa`]).
     ///
     /// # Errors
     /// If `strategy` is not `none` and holds a word that is no operator, or one of them twice.
@@ -256,6 +257,27 @@ mod tests {
         assert_eq!(names(&draw("color_cutout", DsaMode::Idc, 0)), ["color", "cutout"]);
         assert_eq!(names(&draw("scale", DsaMode::Idc, 0)), ["scale"]);
         assert!(draw("none", DsaMode::Idc, 0).is_empty() && draw("None", DsaMode::Dsa, 0).is_empty());
+    }
+
+    #[test]
+    fn maps_lie_in_their_ranges() {
+        let (mut scales, mut turns) = ([f64::MAX, 0.0_f64], [0.0_f64; 2]);
+        for first in 0..600 {
+            let steps = [draw("scale", DsaMode::Dsa, first), draw("rotate", DsaMode::Dsa, first)].concat();
+            let [Step::Affine(scaled), Step::Affine(turned)] = &steps[..] else { panic!("{steps:?}") };
+            for [[x, _], [_, y]] in scaled.iter().map(|map| map.matrix) {
+                scales = [scales[0].min(x).min(y), scales[1].max(x).max(y)];
+            }
+            for [[cos, _], [sin, _]] in turned.iter().map(|map| map.matrix) {
+                let degrees = sin.atan2(cos).to_degrees();
+                turns = [turns[0].min(degrees), turns[1].max(degrees)];
+            }
+        }
+        let near = |found: [f64; 2], [least, most]: [f64; 2]| {
+            (least..least * 0.99 + most * 0.01).contains(&found[0])
+                && (least * 0.01 + most * 0.99..=most).contains(&found[1])
+        };
+        assert!(near(scales, [1.0 / 1.2, 1.2]) && near(turns, [-15.0, 15.0]), "{scales:?} {turns:?}");
     }
 
     #[test]

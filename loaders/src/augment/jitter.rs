@@ -37,7 +37,7 @@ pub struct ColorJitter {
 }
 
 impl ColorJitter {
-    /// A factor that leaves of every image little but black and white; f32 is far from overflowing.
+    /// Such a factor leaves little but black and white, and f32 does not overflow.
     const LARGEST: f64 = 100.0;
 
     /// Factors from `max(0, 1 - x)` to `1 + x` for brightness, contrast and saturation (each from 0 to 100), and turns
@@ -88,6 +88,18 @@ impl ColorJitter {
 }
 
 /// One change of an image's colours, by torchvision's formulas (`transforms.v2.functional`, for float images).
+///
+/// ```
+/// use diver_loaders::Normalize;
+/// use diver_loaders::augment::{Adjustment, Step, Views};
+///
+/// let pixels = Normalize::new([0.0; 3], [1.0; 3])?;
+/// let mut image = [0.25, 0.75];
+/// let views = Views::new([Step::Jitter(vec![[Some(Adjustment::Brightness(2.0)), None, None, None]])], None);
+/// views.apply(&mut image, [1, 1, 1, 2], &mut [], 0, &pixels)?;
+/// assert_eq!(image, [0.5, 1.0]);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Adjustment {
     /// Multiplies pixels by the factor.

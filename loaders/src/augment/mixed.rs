@@ -129,10 +129,22 @@ fn concentration(alpha: f64) -> Result<()> {
     Err(Error::config("alpha", format!("{alpha} must be a finite number above 0")))
 }
 
-/// How the images of a batch were mixed.
+/// How the images of a batch are mixed.
+///
+/// ```
+/// use diver_loaders::Normalize;
+/// use diver_loaders::augment::{Mixed, Views};
+///
+/// // CutMix: the left one of two columns comes from the other image.
+/// let mixed = Mixed { partners: vec![1, 0], share: 0.5, bounds: Some([0, 0, 1, 1]) };
+/// let (mut images, mut targets) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 0.0, 1.0]);
+/// Views::new([], Some(mixed)).apply(&mut images, [2, 1, 1, 2], &mut targets, 2, &Normalize::IMAGENET)?;
+/// assert_eq!((images, targets), ([3.0, 2.0, 1.0, 4.0], [0.5; 4]));
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixed {
-    /// The row that each row was mixed with.
+    /// The row that each row is mixed with. Every row is the partner of one row.
     pub partners: Vec<usize>,
     /// Each row's own share, 0 to 1.
     pub share: f64,
@@ -142,7 +154,7 @@ pub struct Mixed {
 }
 
 impl Mixed {
-    /// What keeps it from being applied to `rows` images of `height` x `width` pixels, if anything does.
+    /// The reason why `rows` images of `height` x `width` pixels cannot be mixed so, if there is one.
     pub(crate) fn fault(&self, rows: usize, size: [usize; 2]) -> Option<String> {
         let mut is_partner = vec![false; rows];
         for partner in &self.partners {
@@ -186,7 +198,7 @@ impl Mixed {
     }
 }
 
-/// Why a rectangle is none of an image of `height` x `width` pixels, if it is none.
+/// The reason why a rectangle does not lie in an image of `height` x `width` pixels, if there is one.
 pub(super) fn outside([top, left, bottom, right]: [usize; 4], [height, width]: [usize; 2]) -> Option<String> {
     let is_inside = top <= bottom && bottom <= height && left <= right && right <= width;
     (!is_inside).then(|| {
@@ -194,8 +206,8 @@ pub(super) fn outside([top, left, bottom, right]: [usize; 4], [height, width]: [
     })
 }
 
-/// Calls `mix` for every row of `width` values with what its partner was before the call. Of each cycle of the
-/// permutation `partners`, only the first row has to be kept aside.
+/// Calls `mix` for every row of `width` values with its partner as it was at first. It follows each cycle of the
+/// permutation `partners`, so that only the first row of a cycle has to be copied.
 fn exchange(rows: &mut [f32], width: usize, partners: &[usize], mix: impl Fn(&mut [f32], &[f32])) {
     let mut is_mixed = vec![false; partners.len()];
     let mut first = Vec::new();
@@ -211,10 +223,11 @@ fn exchange(rows: &mut [f32], width: usize, partners: &[usize], mix: impl Fn(&mu
             is_mixed[row] = true;
             let partner = partners[row];
             if is_mixed[partner] {
-                // The cycle is closed: this partner is the row that was mixed first.
+                // The cycle ends: this partner is the row that was mixed first.
                 mix(&mut rows[span(row)], &first);
                 break;
             }
+            // Two different rows never overlap.
             if let Ok([row, partner]) = rows.get_disjoint_mut([span(row), span(partner)]) {
                 mix(row, partner);
             }

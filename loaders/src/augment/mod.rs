@@ -5,7 +5,7 @@
 //!
 //! The numbers of a sample depend on the seed, the epoch and the sample's position in the epoch's order: not on the size
 //! of its batch, on threads or on ranks. What a batch shares (the operator of [`Dsa`]; weight, rectangle and partners of
-//! [`CutMix`] and [`MixUp`]) depends on the position of its first sample instead.
+//! [`CutMix`] and [`MixUp`]) depends on the position of its first sample.
 //!
 //! Images come normalised, `(pixel - mean) / std` for each channel, and leave so.
 
@@ -133,7 +133,7 @@ impl Augmentation {
 pub struct Augment(Vec<Augmentation>);
 
 impl Augment {
-    /// Counts up whenever the same list and seed draw other views, or the same views change images otherwise.
+    /// Must be raised whenever the same list and seed draw other views, or the same views change images in another way.
     const VERSION: u32 = 1;
 
     /// A list of augmentations. A mix (CutMix or MixUp) must come last, and there can be only one: mixing images that are
@@ -143,7 +143,14 @@ impl Augment {
     /// If an option of an augmentation is out of its range, or a mix is not the last augmentation.
     pub fn new(augmentations: impl Into<Vec<Augmentation>>) -> Result<Self> {
         let augmentations = augmentations.into();
-        augmentations.iter().try_for_each(Augmentation::check)?;
+        augmentations.iter().try_for_each(|augmentation| {
+            augmentation.check().map_err(|error| match error {
+                Error::Config { option, reason } => {
+                    Error::config(option, format!("{reason} (in `{}`)", augmentation.name()))
+                }
+                other => other,
+            })
+        })?;
         let mixes: Vec<&str> =
             augmentations.iter().filter(|each| each.is_mix()).map(Augmentation::name).collect();
         if let [first, second, ..] = mixes[..] {
@@ -167,7 +174,7 @@ impl Augment {
         self.0.is_empty()
     }
 
-    /// Everything besides seed, epoch and position that decides the views of a batch, for fingerprints.
+    /// Everything that decides the views of a batch besides seed, epoch and positions, as a JSON object for fingerprints.
     pub fn recipe(&self) -> Value {
         json!({ "version": Self::VERSION, "augmentations": self.0 })
     }

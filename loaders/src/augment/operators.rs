@@ -4,6 +4,18 @@ use super::draws::Draws;
 
 /// A change of an image's colours: `x + brightness`; then `(x - m) * saturation + m`, where `m` is the pixel's mean over
 /// channels; then `(x - m) * contrast + m`, where `m` is the image's mean.
+///
+/// ```
+/// use diver_loaders::Normalize;
+/// use diver_loaders::augment::{Color, Step, Views};
+///
+/// let color = Color { brightness: 0.5, saturation: 1.0, contrast: 2.0 };
+/// let mut image = [1.0, 3.0];
+/// let views = Views::new([Step::Color(vec![color])], None);
+/// views.apply(&mut image, [1, 1, 1, 2], &mut [], 0, &Normalize::IMAGENET)?;
+/// assert_eq!(image, [0.5, 4.5]);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Color {
     /// Added to every value; drawn from -0.5 to 0.5.
@@ -43,7 +55,7 @@ impl Color {
     }
 }
 
-/// The mean of some values, of which there are any. Eight sums at a time, which the processor makes at once.
+/// The mean of at least one value. There are eight partial sums, so that the processor can add them at once.
 pub(super) fn mean(values: &[f32]) -> f64 {
     let (chunks, rest) = values.as_chunks::<8>();
     let mut sums = [0.0; 8];
@@ -56,7 +68,19 @@ pub(super) fn mean(values: &[f32]) -> f64 {
     (sums.iter().sum::<f64>() + rest) / values.len() as f64
 }
 
-/// A shift of an image by whole pixels, up to an eighth of its sides; what comes in from outside is 0.
+/// A shift of an image by whole pixels. Pixels that come in from outside are 0. Shifts of up to an eighth of the sides are
+/// drawn.
+///
+/// ```
+/// use diver_loaders::Normalize;
+/// use diver_loaders::augment::{Shift, Step, Views};
+///
+/// let mut image = [1.0, 2.0, 3.0];
+/// let views = Views::new([Step::Shift(vec![Shift { rows: 0, columns: 1 }])], None);
+/// views.apply(&mut image, [1, 1, 1, 3], &mut [], 0, &Normalize::IMAGENET)?;
+/// assert_eq!(image, [2.0, 3.0, 0.0]);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shift {
     /// The row of the image that becomes the first one; negative to move the image down.
@@ -79,7 +103,7 @@ impl Shift {
         scratch.clear();
         scratch.extend_from_slice(image);
         image.fill(0.0);
-        // Where the parts that stay lie before and after.
+        // Along one side: where the pixels that stay begin, before and after, and how many there are.
         let kept = |shift: isize, side: usize| {
             let far = shift.unsigned_abs().min(side);
             if shift < 0 { (0, far, side - far) } else { (far, 0, side - far) }
@@ -96,7 +120,14 @@ impl Shift {
     }
 }
 
-/// A rectangle of an image that is set to 0, of half its sides (halves of a pixel count as one).
+/// A rectangle of an image that is set to 0. Rectangles of half the image's sides, rounded up, are drawn.
+///
+/// ```
+/// use diver_loaders::augment::Cutout;
+///
+/// assert_eq!(Cutout::at([3, 3], [6, 6]).bounds, [2, 2, 5, 5]);
+/// assert_eq!(Cutout::at([0, 8], [8, 8]).bounds, [0, 6, 2, 8]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cutout {
     /// The first row and column of the rectangle, and the row and column behind it, in pixels.
@@ -104,8 +135,8 @@ pub struct Cutout {
 }
 
 impl Cutout {
-    /// The rectangle about `centre`, a row and a column, of an image of `size` = `[height, width]` pixels; what lies outside
-    /// the image is clipped. The centre of an even side is the pixel behind it, and may lie just outside the image.
+    /// The rectangle of half the sides of an image of `size` = `[height, width]` pixels, clipped to the image. `centre` is
+    /// the row and the column in its middle, or for an even side the first ones behind the middle.
     #[must_use]
     pub fn at(centre: [usize; 2], size: [usize; 2]) -> Self {
         let [[top, bottom], [left, right]] = [0, 1].map(|axis| {
@@ -121,7 +152,7 @@ impl Cutout {
     }
 
     pub(super) fn draw(draws: &mut Draws, size: [usize; 2]) -> Self {
-        // Of centres between pixels, there is one more.
+        // A side of even length has one more possible centre, since it lies between pixels.
         let centre = size.map(|side| draws.below(side + 1 - Self::length(side) % 2));
         Self::at(centre, size)
     }

@@ -36,7 +36,7 @@ fn lists_are_plain_json() {
 fn what_cannot_be_is_refused_when_it_is_read() {
     for (json, mentioned) in [
         (r#"[{"random_resized_crop": {"scale": [1.0, 0.5]}}]"#, "scale"),
-        (r#"[{"horizontal_flip": {"p": 2}}]"#, "p: 2"),
+        (r#"[{"horizontal_flip": {"p": 2}}]"#, "p: 2 must be in [0, 1] (in `horizontal_flip`)"),
         (r#"[{"horizontal_flip": {"probability": 0.5}}]"#, "unknown field `probability`"),
         (r#"[{"color_jitter": {"hue": 0.6}}]"#, "hue"),
         (r#"[{"dsa": {"strategy": "colour"}}]"#, "did you mean `color`?"),

@@ -8,7 +8,15 @@ use super::mixed::{Mixed, outside};
 use super::operators::{Color, Cutout, Shift};
 use crate::{Error, Normalize, Result};
 
-/// A change of every image of a batch: for each sample its own parameters, in the batch's order.
+/// A change of every image of a batch. Each sample has parameters of its own, in the batch's order.
+///
+/// ```
+/// use diver_loaders::augment::{Augment, HorizontalFlip, Step};
+///
+/// let augment = Augment::new([HorizontalFlip::new(1.0)?.into()])?;
+/// assert_eq!(augment.draw(7, 0, &[0, 1], [8, 8]).steps(), [Step::Flip(vec![true, true])]);
+/// # Ok::<(), diver_loaders::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Step {
@@ -28,8 +36,8 @@ pub enum Step {
     Affine(Vec<Affine>),
 }
 
-/// The views of a batch: every number that was drawn for them ([`Augment::draw`](super::Augment::draw)), or that a
-/// program gives.
+/// The views of a batch, as plain numbers: [`Augment::draw`](super::Augment::draw) draws them, and a program can also
+/// choose them itself.
 ///
 /// ```
 /// use diver_loaders::Normalize;
@@ -134,7 +142,7 @@ fn check_lengths(images: usize, shape: [usize; 4], targets: usize, classes: usiz
 }
 
 impl Step {
-    /// Number of samples.
+    /// Number of samples that have parameters.
     fn rows(&self) -> usize {
         match self {
             Self::Crop(all) => all.len(),
@@ -147,7 +155,7 @@ impl Step {
         }
     }
 
-    /// What keeps it from being applied to a batch of this shape, if anything does.
+    /// The reason why it cannot be applied to a batch of this shape, if there is one.
     fn fault(&self, [rows, channels, height, width]: [usize; 4]) -> Option<String> {
         if self.rows() != rows {
             return Some(format!("views of {} images do not fit a batch of {rows}", self.rows()));
