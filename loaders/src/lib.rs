@@ -8,6 +8,7 @@
 //! - [`refine`]: the [`Refine`] trait, a batch of raw pixels in, refined images out;
 //! - [`teach`]: the [`Teach`] trait, a batch of normalised images in, logits out;
 //! - [`cache`]: refined images as Parquet parts, shared by every later epoch, run and process;
+//! - [`augment`]: seeded views of a batch: cropped, flipped, recoloured, mixed;
 //! - [`stream`]: the seeded plan of an epoch, mixing, prefetch, batches and resume.
 //!
 //! # Example
@@ -27,6 +28,7 @@
 //! # Ok::<(), diver_loaders::Error>(())
 //! ```
 
+pub mod augment;
 pub mod cache;
 pub mod cards;
 mod classes;

@@ -1,21 +1,12 @@
 //! A batch of views: images cropped, flipped and mixed as when a teacher saw them, with what it said.
 
+use crate::augment::mirror;
 use crate::source::{Label, Source};
 use crate::{CancelToken, Error, Normalize, Result, RgbImage};
 use std::num::NonZero;
 use std::path::PathBuf;
 
-/// How the images of a batch were mixed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mixed {
-    /// The row that each row was mixed with.
-    pub partners: Vec<usize>,
-    /// Each row's own share, 0 to 1.
-    pub share: f64,
-    /// CutMix: the first row and column of the partner's box, and the row and column behind it, in pixels of what the
-    /// teacher saw. MixUp has none.
-    pub bounds: Option<[usize; 4]>,
-}
+pub use crate::augment::Mixed;
 
 /// The views of a batch. Row by row: an image of the folder, and what became of it.
 #[derive(Clone, Debug)]
@@ -97,14 +88,14 @@ impl Views {
     }
 
     /// The views as a network is trained on them, `[B, 3, side, side]`: cropped, resized, flipped, normalised and mixed,
-    /// in this order. Works on as many threads as there are processors.
+    /// in this order. Images are read and cropped on as many threads as there are processors.
     ///
     /// The boxes of CutMix are in pixels of what the teacher saw
     /// ([`SoftLabels::with_teacher_side`](super::SoftLabels::with_teacher_side)), and are scaled to `side`.
     ///
     /// # Errors
     /// If an image cannot be read, a crop is empty, `side` is 0, the box of a mix lies outside of what the teacher saw,
-    /// or `cancel` is cancelled, which is looked at for each view and channel.
+    /// rows are not mixed by a permutation, or `cancel` is cancelled, which is looked at for each view.
     pub fn pixels(
         &self,
         images: &dyn Source,
@@ -115,22 +106,36 @@ impl Views {
         if side == 0 {
             return Err(Error::config("side", "0 is not a number of pixels"));
         }
-        let bounds = self.bounds(side)?;
-        // A quarter of the size of what is made of them, of which each may need two.
-        let mut views = vec![None; self.len()];
-        in_parallel(&mut views, 1, |row, view| {
-            cancel.check()?;
-            view[0] = Some(self.view(row, images, side)?);
-            Ok(())
-        })?;
-        let views: Vec<RgbImage> = views.into_iter().flatten().collect();
+        let mix = self.mix_at(side)?;
         let mut pixels = vec![0.0; self.len() * 3 * side * side];
-        in_parallel(&mut pixels, side * side, |place, plane| {
+        in_parallel(&mut pixels, 3 * side * side, |row, image| {
             cancel.check()?;
-            self.mix_into(plane, [place / 3, place % 3], &views, bounds, normalize);
+            let view = self.view(row, images, side)?;
+            for (place, pixel) in image.iter_mut().enumerate() {
+                let (channel, inner) = (place / (side * side), place % (side * side));
+                *pixel = normalize.apply(channel, view.unit(channel, inner / side, inner % side));
+            }
+            // A view is flipped before it is mixed: each by its own flag.
+            if self.flips[row] {
+                mirror(image, side);
+            }
             Ok(())
         })?;
+        cancel.check()?;
+        if let Some(mix) = mix {
+            mix.apply(&mut pixels, [3, side, side]);
+        }
         Ok(pixels)
+    }
+
+    /// How views of `side` pixels are mixed.
+    fn mix_at(&self, side: usize) -> Result<Option<Mixed>> {
+        let Some(mix) = &self.mix else { return Ok(None) };
+        let mix = Mixed { bounds: self.bounds(side)?, ..mix.clone() };
+        match mix.fault(self.len(), [side, side]) {
+            Some(fault) => Err(Error::field(&self.path, "mix_index", fault)),
+            None => Ok(Some(mix)),
+        }
     }
 
     /// The box of CutMix in views of `side` pixels: its edges lie where the nearest ones between pixels are.
@@ -153,37 +158,6 @@ impl Views {
         let [_, height, width] = sample.shape;
         let image = RgbImage::from_planar(width, height, &sample.to_pixels(&images.info().value_space)?)?;
         self.cropped(row, &image)?.resized(side, side)
-    }
-
-    /// Writes a channel of view `row` of `views`, with what it is mixed with: within `bounds`, if there are any.
-    fn mix_into(
-        &self,
-        plane: &mut [f32],
-        [row, channel]: [usize; 2],
-        views: &[RgbImage],
-        bounds: Option<[usize; 4]>,
-        normalize: &Normalize,
-    ) {
-        let side = views[row].width();
-        // A view is flipped before it is mixed: each by its own flag.
-        let at = |row: usize, y: usize, x: usize| {
-            let x = if self.flips[row] { side - 1 - x } else { x };
-            normalize.apply(channel, views[row].unit(channel, y, x))
-        };
-        for (place, pixel) in plane.iter_mut().enumerate() {
-            let (y, x) = (place / side, place % side);
-            *pixel = match (&self.mix, bounds) {
-                (None, _) => at(row, y, x),
-                (Some(Mixed { partners, share, .. }), None) => {
-                    let share = *share as f32;
-                    share * at(row, y, x) + (1.0 - share) * at(partners[row], y, x)
-                }
-                (Some(Mixed { partners, .. }), Some([top, left, bottom, right])) => {
-                    let is_boxed = (top..bottom).contains(&y) && (left..right).contains(&x);
-                    at(if is_boxed { partners[row] } else { row }, y, x)
-                }
-            };
-        }
     }
 
     /// As PIL crops: its bounds are rounded, halves to even.
