@@ -21,6 +21,12 @@ pub struct Stats {
     pub raw_fallbacks: u64,
     /// Seconds that the refiner worked.
     pub refine_seconds: f64,
+    /// Images or views whose logits were at hand.
+    pub label_hits: u64,
+    /// Images or views that the teacher looked at.
+    pub taught: u64,
+    /// Seconds that the teacher worked.
+    pub teach_seconds: f64,
     /// Seconds that the consumer waited for batches.
     pub wait_seconds: f64,
 }
@@ -33,6 +39,9 @@ pub(crate) struct Counters {
     pub(crate) disk_hits: AtomicU64,
     pub(crate) misses: AtomicU64,
     pub(crate) raw_fallbacks: AtomicU64,
+    pub(crate) label_hits: AtomicU64,
+    pub(crate) taught: AtomicU64,
+    teach_nanos: AtomicU64,
     refine_nanos: AtomicU64,
     wait_nanos: AtomicU64,
 }
@@ -44,6 +53,10 @@ impl Counters {
 
     pub(crate) fn add_refine_time(&self, time: Duration) {
         self.refine_nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_teach_time(&self, time: Duration) {
+        self.teach_nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn add_wait_time(&self, time: Duration) {
@@ -61,6 +74,9 @@ impl Counters {
             misses: count(&self.misses),
             raw_fallbacks: count(&self.raw_fallbacks),
             refine_seconds: seconds(&self.refine_nanos),
+            label_hits: count(&self.label_hits),
+            taught: count(&self.taught),
+            teach_seconds: seconds(&self.teach_nanos),
             wait_seconds: seconds(&self.wait_nanos),
         }
     }

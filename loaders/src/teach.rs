@@ -3,10 +3,12 @@
 //! Refinement changes the pixels of a sample, so the soft label stored with it describes an image that is no longer
 //! there. A [`Teach`] implementation gives the logits of the new image.
 
+mod bank;
 mod batch;
 pub mod conformance;
 mod logits;
 
+pub(crate) use bank::Bank;
 pub use batch::TeachBatch;
 pub use logits::Logits;
 

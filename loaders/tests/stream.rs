@@ -932,7 +932,6 @@ fn options_are_checked_when_the_loader_is_built() {
     assert!(message(builder(&inverter).batch_size(0)).starts_with("batch_size:"));
     assert!(message(builder(&inverter).threads(0)).starts_with("threads:"));
     assert!(message(builder(&inverter).prefetch(0)).starts_with("prefetch:"));
-    assert!(message(builder(&inverter).temperature(0.0)).starts_with("temperature:"));
     assert!(message(builder(&inverter).image_size(0, 3)).starts_with("image_size:"));
     assert!(message(builder(&inverter).shard(3, 3)).starts_with("shard:"));
     assert!(message(builder(&inverter).batch_size(64).drop_last(true)).starts_with("batch_size:"));

@@ -120,6 +120,17 @@ impl Targets {
         matches!(self.0, Choice::Teacher { .. } | Choice::Average { .. })
     }
 
+    /// Writes the part of a target that the stored label makes, at the temperature of the whole, where there is such a
+    /// part.
+    pub(crate) fn write_stored(&self, stored: &Label, target: &mut [f32]) -> Result<()> {
+        match self.0 {
+            Choice::Average { temperature, .. } => write_stored(stored, temperature, target),
+            // It has no weight.
+            Choice::Teacher { .. } => write_stored(&Label::Hard(stored.class()), one(), target),
+            Choice::Stored { .. } | Choice::Hard { .. } => self.write(stored, None, target),
+        }
+    }
+
     /// Writes the target of one sample: `C` probabilities that sum to 1, with `C` the length of `target`, whose values
     /// before do not matter. `stored` is the sample's label, `logits` the teacher's for its image, `[C]`; without a need
     /// for them they are not looked at.

@@ -182,7 +182,13 @@ impl MicroBatch {
         let pixels = sample.to_pixels(&dataset.info().value_space)?;
         let conditioning = dataset.conditioning(&sample).clone();
         // Here, where it takes no time from the refiner.
-        RawBatch::new(&pixels, self.height, self.width, &[conditioning.clone()], &[identity.noise])?;
+        RawBatch::new(
+            &pixels,
+            self.height,
+            self.width,
+            std::slice::from_ref(&conditioning),
+            &[identity.noise],
+        )?;
         self.pixels.extend(pixels);
         self.slots.push((slot, self.samples.len()));
         self.positions.insert(identity.row, self.samples.len());

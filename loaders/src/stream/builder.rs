@@ -6,16 +6,18 @@ use super::pipeline::{Pipeline, Shared};
 use super::plan::{Mode, Plan, Uneven};
 use super::pool::Pool;
 use super::ranks::Ranks;
-use super::stages::{Flying, Standing};
+use super::recipe::Recipe;
+use super::stages::{Flying, Labelling, Per, Standing};
 use super::{Loader, Mix};
-use crate::cache::Resident;
+use crate::augment::Augment;
+use crate::cache::{LogitForm, Resident};
 use crate::options::{Classes, Size, check};
 use crate::planes::Table;
 use crate::refine::{Dataset, partition};
 use crate::said::warn_once;
 use crate::stats::Counters;
 use crate::wording::counted;
-use crate::{Cache, CancelToken, Error, Refine, Result, Source, SourceInfo};
+use crate::{Cache, CancelToken, Error, Refine, Result, Source, SourceInfo, Targets, Teach};
 use std::sync::Arc;
 
 /// Describes a [`Loader`].
@@ -40,6 +42,10 @@ pub struct LoaderBuilder {
     refiner: Option<Box<dyn Refine>>,
     cache: Option<Cache>,
     mix: Option<Mix>,
+    targets: Targets,
+    teacher: Option<(Box<dyn Teach>, Per)>,
+    logit_form: LogitForm,
+    augment: Augment,
     ranks: Ranks,
     options: LoaderOptions,
 }
@@ -51,6 +57,10 @@ impl LoaderBuilder {
             refiner: None,
             cache: None,
             mix: None,
+            targets: Targets::default(),
+            teacher: None,
+            logit_form: LogitForm::default(),
+            augment: Augment::default(),
             ranks: Ranks::default(),
             options: LoaderOptions::default(),
         }
@@ -166,9 +176,44 @@ impl LoaderBuilder {
         self
     }
 
-    /// What logits are divided by before the softmax that makes them targets; above 0, 1 by default.
-    pub fn temperature(mut self, temperature: f32) -> Self {
-        self.options.temperature = temperature;
+    /// What targets are made of; the stored labels by default, logits softmaxed at temperature 1.
+    pub fn labels(mut self, targets: Targets) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    /// Who labels images, or the views of them, for [`Targets::teacher`] and [`Targets::average`]. The logits are kept in
+    /// the cache, if there is one and the teacher has a fingerprint; up to a quarter of the
+    /// [`memory_limit`](Self::memory_limit) may stay in memory beside the images.
+    ///
+    /// ```
+    /// use diver_loaders::teach::{self, TeachBatch};
+    /// use diver_loaders::{Loader, MemorySource, Per, Targets};
+    ///
+    /// let set = MemorySource::unit(2, [1, 1, 1], vec![0.0, 1.0], vec![0, 1])?;
+    /// let bright = |images: &TeachBatch<'_>| Ok(images.images().flat_map(|image| [0.0, image[0]]).collect());
+    /// let mut loader = Loader::builder(set)
+    ///     .labels(Targets::teacher(4.0)?)
+    ///     .teacher(teach::from_fn(bright), Per::Image)
+    ///     .build()?;
+    /// let batch = loader.iter().next().unwrap()?;
+    /// assert!(batch.targets()[1] < 0.5 && batch.targets()[3] > 0.5);
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    pub fn teacher(mut self, teacher: impl Teach + 'static, per: Per) -> Self {
+        self.teacher = Some((Box::new(teacher), per));
+        self
+    }
+
+    /// How the teacher's logits are stored; all of them in float32 by default.
+    pub fn logit_form(mut self, form: LogitForm) -> Self {
+        self.logit_form = form;
+        self
+    }
+
+    /// Random views of the images, seeded by [`seed`](Self::seed); none by default.
+    pub fn augment(mut self, augment: Augment) -> Self {
+        self.augment = augment;
         self
     }
 
@@ -206,6 +251,17 @@ impl LoaderBuilder {
         };
         if self.refiner.is_none() && !mix.is_raw() {
             return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
+        }
+        match (self.targets.needs_teacher(), self.teacher.is_some()) {
+            (true, false) => {
+                return Err(Error::config("labels", "are a teacher's, but the loader has no teacher"));
+            }
+            (false, true) => {
+                let reason =
+                    "has nothing to do: labels are stored ones; ask for `Targets::teacher` or `average`";
+                return Err(Error::config("teacher", reason));
+            }
+            _ => {}
         }
         let refiner = self.refiner.as_deref();
         let dataset = Dataset::new(self.source, classes, size, refiner)?.with_variants(options.variants);
@@ -259,6 +315,24 @@ impl LoaderBuilder {
                 return Err(Error::config("memory_limit", reason));
             }
         }
+        let labelling = Labelling {
+            taught: match &self.teacher {
+                Some((teacher, per)) if self.targets.needs_teacher() => {
+                    let cache = self.cache.as_ref();
+                    let recipe = Recipe {
+                        per: *per,
+                        form: self.logit_form,
+                        augment: &self.augment,
+                        seed: options.seed,
+                        limit: options.memory_limit / 4,
+                    };
+                    Some(recipe.taught(&**teacher, refiner, cache, &dataset)?)
+                }
+                _ => None,
+            },
+            targets: self.targets,
+            augment: self.augment,
+        };
         let counters = Arc::<Counters>::default();
         let shared = Shared {
             dataset: Arc::clone(&dataset),
@@ -266,7 +340,7 @@ impl LoaderBuilder {
             counters: Arc::clone(&counters),
             plan: plan.clone(),
             on_miss: options.on_miss,
-            temperature: options.temperature,
+            labelling,
             // One buffer in the consumer's hands besides those on their way.
             pool: Pool::new(options.prefetch + 1),
             cancel: CancelToken::new(),
@@ -276,7 +350,8 @@ impl LoaderBuilder {
             table: Table::new(dataset.normalize()),
         };
         let info = SourceInfo { class_map: dataset.class_map()?, ..dataset.info().clone() };
-        let pipeline = Pipeline::start(shared, self.refiner, options.threads)?;
+        let teacher = self.teacher.map(|(teacher, _)| teacher).filter(|_| shared.labelling.taught.is_some());
+        let pipeline = Pipeline::start(shared, self.refiner, teacher, options.threads)?;
         Ok(Loader::new(pipeline, plan, info, counters, options.prefetch))
     }
 }
@@ -310,7 +385,6 @@ mod tests {
             .seed(1)
             .uneven(Uneven::Drop)
             .image_size(2, 3)
-            .temperature(2.0)
             .memory_limit(1)
             .threads(3)
             .prefetch(5);

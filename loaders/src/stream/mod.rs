@@ -1,7 +1,8 @@
 //! Samples to batches: what an epoch holds, and how it gets there in time.
 //!
 //! The plan says, as a pure function of (seed, epoch, position), which sample comes when and as what. A batch of it passes
-//! through stages: its pixels are fetched, from the set, the cache or the refiner, and its targets are made. Threads made
+//! through stages: its pixels are fetched, from the set, the cache or the refiner, its targets are made, of stored labels or a
+//! teacher's, and it is augmented. Threads made
 //! once for each loader carry the stages out: a few assemble batches ahead of the consumer, and beside them what is missing
 //! is refined. The order of batches does not depend on them.
 
@@ -16,6 +17,7 @@ mod pipeline;
 mod plan;
 mod pool;
 pub(crate) mod ranks;
+mod recipe;
 mod stages;
 mod state;
 
@@ -27,4 +29,5 @@ pub use options::{LoaderOptions, OnMiss};
 pub use order::Permutation;
 pub use plan::{Mode, Uneven};
 pub use ranks::Ranks;
+pub use stages::Per;
 pub use state::LoaderState;

@@ -18,7 +18,7 @@ named_enum! {
     }
 }
 
-/// The options of a [`Loader`](super::Loader) beside its source, refiner, cache, mix and rank; each is set by the method
+/// The options of a [`Loader`](super::Loader) beside its source, refiner, cache, mix, labels, augmentation and rank; each is set by the method
 /// of [`LoaderBuilder`](super::LoaderBuilder) of its name, all together by
 /// [`options`](super::LoaderBuilder::options).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,10 +58,6 @@ pub struct LoaderOptions {
     /// [default: that of the set]
     pub(super) image_size: Option<Size>,
 
-    /// Divisor of logits before the softmax that makes them targets
-    #[schemars(range(max = f32::MAX), extend("exclusiveMinimum" = 0))]
-    pub(super) temperature: f32,
-
     /// Number of bytes of decoded refined images that may stay in memory; while the cache cannot be written, images that
     /// wait for it may take as much again
     pub(super) memory_limit: usize,
@@ -88,7 +84,6 @@ impl Default for LoaderOptions {
             seed: 0,
             uneven: Uneven::default(),
             image_size: None,
-            temperature: 1.0,
             memory_limit: 1 << 30,
             threads: 2,
             prefetch: 4,

@@ -5,12 +5,15 @@ use super::batch::Batch;
 use super::options::OnMiss;
 use super::plan::{Form, Plan, Position};
 use super::pool::Pool;
-use super::stages::{Fetch, Flying, LookAhead, Order, Refining, Request, Signs, Standing};
+use super::stages::{
+    Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs, Standing,
+    Teaching,
+};
 use crate::cache::Resident;
 use crate::planes::Table;
 use crate::refine::{Dataset, Finder, Keeper, Keeping, Refinement};
 use crate::stats::Counters;
-use crate::{CancelToken, Error, Refine, Result};
+use crate::{CancelToken, Error, Label, Refine, Result, Teach};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,7 +27,7 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     pub(super) plan: Plan,
     pub(super) on_miss: OnMiss,
-    pub(super) temperature: f32,
+    pub(super) labelling: Labelling,
     pub(super) pool: Pool,
     pub(super) cancel: CancelToken,
     pub(super) background: Background,
@@ -53,6 +56,8 @@ pub(super) struct Pipeline {
     jobs: Option<Sender<Job>>,
     /// Wakes the thread that looks ahead, where there is one.
     requests: Option<Sender<Vec<Request>>>,
+    /// To the teacher's thread, where there is one.
+    lessons: Option<Sender<Vec<Lesson>>>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     cancel: CancelToken,
@@ -61,7 +66,12 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn start(shared: Shared, refiner: Option<Box<dyn Refine>>, workers: usize) -> Result<Self> {
+    pub(super) fn start(
+        shared: Shared,
+        refiner: Option<Box<dyn Refine>>,
+        teacher: Option<Box<dyn Teach>>,
+        workers: usize,
+    ) -> Result<Self> {
         let shared = Arc::new(shared);
         let (jobs, job_queue) = unbounded();
         let current = Arc::<AtomicU64>::default();
@@ -70,6 +80,7 @@ impl Pipeline {
         let mut pipeline = Self {
             jobs: Some(jobs),
             requests: Some(requests),
+            lessons: None,
             cancel: shared.cancel.clone(),
             shared,
             threads: Vec::new(),
@@ -77,6 +88,12 @@ impl Pipeline {
         };
         if let Some(refiner) = refiner {
             pipeline.start_refining(refiner, request_queue)?;
+        }
+        if let Some(teacher) = teacher {
+            let (lessons, queue) = unbounded();
+            let teaching = Teaching { shared: Arc::clone(&pipeline.shared), teacher, lessons: queue };
+            pipeline.spawn("diver-teach".into(), move || teaching.run())?;
+            pipeline.lessons = Some(lessons);
         }
         for worker in 0..workers {
             pipeline.start_worker(worker, job_queue.clone())?;
@@ -113,7 +130,8 @@ impl Pipeline {
         let Some(requests) = self.requests.clone() else { return Ok(()) };
         let name = format!("diver-prefetch-{number}");
         let fetch = Fetch { shared: Arc::clone(&self.shared), requests };
-        let worker = Worker { shared: Arc::clone(&self.shared), fetch, name: name.clone() };
+        let labeller = Labeller { shared: Arc::clone(&self.shared), lessons: self.lessons.clone() };
+        let worker = Worker { shared: Arc::clone(&self.shared), fetch, labeller, name: name.clone() };
         let current = Arc::clone(&self.current);
         self.spawn(name, move || {
             for job in jobs {
@@ -175,7 +193,7 @@ impl std::fmt::Debug for Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.cancel.cancel();
-        (self.jobs, self.requests) = (None, None);
+        (self.jobs, self.requests, self.lessons) = (None, None, None);
         for thread in self.threads.drain(..) {
             // A panic was caught and reported where it happened.
             let _ = thread.join();
@@ -186,6 +204,7 @@ impl Drop for Pipeline {
 struct Worker {
     shared: Arc<Shared>,
     fetch: Fetch,
+    labeller: Labeller,
     name: String,
 }
 
@@ -205,31 +224,23 @@ impl Worker {
         let size: usize = shape[1..].iter().product();
         let mut images = shared.pool.take(wants.len().saturating_mul(size))?;
         let mut targets = vec![0.0; wants.len() * info.num_classes];
-        let mut labels = Vec::with_capacity(wants.len());
-        for (want, target) in wants.iter().zip(targets.chunks_exact_mut(info.num_classes)) {
-            let label = shared.dataset.label(want.index)?;
-            labels.push(label.class());
-            label.write_target(target, shared.temperature);
-        }
+        let labels: Vec<Label> =
+            wants.iter().map(|want| shared.dataset.label(want.index)).collect::<Result<_>>()?;
         let came = self.fetch.run(position, &wants, &mut images)?;
+        self.labeller.run(Draft {
+            position,
+            wants: &wants,
+            came: &came,
+            labels: &labels,
+            shape,
+            images: &mut images,
+            targets: &mut targets,
+        })?;
         Counters::add(&shared.counters.batches, 1);
         Counters::add(&shared.counters.samples, wants.len());
         let indices = wants.iter().map(|want| want.index).collect();
+        let labels = labels.iter().map(Label::class).collect();
         let refined = came.iter().map(|form| *form != Form::Raw).collect();
         Ok(Batch { images, shape, targets, classes: info.num_classes, labels, indices, refined })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::Label;
-
-    #[test]
-    fn targets_are_distributions() {
-        let mut target = [0.0; 3];
-        Label::Hard(1).write_target(&mut target, 1.0);
-        assert_eq!(target, [0.0, 1.0, 0.0]);
-        Label::Logits(vec![2.0, 2.0 + 2.0 * 3.0_f32.ln(), -1e30]).write_target(&mut target, 2.0);
-        assert!((target[0] - 0.25).abs() < 1e-6 && (target[1] - 0.75).abs() < 1e-6 && target[2] == 0.0);
     }
 }

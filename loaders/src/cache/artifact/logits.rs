@@ -11,7 +11,7 @@
 //! | `digest` | string | BLAKE3 of the columns from `logits` to `num_classes`, as little-endian numbers of 32 bits, in hex |
 
 use super::Artifact;
-use crate::cache::{Fingerprint, RowKey};
+use crate::cache::RowKey;
 use crate::hub_table::Table;
 use crate::{Digest, Error, Result};
 use arrow::array::{
@@ -21,6 +21,7 @@ use arrow::array::{
 use arrow::datatypes::{Float16Type, Float32Type, Int32Type};
 use arrow::error::ArrowError;
 use half::f16;
+use serde::Serialize;
 use std::borrow::Cow;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 const MOST_CLASSES: u32 = 1 << 24;
 
 /// How logits are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LogitForm {
     /// In float16 rather than float32: half the size, to three digits.
     pub half: bool,
@@ -70,11 +71,12 @@ pub struct LogitRow {
 }
 
 impl LogitRow {
-    /// The key of the logits of view number `view` of an image: `image` is the hash of a refined image's key, or of a
-    /// raw sample as stored.
+    /// The key of the logits of view number `view` of an image: `image` is the hash of what decides its pixels.
     #[must_use]
     pub fn key_of(image: Digest, view: u64) -> RowKey {
-        RowKey::from(Fingerprint::new(&serde_json::json!({ "image": image, "view": view })).digest())
+        let mut hasher = blake3::Hasher::new_derive_key("diver logits v1");
+        hasher.update(image.as_bytes()).update(&view.to_le_bytes());
+        RowKey::from(Digest::from(hasher.finalize()))
     }
 
     /// A row of `logits`, one for each class, for a sample of class `label`.
@@ -120,6 +122,11 @@ impl LogitRow {
             }
         };
         Ok(Self { key, label, stored })
+    }
+
+    /// The logits of all classes, as they are read again.
+    pub(crate) fn logits(&self) -> Vec<f32> {
+        self.stored.whole()
     }
 }
 

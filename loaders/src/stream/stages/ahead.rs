@@ -156,7 +156,8 @@ impl<'a> Work<'a> {
             (Position::start(stand.at.epoch.saturating_add(2)), self.requests.len())
         };
         let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
-        let ahead = if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end, go_on) };
+        let ahead =
+            if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end, go_on) };
         let call = Call { requests, ahead };
         // Nothing is missing for the first batch: on with the others.
         if is_first && call.is_empty() && go_on() { self.next_call(at_most, go_on) } else { call }

@@ -3,9 +3,12 @@
 mod ahead;
 mod fetch;
 mod flying;
+mod label;
 mod refine;
 
 pub(super) use ahead::{Request, Standing};
 pub(super) use fetch::Fetch;
 pub(super) use flying::Flying;
+pub use label::Per;
+pub(super) use label::{Draft, Labeller, Labelling, Lesson, Taught, Teaching};
 pub(super) use refine::{LookAhead, Order, Refining, Signs};
