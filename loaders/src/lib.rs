@@ -38,6 +38,7 @@ mod digest;
 mod error;
 pub mod export;
 mod hub_table;
+mod kernels;
 pub mod labels;
 pub mod method;
 pub mod options;

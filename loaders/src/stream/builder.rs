@@ -2,6 +2,7 @@
 
 use super::background::Background;
 use super::options::{LoaderOptions, OnMiss};
+use super::order::Orders;
 use super::pipeline::{Pipeline, Shared};
 use super::plan::{Mode, Plan, Uneven};
 use super::pool::Pool;
@@ -12,7 +13,7 @@ use super::{Loader, Mix};
 use crate::augment::Augment;
 use crate::cache::{LogitForm, Resident};
 use crate::options::{Classes, Size, check};
-use crate::planes::Table;
+use crate::planes::Scale;
 use crate::refine::{Dataset, partition};
 use crate::said::warn_once;
 use crate::stats::Counters;
@@ -278,6 +279,7 @@ impl LoaderBuilder {
             mix,
             mode: options.mode,
             variants: options.variants,
+            orders: Orders::default(),
         }
         .validated()?;
         if plan.world > 1 && self.ranks.is_found() {
@@ -347,7 +349,7 @@ impl LoaderBuilder {
             background: Background::default(),
             standing: Standing::default(),
             flying: Flying::default(),
-            table: Table::new(dataset.normalize()),
+            scale: Scale::new(dataset.normalize()),
         };
         let info = SourceInfo { class_map: dataset.class_map()?, ..dataset.info().clone() };
         let teacher = self.teacher.map(|(teacher, _)| teacher).filter(|_| shared.labelling.taught.is_some());

@@ -1,5 +1,9 @@
 //! Orders of an epoch, of which any part is computed without the rest.
 
+use crate::kernels::{LANES, Round, permute};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
 /// A permutation of `0..n`, chosen by a seed, of which any entry is computed without the others.
 ///
 /// Swap-or-not shuffle (Hoang, Morris and Rogaway, "An Enciphering Scheme Based on a Card Shuffle", CRYPTO
@@ -19,30 +23,13 @@
 pub struct Permutation {
     n: u64,
     rounds: [Round; Self::ROUNDS],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    key: u64,
-    salt: u64,
-}
-
-impl Round {
-    /// `x` or its partner, without a branch, which nobody could foresee.
-    fn of(&self, x: u64, n: u64) -> u64 {
-        let wrapped = if x <= self.key { 0 } else { n };
-        // A lane that no entry is in may hold anything.
-        let partner = self.key.wrapping_add(wrapped).wrapping_sub(x);
-        let is_swapped = mix_bits(x.max(partner) ^ self.salt) & 1;
-        x ^ ((x ^ partner) & is_swapped.wrapping_neg())
-    }
+    /// The same rounds from the last to the first.
+    back: [Round; Self::ROUNDS],
 }
 
 impl Permutation {
     /// The paper's bound asks for about 6 log2(n) rounds; this serves sets of a million samples.
     const ROUNDS: usize = 120;
-    /// The rounds of one entry are a chain; those of so many run side by side, in a tenth of the time.
-    const LANES: usize = 16;
 
     /// A permutation of `0..n`, `n` at least 1, by `seed` and `epoch`; `purpose` keeps the permutations of
     /// different uses apart.
@@ -61,36 +48,37 @@ impl Permutation {
             u64::from_le_bytes(bytes)
         };
         // A key modulo n is biased by n / 2^64, which no epoch will ever show.
-        Self { n, rounds: std::array::from_fn(|_| Round { key: word() % n, salt: word() }) }
+        let rounds = std::array::from_fn(|_| [word() % n, word()]);
+        let mut back = rounds;
+        back.reverse();
+        Self { n, rounds, back }
     }
 
     /// Where `position`, below `n`, is sent.
     pub fn at(&self, position: usize) -> usize {
-        self.rounds.iter().fold(position as u64, |x, round| round.of(x, self.n)) as usize
+        let mut one = [position];
+        self.send(&mut one);
+        one[0]
     }
 
-    /// Replaces each of some positions, below `n`, by where it is sent.
+    /// Replaces each of some positions, below `n`, by where it is sent: several at once take little more time than one.
     pub fn send(&self, positions: &mut [usize]) {
-        self.pass(positions, self.rounds.iter());
+        self.pass(positions, &self.rounds);
     }
 
     /// Replaces each of some entries, below `n`, by the position that is sent there: undoes [`send`](Self::send).
     pub fn fetch(&self, entries: &mut [usize]) {
         // Every round undoes itself.
-        self.pass(entries, self.rounds.iter().rev());
+        self.pass(entries, &self.back);
     }
 
-    fn pass<'a>(&self, entries: &mut [usize], rounds: impl Iterator<Item = &'a Round> + Clone) {
-        for block in entries.chunks_mut(Self::LANES) {
-            let mut lanes = [0; Self::LANES];
+    fn pass(&self, entries: &mut [usize], rounds: &[Round]) {
+        for block in entries.chunks_mut(LANES) {
+            let mut lanes = [0; LANES];
             for (lane, entry) in lanes.iter_mut().zip(&*block) {
                 *lane = *entry as u64;
             }
-            for round in rounds.clone() {
-                for x in &mut lanes {
-                    *x = round.of(*x, self.n);
-                }
-            }
+            permute(&mut lanes, self.n, rounds);
             for (entry, lane) in block.iter_mut().zip(lanes) {
                 *entry = lane as usize;
             }
@@ -98,11 +86,35 @@ impl Permutation {
     }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every bit of the result hangs on every bit of `x`.
-pub(super) fn mix_bits(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+/// The permutations that were asked for last: those of an epoch serve all of its batches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Orders(Arc<Mutex<VecDeque<Known>>>);
+
+#[derive(Debug)]
+struct Known {
+    purpose: &'static str,
+    epoch: u64,
+    n: usize,
+    permutation: Arc<Permutation>,
+}
+
+impl Orders {
+    /// Two purposes in two epochs, and room for a look ahead.
+    const MOST: usize = 6;
+
+    /// As [`Permutation::new`], always with the same `seed`.
+    pub(super) fn get(&self, n: usize, purpose: &'static str, seed: u64, epoch: u64) -> Arc<Permutation> {
+        // Every update leaves it whole, so a panic elsewhere does not spoil it.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |known: &&Known| (known.purpose, known.epoch, known.n) == (purpose, epoch, n);
+        if let Some(found) = known.iter().find(is_it) {
+            return Arc::clone(&found.permutation);
+        }
+        let permutation = Arc::new(Permutation::new(n, purpose, seed, epoch));
+        known.truncate(Self::MOST - 1);
+        known.push_front(Known { purpose, epoch, n, permutation: Arc::clone(&permutation) });
+        permutation
+    }
 }
 
 #[cfg(test)]

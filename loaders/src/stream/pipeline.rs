@@ -10,7 +10,7 @@ use super::stages::{
     Teaching,
 };
 use crate::cache::Resident;
-use crate::planes::Table;
+use crate::planes::Scale;
 use crate::refine::{Dataset, Finder, Keeper, Keeping, Refinement};
 use crate::stats::Counters;
 use crate::{CancelToken, Error, Label, Refine, Result, Teach};
@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub(super) background: Background,
     pub(super) standing: Standing,
     pub(super) flying: Flying,
-    pub(super) table: Table,
+    pub(super) scale: Scale,
 }
 
 impl Shared {

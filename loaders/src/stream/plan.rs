@@ -1,7 +1,8 @@
 //! What every batch of every epoch holds, computed from its number alone.
 
 use super::Mix;
-use super::order::{Permutation, mix_bits};
+use super::order::Orders;
+use crate::kernels::mix_bits;
 use crate::options::named_enum;
 use crate::refine::Refinement;
 use crate::wording::counted;
@@ -102,6 +103,7 @@ pub(super) struct Plan {
     pub(super) mode: Mode,
     /// Refinements of each sample, at least 1.
     pub(super) variants: u32,
+    pub(super) orders: Orders,
 }
 
 impl Plan {
@@ -222,13 +224,13 @@ impl Plan {
             .collect();
         let mut order = places.clone();
         if self.shuffle {
-            Permutation::new(total, "order", self.seed, epoch).send(&mut order);
+            self.orders.get(total, "order", self.seed, epoch).send(&mut order);
         }
         let share = self.mix.share(epoch);
         let refined = self.refined(epoch);
         // Where all are alike no lots are drawn, which would take longer than everything else.
         let is_drawn = refined > 0 && refined < self.samples;
-        let lots = || Permutation::new(self.samples, "mix", self.seed, epoch);
+        let lots = || self.orders.get(self.samples, "mix", self.seed, epoch);
         let want = |place: usize, index: usize, form: Form| Want { index, form, place };
         let refinement = |index: usize| Form::Refined(self.variant(epoch, index));
         match self.mode {
@@ -299,6 +301,7 @@ mod tests {
             mix: Mix::constant(0.0).unwrap(),
             mode: Mode::Replace,
             variants: 1,
+            orders: Orders::default(),
         }
     }
 
@@ -432,7 +435,7 @@ mod tests {
     #[test]
     fn epochs_and_seeds_differ_and_repeat() {
         let a = plan(100, 10, 1, Uneven::Drop);
-        let b = Plan { seed: 4, ..a.clone() };
+        let b = Plan { seed: 4, orders: Orders::default(), ..a.clone() };
         assert_ne!(indices(&a, 0), indices(&a, 1));
         assert_ne!(indices(&a, 0), indices(&b, 0));
         assert_eq!(indices(&a, 1), indices(&a, 1));

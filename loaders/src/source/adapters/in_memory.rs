@@ -3,6 +3,7 @@
 use super::super::info::Format;
 use super::super::sample::PixelsRef;
 use super::super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
+use crate::kernels::are_finite;
 use crate::wording::counted;
 use crate::{ClassMap, Error, Normalize, Result};
 use std::path::{Path, PathBuf};
@@ -165,11 +166,8 @@ pub(crate) fn check_pixels(info: &SourceInfo, index: usize, pixels: &StoredPixel
 
 /// Checks that the values of sample `index` are finite.
 pub(crate) fn check_finite(info: &SourceInfo, index: usize, pixels: &[f32]) -> Result<()> {
-    // One pass without branches, as every epoch comes by; where the culprit lies matters only if there is one. What is
-    // not finite has all bits of its exponent set.
-    const EXPONENT: u32 = 0x7f80_0000;
-    let largest = pixels.iter().fold(0, |largest, v| (v.to_bits() & EXPONENT).max(largest));
-    let Some(at) = (largest == EXPONENT).then(|| pixels.iter().position(|v| !v.is_finite())).flatten() else {
+    // Where the culprit lies matters only if there is one.
+    let Some(at) = (!are_finite(pixels)).then(|| pixels.iter().position(|v| !v.is_finite())).flatten() else {
         return Ok(());
     };
     let (area, columns) = (info.shape[1] * info.shape[2], info.shape[2]);

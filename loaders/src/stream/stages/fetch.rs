@@ -80,11 +80,11 @@ impl Fetch {
     /// Writes a refined image, or the blend of it with the raw one.
     fn write(&self, want: &Want, image: &Planes, out: &mut [f32]) -> Result<()> {
         let Form::Blend(_, share) = want.form else {
-            image.write(out, &self.shared.table);
+            image.write(out, &self.shared.scale);
             return Ok(());
         };
         let mut refined = vec![0.0; out.len()];
-        image.write(&mut refined, &self.shared.table);
+        image.write(&mut refined, &self.shared.scale);
         self.shared.dataset.write_raw(want.index, out)?;
         for (value, refined) in out.iter_mut().zip(refined) {
             *value = (1.0 - share) * *value + share * refined;
