@@ -76,7 +76,7 @@ bench: setup ## Time the refiner and the loader beside plain torch, and the cach
 	$(PIP) install datasets diffusers
 	$(CARGO) build --release $(PACKAGES) --bin diver
 	.venv/bin/python benches/compare.py $(if $(QUICK),--quick)
-	$(CARGO) bench $(PACKAGES) -p diver-loaders --bench cache --bench cold --bench sources $(if $(QUICK),-- --quick)
+	$(CARGO) bench $(PACKAGES) -p diver-loaders --bench cache --bench cold --bench warm --bench sources $(if $(QUICK),-- --quick)
 	.venv/bin/python benches/cache.py $(if $(QUICK),--quick) -- $(CARGO) bench $(PACKAGES) -p diver-loaders --bench arms --
 
 examples: setup ## Make the data, backbones and distilled sets of examples/ again (hours; QUICK=1: a few steps of it, in $(OUT)/examples).

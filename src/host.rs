@@ -1,10 +1,10 @@
 //! What the command line needs of libtorch.
 
-use crate::{DeviceChoice, Error, Fleet, Refiner, Result, demo};
-use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs};
+use crate::{DeviceChoice, Error, Fleet, Refiner, Result, Teacher, demo};
+use diver_loaders::cli::{DemoArgs, DemoReport, Host, RefinerArgs, TeacherArgs};
 use diver_loaders::options::check;
 use diver_loaders::paths::local;
-use diver_loaders::{CancelToken, Refine};
+use diver_loaders::{CancelToken, Refine, Teach};
 
 /// Makes the [`Refiner`] that a command line asks for, and trains the networks of [`eval`](crate::eval).
 ///
@@ -25,6 +25,18 @@ impl Host for TchHost {
         }
         let refiner = |device: DeviceChoice| Refiner::from_args(&args.clone().on(device.to_string()), cancel);
         Ok(Box::new(Fleet::new(devices.into_iter().map(refiner).collect::<Result<_>>()?)?))
+    }
+
+    fn teacher(&self, args: &TeacherArgs, _cancel: &CancelToken) -> diver_loaders::Result<Box<dyn Teach>> {
+        let mut builder = match &args.network {
+            Some(name) => Teacher::resnet(name.parse()?, &args.teacher),
+            None => Teacher::torchscript(&args.teacher),
+        };
+        builder = builder.device(args.teacher_device.parse()?);
+        if let Some(images) = args.teacher_batch {
+            builder = builder.batch_size(images);
+        }
+        Ok(Box::new(builder.build()?))
     }
 
     fn demo(&self, args: &DemoArgs, cancel: &CancelToken) -> diver_loaders::Result<DemoReport> {

@@ -74,9 +74,9 @@ pub use teacher::{ResNet, Teacher, TeacherBuilder};
 pub use diver_loaders;
 pub use diver_loaders::{
     Batch, Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, Loader, LoaderBuilder,
-    LoaderOptions, LoaderState, MemorySource, Mix, Normalize, OnMiss, OpenOptions, Ranks, Refine, Refinery,
-    RgbImage, Sample, Sheet, Source, SourceInfo, Stats, StoredPixels, Targets, Teach, Uneven, ValueSpace,
-    Values, imagenet, open,
+    LoaderOptions, LoaderState, MemorySource, Mix, MixMode, Normalize, OnMiss, OpenOptions, Per, Ranks,
+    Refine, Refinery, RgbImage, Sample, Sheet, Source, SourceInfo, Stats, StoredPixels, Targets, Teach,
+    Uneven, ValueSpace, Values, augment, imagenet, open,
 };
 
 /// The examples of the README, for the doc tests.

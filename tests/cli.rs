@@ -76,6 +76,40 @@ fn refine_fills_a_cache_that_later_runs_use() {
 }
 
 #[test]
+fn label_fills_a_cache_with_logits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (set, cache) = (folder.path().join("set"), folder.path().join("cache"));
+    for class in 0..5_u8 {
+        let class_folder = set.join(class.to_string());
+        fs::create_dir_all(&class_folder).unwrap();
+        let image = diver::RgbImage::new(32, 32, vec![40 * class; 32 * 32 * 3]).unwrap();
+        fs::write(class_folder.join("image.png"), image.to_png().unwrap()).unwrap();
+    }
+    let teacher = root().join("tests/golden/teacher_tiny.pt");
+    let label = |set: &Path| -> Vec<String> {
+        [
+            "label",
+            text(set),
+            "--raw",
+            "--teacher",
+            text(&teacher),
+            "--teacher-device",
+            "cpu",
+            "--cache",
+            text(&cache),
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    };
+    for (labelled, cached) in [(5, 0), (0, 5)] {
+        let report = json(&label(&set).iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!((&report["labelled"], &report["cached"]), (&labelled.into(), &cached.into()));
+    }
+    let other = failure(&label(Path::new(SET)).iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(other.contains('5') && other.contains("10"), "{other}");
+}
+
+#[test]
 fn an_interrupted_cache_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let cache = text(folder.path());

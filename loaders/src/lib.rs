@@ -71,6 +71,6 @@ pub use source::{
 };
 pub use stats::Stats;
 pub use stream::{
-    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, Mode, OnMiss, Per, Ranks, Uneven,
+    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, MixMode, OnMiss, Per, Ranks, Uneven,
 };
 pub use teach::Teach;

@@ -3,8 +3,8 @@
 
 use diver_loaders::refine::{NoiseKey, Progress, RawBatch};
 use diver_loaders::{
-    Batch, Cache, CancelToken, Conditioning, Loader, LoaderBuilder, MemorySource, Mix, Mode, Refine, Result,
-    RgbImage, Uneven,
+    Batch, Cache, CancelToken, Conditioning, Loader, LoaderBuilder, MemorySource, Mix, MixMode, Refine,
+    Result, RgbImage, Uneven,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ fn an_epoch_goes_on_with_other_ranks_and_batches() {
 #[test]
 fn raw_and_refined_come_beside_each_other() {
     let mix = Mix::linear(0.0, 1.0, 3).unwrap();
-    let mut loader = builder().mix(mix).mode(Mode::Both).build().unwrap();
+    let mut loader = builder().mix(mix).mode(MixMode::Both).build().unwrap();
     let samples = SAMPLES;
     for (epoch, refined) in [(0, 0), (1, samples.div_ceil(2)), (2, samples)] {
         let batches: Vec<_> = loader.epoch(epoch).map(Result::unwrap).collect();
@@ -87,11 +87,11 @@ fn blends_lie_between_raw_and_refined() {
         let mut loader = loader.shuffle(false).build().unwrap();
         loader.iter().flat_map(|batch| batch.unwrap().images().to_vec()).collect::<Vec<_>>()
     };
-    let (raw, refined) = (images(Mode::Replace, 0.0), images(Mode::Replace, 1.0));
-    for (blend, (raw, refined)) in images(Mode::Blend, 0.25).iter().zip(raw.iter().zip(&refined)) {
+    let (raw, refined) = (images(MixMode::Replace, 0.0), images(MixMode::Replace, 1.0));
+    for (blend, (raw, refined)) in images(MixMode::Blend, 0.25).iter().zip(raw.iter().zip(&refined)) {
         assert!((blend - (0.75 * raw + 0.25 * refined)).abs() < 1e-6);
     }
-    assert_eq!(images(Mode::Blend, 1.0), refined);
+    assert_eq!(images(MixMode::Blend, 1.0), refined);
 }
 
 #[test]

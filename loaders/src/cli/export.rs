@@ -12,8 +12,7 @@ use crate::wording::counted;
 use crate::{
     CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels, ValueSpace,
 };
-use clap::builder::ArgPredicate;
-use clap::{ArgGroup, Args};
+use clap::Args;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,14 +48,6 @@ pub(super) struct ExportArgs {
 
     #[command(flatten)]
     refiner: RefinerArgs,
-}
-
-/// The command with either a backbone, for refined images, or `--raw`.
-pub(super) fn command(command: clap::Command) -> clap::Command {
-    let command = command.mut_arg("backbone", |backbone| {
-        backbone.required(false).default_value_if("raw", ArgPredicate::Equals("true".into()), "")
-    });
-    command.group(ArgGroup::new("images").args(["backbone", "raw"]).required(true))
 }
 
 pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
@@ -224,7 +215,8 @@ mod tests {
     #[test]
     fn either_a_backbone_or_raw_images_are_asked_for() {
         let parse = |options: &str| {
-            let command = command(ExportArgs::augment_args(clap::Command::new("export")));
+            let command =
+                super::super::raw_or_refined(ExportArgs::augment_args(clap::Command::new("export")));
             let line = format!("export set --to mtt -o out {options}");
             command.try_get_matches_from(line.split_whitespace()).map_err(|error| error.to_string())
         };

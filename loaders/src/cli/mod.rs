@@ -9,18 +9,22 @@ mod cache_args;
 mod demo;
 mod export;
 mod inspect;
+mod label;
 mod output;
 mod preview;
 mod progress;
 mod refine;
 mod refiner_args;
 mod source_args;
+mod teacher_args;
 
 pub use demo::{DemoArgs, DemoReport};
 pub use refiner_args::RefinerArgs;
+pub use teacher_args::TeacherArgs;
 
-use crate::{CancelToken, Error, Refine, Result};
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use crate::{CancelToken, Error, Refine, Result, Teach};
+use clap::builder::ArgPredicate;
+use clap::{ArgGroup, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use output::Output;
 use std::ffi::OsString;
 
@@ -31,6 +35,15 @@ pub trait Host {
     /// # Errors
     /// If an option has a value that it cannot have, or the backbone cannot be loaded.
     fn refiner(&self, args: &RefinerArgs, cancel: &CancelToken) -> Result<Box<dyn Refine>>;
+
+    /// The teacher that a command line asks for; by default there are none.
+    ///
+    /// # Errors
+    /// If an option has a value that it cannot have, or the network cannot be loaded.
+    fn teacher(&self, args: &TeacherArgs, cancel: &CancelToken) -> Result<Box<dyn Teach>> {
+        let _ = (args, cancel);
+        Err(label::no_teacher())
+    }
 
     /// Refines the shipped examples, trains networks on them, and compares.
     ///
@@ -69,6 +82,8 @@ struct Cli {
 enum Command {
     /// Refine every image of a distilled dataset that the cache lacks
     Refine(refine::RefineArgs),
+    /// Label every image of a distilled dataset, refined or raw, by a teacher network
+    Label(label::LabelArgs),
     /// Say what a distilled dataset is: format, size, classes, value space
     Inspect(inspect::InspectArgs),
     /// Write a set, refined or raw, in the format of a method or a tool
@@ -110,7 +125,7 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
-    let command = Cli::command().mut_subcommand("export", export::command);
+    let command = command();
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -121,10 +136,14 @@ where
         }
     };
     let output = Output { json: cli.json };
-    let keeps = matches!(cli.command, Command::Refine(_) | Command::Export(_) | Command::Preview(_));
+    let keeps = matches!(
+        cli.command,
+        Command::Refine(_) | Command::Label(_) | Command::Export(_) | Command::Preview(_)
+    );
     let done = |()| 0;
     let result = match cli.command {
         Command::Refine(args) => refine::run(&args, host, cancel, output).map(done),
+        Command::Label(args) => label::run(&args, host, cancel, output).map(done),
         Command::Inspect(args) => inspect::run(&args, output).map(done),
         Command::Export(args) => export::run(&args, host, cancel, output).map(done),
         Command::Preview(args) => preview::run(&args, host, cancel, output).map(done),
@@ -143,6 +162,18 @@ where
             1
         }
     }
+}
+
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("export", raw_or_refined).mut_subcommand("label", raw_or_refined)
+}
+
+/// A command with either a backbone, for refined images, or `--raw`.
+fn raw_or_refined(command: clap::Command) -> clap::Command {
+    let command = command.mut_arg("backbone", |backbone| {
+        backbone.required(false).default_value_if("raw", ArgPredicate::Equals("true".into()), "")
+    });
+    command.group(ArgGroup::new("images").args(["backbone", "raw"]).required(true))
 }
 
 fn is_cancelled(error: &Error) -> bool {
@@ -169,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_command_line_is_well_formed() {
-        Cli::command().mut_subcommand("export", export::command).debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -177,7 +208,7 @@ mod tests {
         let of = |schema: &'static serde_json::Value| {
             schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str())
         };
-        for command in ["refine", "inspect", "export", "preview", "bench"] {
+        for command in ["refine", "label", "inspect", "export", "preview", "bench"] {
             let arguments = arguments(command);
             let missing = |name: &&str| !arguments.contains(*name);
             assert_eq!(of(options::schema::<OpenOptions>()).find(missing), None, "{command}");

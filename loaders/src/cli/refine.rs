@@ -7,7 +7,7 @@ use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::cache::Partition;
 use crate::wording::counted;
-use crate::{CancelToken, Refinery, Result};
+use crate::{CancelToken, Loader, Refinery, Result};
 use clap::Args;
 use std::num::NonZero;
 use std::str::FromStr;
@@ -33,8 +33,18 @@ pub(super) struct RefineArgs {
     #[arg(long, value_name = "I/N", default_value = "0/1")]
     shard: Shard,
 
+    /// Refinements of each image, each with its own noise: for loaders with as many `variants`
+    #[arg(long, value_name = "N", default_value = "1", value_parser = variants)]
+    variants: NonZero<u32>,
+
     #[command(flatten)]
     refiner: RefinerArgs,
+}
+
+fn variants(text: &str) -> Result<NonZero<u32>, String> {
+    let most = Loader::MOST_VARIANTS;
+    let found = text.parse().ok().filter(|variants: &NonZero<u32>| variants.get() <= most);
+    found.ok_or_else(|| format!("expected a number from 1 to {most}"))
 }
 
 /// One of several shares of a set.
@@ -73,9 +83,10 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
     let cache = args.cache.open()?;
     let refiner = host.refiner(&args.refiner, cancel)?;
     let fingerprint = refiner.fingerprint();
-    let mut refinery = Refinery::new(source, refiner, Some(&cache))?;
+    let mut refinery = Refinery::with_variants(source, refiner, Some(&cache), args.variants)?;
     let share = args.shard.samples(samples);
     let samples = args.shard.samples(samples).count();
+    let images = samples * args.variants.get() as usize;
     let summary = refinery.run(share, cancel, &Bar::new())?;
     let folder = refinery.partition().map(Partition::path);
 
@@ -90,13 +101,14 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
     };
     let text = format!(
         "{}: {} from the cache, {} refined{each}\ncache: {}",
-        counted(samples, "image"),
+        counted(images, "image"),
         summary.cached,
         summary.refined,
         folder.as_ref().unwrap_or(&cache.root()).display(),
     );
     let json = serde_json::json!({
         "samples": samples,
+        "images": images,
         "cached": summary.cached,
         "refined": summary.refined,
         "refine_seconds": summary.refine_seconds,
@@ -111,6 +123,14 @@ pub(super) fn run(args: &RefineArgs, host: &dyn Host, cancel: &CancelToken, outp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variants_are_bounded() {
+        assert_eq!(variants("3").unwrap().get(), 3);
+        for text in ["0", "1025", "-1", "x"] {
+            assert!(variants(text).unwrap_err().contains("from 1 to 1024"), "{text}");
+        }
+    }
 
     #[test]
     fn shards_cover_a_set_once() {

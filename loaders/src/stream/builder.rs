@@ -4,7 +4,7 @@ use super::background::Background;
 use super::options::{LoaderOptions, OnMiss};
 use super::order::Orders;
 use super::pipeline::{Pipeline, Shared};
-use super::plan::{Mode, Plan, Uneven};
+use super::plan::{MixMode, Plan, Uneven};
 use super::pool::Pool;
 use super::ranks::Ranks;
 use super::recipe::Recipe;
@@ -109,8 +109,8 @@ impl LoaderBuilder {
         self
     }
 
-    /// How raw and refined samples make an epoch; each sample comes as one of the two by default ([`Mode::Replace`]).
-    pub fn mode(mut self, mode: Mode) -> Self {
+    /// How raw and refined samples make an epoch; each sample comes as one of the two by default ([`MixMode::Replace`]).
+    pub fn mode(mut self, mode: MixMode) -> Self {
         self.options.mode = mode;
         self
     }
@@ -378,7 +378,7 @@ mod tests {
         let set = MemorySource::unit(1, [1, 1, 1], vec![0.5], vec![0]).unwrap();
         let builder = Loader::builder(set)
             .classes(ClassMap::identity())
-            .mode(Mode::Both)
+            .mode(MixMode::Both)
             .variants(2)
             .on_miss(OnMiss::Raw)
             .batch_size(2)

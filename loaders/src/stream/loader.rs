@@ -36,6 +36,9 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// The most refinements of a sample ([`LoaderBuilder::variants`]).
+    pub const MOST_VARIANTS: u32 = 1024;
+
     /// Starts to describe a loader of `source`.
     pub fn builder(source: impl Source + 'static) -> LoaderBuilder {
         LoaderBuilder::new(Box::new(source))
@@ -53,7 +56,7 @@ impl Loader {
     }
 
     /// Number of batches in the epoch that comes next or is being iterated; in every epoch, unless raw and refined
-    /// samples come beside each other ([`Mode::Both`](super::Mode::Both)) in shares that change, or the loader went on in
+    /// samples come beside each other ([`MixMode::Both`](super::MixMode::Both)) in shares that change, or the loader went on in
     /// the middle of one with another number of ranks or samples of a batch.
     #[allow(clippy::len_without_is_empty)] // An epoch is never empty.
     pub fn len(&self) -> usize {

@@ -27,7 +27,7 @@ pub use loader::{Batches, Epoch, Loader};
 pub use mix::Mix;
 pub use options::{LoaderOptions, OnMiss};
 pub use order::Permutation;
-pub use plan::{Mode, Uneven};
+pub use plan::{MixMode, Uneven};
 pub use ranks::Ranks;
 pub use stages::Per;
 pub use state::LoaderState;

@@ -1,6 +1,7 @@
 //! What a caller says of a loader.
 
-use super::plan::{Mode, Uneven};
+use super::Loader;
+use super::plan::{MixMode, Uneven};
 use crate::options::{Classes, Size, named_enum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,10 +30,10 @@ pub struct LoaderOptions {
 
     /// How raw and refined samples make an epoch: each sample comes as one of the two, as both, or as a blend; the mix says
     /// how much is refined
-    pub(super) mode: Mode,
+    pub(super) mode: MixMode,
 
     /// Number of refinements of each sample, each with its own noise; one comes in an epoch, another in the next
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = Loader::MOST_VARIANTS))]
     pub(super) variants: u32,
 
     /// What happens to a sample that is not refined yet: its batch waits for it, or it comes raw
@@ -75,7 +76,7 @@ impl Default for LoaderOptions {
     fn default() -> Self {
         Self {
             classes: None,
-            mode: Mode::default(),
+            mode: MixMode::default(),
             variants: 1,
             on_miss: OnMiss::default(),
             batch_size: 64,

@@ -27,7 +27,7 @@ named_enum! {
 named_enum! {
     /// How raw and refined samples make an epoch.
     #[derive(Default)]
-    Mode, "mode" {
+    MixMode, "mode" {
         /// Each sample comes once, raw or refined: the share of the mix is the share of refined ones.
         #[default]
         Replace = "replace",
@@ -100,7 +100,7 @@ pub(super) struct Plan {
     pub(super) world: usize,
     pub(super) uneven: Uneven,
     pub(super) mix: Mix,
-    pub(super) mode: Mode,
+    pub(super) mode: MixMode,
     /// Refinements of each sample, at least 1.
     pub(super) variants: u32,
     pub(super) orders: Orders,
@@ -140,8 +140,8 @@ impl Plan {
     /// Places in the order of an epoch, of all ranks together.
     pub(super) fn places(&self, epoch: u64) -> usize {
         match self.mode {
-            Mode::Both => self.samples + self.refined(epoch),
-            Mode::Replace | Mode::Blend => self.samples,
+            MixMode::Both => self.samples + self.refined(epoch),
+            MixMode::Replace | MixMode::Blend => self.samples,
         }
     }
 
@@ -205,7 +205,7 @@ impl Plan {
         if self.mix.is_raw() {
             return Vec::new();
         }
-        if self.shuffle || self.mode == Mode::Both {
+        if self.shuffle || self.mode == MixMode::Both {
             return all(&mut (0..self.samples));
         }
         let batches = (0..self.batches(0, 0)).map(|batch| Position { batch, ..Position::default() });
@@ -234,7 +234,7 @@ impl Plan {
         let want = |place: usize, index: usize, form: Form| Want { index, form, place };
         let refinement = |index: usize| Form::Refined(self.variant(epoch, index));
         match self.mode {
-            Mode::Replace => {
+            MixMode::Replace => {
                 // A sample is refined if its lot is below the share: exactly round(share * samples) are, and others in
                 // every epoch.
                 let mut drawn = order.clone();
@@ -247,7 +247,7 @@ impl Plan {
                 };
                 places.into_iter().zip(order.into_iter().zip(drawn)).map(form).collect()
             }
-            Mode::Both => {
+            MixMode::Both => {
                 // Behind the raw ones come those whose lots are drawn.
                 let mut drawn: Vec<usize> =
                     order.iter().map(|entry| entry.saturating_sub(self.samples)).collect();
@@ -260,7 +260,7 @@ impl Plan {
                 };
                 places.into_iter().zip(order.into_iter().zip(drawn)).map(form).collect()
             }
-            Mode::Blend => {
+            MixMode::Blend => {
                 let form = |index| match (share, self.variant(epoch, index)) {
                     (0.0, _) => Form::Raw,
                     (1.0, variant) => Form::Refined(variant),
@@ -299,7 +299,7 @@ mod tests {
             world,
             uneven,
             mix: Mix::constant(0.0).unwrap(),
-            mode: Mode::Replace,
+            mode: MixMode::Replace,
             variants: 1,
             orders: Orders::default(),
         }
@@ -368,7 +368,7 @@ mod tests {
             let is_refined = |want: &Want| want.form != Form::Raw;
             prop_assert_eq!(wants(&replace, 1).iter().filter(|want| is_refined(want)).count(), expected);
 
-            let both = wants(&Plan { mode: Mode::Both, ..replace.clone() }, 1);
+            let both = wants(&Plan { mode: MixMode::Both, ..replace.clone() }, 1);
             prop_assert_eq!(both.len(), samples + expected);
             let (refined, raw): (Vec<&Want>, Vec<&Want>) = both.iter().partition(|want| is_refined(want));
             for (wants, count) in [(raw, samples), (refined, expected)] {
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn blends_are_pure_at_both_ends() {
         let mix = Mix::linear(0.0, 1.0, 3).unwrap();
-        let plan = Plan { mix, mode: Mode::Blend, ..plan(4, 4, 1, Uneven::Drop) };
+        let plan = Plan { mix, mode: MixMode::Blend, ..plan(4, 4, 1, Uneven::Drop) };
         let form = |epoch| wants(&plan, epoch)[0].form;
         assert_eq!([0, 1, 2].map(form), [Form::Raw, Form::Blend(0, 0.5), Form::Refined(0)]);
     }
@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn the_epoch_of_both_grows_with_the_share() {
         let mix = Mix::linear(0.0, 1.0, 3).unwrap();
-        let plan = Plan { mix, mode: Mode::Both, ..plan(4, 3, 1, Uneven::Drop) };
+        let plan = Plan { mix, mode: MixMode::Both, ..plan(4, 3, 1, Uneven::Drop) };
         assert_eq!([0, 1, 2].map(|epoch| plan.batches(epoch, 0)), [2, 2, 3]);
         let end = Position { batch: 1, ..Position::start(1) };
         assert_eq!(plan.after(end), Position::start(2));

@@ -1,0 +1,99 @@
+//! `diver label`.
+
+use super::cache_args::CacheArgs;
+use super::output::Output;
+use super::progress::Bar;
+use super::source_args::SourceArgs;
+use super::{Host, RefinerArgs, TeacherArgs};
+use crate::cache::LogitForm;
+use crate::refine::Progress as _;
+use crate::wording::counted;
+use crate::{CancelToken, Error, Loader, Per, Result, Targets};
+use clap::Args;
+use std::num::NonZero;
+use std::time::Instant;
+
+/// Images that are labelled between two looks at whether the command was interrupted.
+const BATCH: usize = 32;
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Logits go into the cache, a row for each image: a loader with the same set, teacher and settings, and a label
+per image, finds them. What is not refined yet is refined first.
+
+Example:
+  diver label examples/digits/dm_ipc1 --backbone examples/digits/backbone --teacher teacher.pt"
+)]
+pub(super) struct LabelArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+
+    #[command(flatten)]
+    teacher: TeacherArgs,
+
+    /// Store the logits in float16, half the size, to three digits
+    #[arg(long, help_heading = "Teacher")]
+    half: bool,
+
+    /// Store only so many of the greatest logits; the probability of the other classes is spread evenly over them
+    #[arg(long, value_name = "K", help_heading = "Teacher")]
+    top_k: Option<NonZero<usize>>,
+
+    /// Label the images as they are stored, without a backbone
+    #[arg(long)]
+    raw: bool,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+
+    #[command(flatten)]
+    refiner: RefinerArgs,
+}
+
+pub(super) fn run(args: &LabelArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
+    let started = Instant::now();
+    let cache = args.cache.open()?;
+    let form = LogitForm { half: args.half, top_k: args.top_k };
+    let mut builder = Loader::builder(args.source.open()?)
+        .cache(cache.clone())
+        .labels(Targets::teacher(1.0)?)
+        .teacher(host.teacher(&args.teacher, cancel)?, Per::Image)
+        .logit_form(form)
+        .batch_size(BATCH);
+    if !args.raw {
+        builder = builder.refiner(host.refiner(&args.refiner, cancel)?);
+    }
+    let mut loader = builder.build()?;
+    let images = loader.info().num_samples;
+    let bar = Bar::new();
+    let mut done = 0;
+    for batch in loader.epoch(0) {
+        cancel.check()?;
+        done += batch?.len();
+        bar.images(done, images);
+    }
+    let stats = loader.stats();
+    // What is not written yet is, before anybody is told that it is there.
+    drop(loader);
+    let labelled = stats.taught.min(images as u64);
+    let text = format!(
+        "{}: {} from the cache, {labelled} labelled\ncache: {}",
+        counted(images, "image"),
+        images as u64 - labelled,
+        cache.root().display()
+    );
+    let json = serde_json::json!({
+        "samples": images,
+        "cached": images as u64 - labelled,
+        "labelled": labelled,
+        "teach_seconds": stats.teach_seconds,
+        "seconds": started.elapsed().as_secs_f64(),
+        "cache": cache.root().to_string_lossy(),
+    });
+    output.result(&text, &json)
+}
+
+/// A host without teachers.
+pub(super) fn no_teacher() -> Error {
+    Error::NoRefiner("this program has no teachers: take the `diver` command that `cargo build` makes".into())
+}
