@@ -1,11 +1,12 @@
 //! What a warm epoch costs beside a bare loop that fills the same batches: `cargo bench -p diver-loaders --bench warm`.
 //! `-- --quick` takes few images, to see that all of it runs.
 //!
-//! The bare loop has every image in memory, in the order that it is wanted, and one buffer for each thread: it takes bytes to
-//! normalised planes in one pass, or copies floats. The loader looks samples up by a seeded order, finds them in its cache or
+//! The bare loop has every image in memory, a list of the order in which they are wanted, and one buffer for each thread: it
+//! takes bytes to normalised planes in one pass, or copies floats. The loader looks samples up by a seeded order, finds them in its cache or
 //! set, checks that floats are finite, makes targets, and hands batches from threads to the consumer.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+use diver_loaders::stream::Permutation;
 use diver_loaders::{
     Identity, Label, Loader, MemorySource, Mix, Normalize, Source as _, SourceInfo, ValueSpace,
 };
@@ -78,24 +79,30 @@ fn set(count: usize, side: usize) -> MemorySource {
     MemorySource::new(info, values, vec![Label::Hard(0); count]).unwrap()
 }
 
-/// Images in memory, as bytes with their channels interleaved, or as normalised floats.
-enum Bare {
-    Bytes { bytes: Vec<u8>, area: usize },
-    Floats { values: Vec<f32>, size: usize },
+/// Images in memory, as bytes with their channels interleaved, or as normalised floats, and their order.
+struct Bare {
+    images: Images,
+    size: usize,
+    order: Vec<usize>,
+}
+
+enum Images {
+    Bytes(Vec<u8>),
+    Floats(Vec<f32>),
 }
 
 impl Bare {
     fn new(set: &MemorySource, is_refined: bool) -> Self {
         let info = set.info();
         let size: usize = info.shape.iter().product();
-        if is_refined {
-            return Self::Bytes {
-                bytes: (0..info.num_samples * size).map(|at| at as u8).collect(),
-                area: size / 3,
-            };
-        }
-        let values = (0..info.num_samples * size).map(|at| at as f32).collect();
-        Self::Floats { values, size }
+        let values = 0..info.num_samples * size;
+        let images = match is_refined {
+            true => Images::Bytes(values.map(|at| at as u8).collect()),
+            false => Images::Floats(values.map(|at| at as f32).collect()),
+        };
+        let mut order: Vec<usize> = (0..info.num_samples).collect();
+        Permutation::new(order.len(), "bench", 0, 0).send(&mut order);
+        Self { images, size, order }
     }
 
     /// Fills every batch of an epoch, by several threads.
@@ -108,32 +115,29 @@ impl Bare {
     }
 
     fn share(&self, thread: usize, threads: usize) {
-        let Normalize { mean, std } = Normalize::IMAGENET;
-        match self {
-            Self::Bytes { bytes, area } => {
-                let mut batch = vec![0.0; BATCH * 3 * area];
-                for images in bytes.chunks(BATCH * 3 * area).skip(thread).step_by(threads) {
-                    for (image, out) in images.chunks_exact(3 * area).zip(batch.chunks_exact_mut(3 * area)) {
-                        let (red, rest) = out.split_at_mut(*area);
-                        let (green, blue) = rest.split_at_mut(*area);
-                        let planes = red.iter_mut().zip(green).zip(blue);
-                        for (pixel, ((r, g), b)) in image.as_chunks::<3>().0.iter().zip(planes) {
-                            *r = f32::from(pixel[0]) * (1.0 / 255.0 / std[0]) - mean[0] / std[0];
-                            *g = f32::from(pixel[1]) * (1.0 / 255.0 / std[1]) - mean[1] / std[1];
-                            *b = f32::from(pixel[2]) * (1.0 / 255.0 / std[2]) - mean[2] / std[2];
-                        }
-                    }
-                    black_box(&batch);
+        let mut batch = vec![0.0; BATCH * self.size];
+        for indices in self.order.chunks(BATCH).skip(thread).step_by(threads) {
+            for (index, out) in indices.iter().zip(batch.chunks_exact_mut(self.size)) {
+                let range = index * self.size..(index + 1) * self.size;
+                match &self.images {
+                    Images::Bytes(bytes) => normalise(&bytes[range], out),
+                    Images::Floats(values) => out.copy_from_slice(&values[range]),
                 }
             }
-            Self::Floats { values, size } => {
-                let mut batch = vec![0.0; BATCH * size];
-                for images in values.chunks(BATCH * size).skip(thread).step_by(threads) {
-                    batch[..images.len()].copy_from_slice(images);
-                    black_box(&batch);
-                }
-            }
+            black_box(&batch);
         }
+    }
+}
+
+fn normalise(image: &[u8], out: &mut [f32]) {
+    let Normalize { mean, std } = Normalize::IMAGENET;
+    let (red, rest) = out.split_at_mut(image.len() / 3);
+    let (green, blue) = rest.split_at_mut(image.len() / 3);
+    let planes = red.iter_mut().zip(green).zip(blue);
+    for (pixel, ((r, g), b)) in image.as_chunks::<3>().0.iter().zip(planes) {
+        *r = f32::from(pixel[0]) * (1.0 / 255.0 / std[0]) - mean[0] / std[0];
+        *g = f32::from(pixel[1]) * (1.0 / 255.0 / std[1]) - mean[1] / std[1];
+        *b = f32::from(pixel[2]) * (1.0 / 255.0 / std[2]) - mean[2] / std[2];
     }
 }
 

@@ -680,6 +680,7 @@ def test_a_damaged_part_of_the_cache_is_set_aside_with_a_warning(
         (diver.mix.linear(0.2, 1.0, epochs=5), [2, 4, 6, 8, 10, 10]),
         (diver.mix.cosine(0, 1, epochs=3), [0, 5, 10, 10]),
         (diver.mix.steps([(1, 0.5), (3, 1.0)]), [0, 5, 5, 10]),
+        (diver.mix.function(lambda epoch: [0.1, 1, 0.5][epoch], epochs=3), [1, 10, 5, 5]),
         (diver.mix.steps(iter([(0, np.float32(0.5))])), [5, 5]),
     ],
     ids=repr,
@@ -716,6 +717,11 @@ def test_which_samples_are_refined_changes_with_the_epoch() -> None:
         lambda: diver.mix.linear(0, 1, epochs=1.5),  # type: ignore[arg-type]
         lambda: diver.mix.cosine(-1, 1, epochs=3),
         lambda: diver.mix.cosine(0, 1, epochs=2**70),
+        lambda: diver.mix.function(lambda epoch: 1.5, epochs=2),
+        lambda: diver.mix.function(lambda epoch: float("nan"), epochs=2),
+        lambda: diver.mix.function(lambda epoch: "all", epochs=2),  # type: ignore[arg-type,return-value]
+        lambda: diver.mix.function(lambda epoch: 1, epochs=0),
+        lambda: diver.mix.function(0.5, epochs=2),  # type: ignore[arg-type]
         lambda: diver.mix.steps([]),
         lambda: diver.mix.steps([(5, 0.5), (2, 1.0)]),
         lambda: diver.mix.steps([(0, 1.5)]),

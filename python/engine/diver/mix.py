@@ -5,17 +5,18 @@
     >>> [round(schedule.share(epoch), 2) for epoch in (0, 1, 4, 300)]
     [0.2, 0.4, 1.0, 1.0]
 
-Each sample comes either raw or refined, and which ones come refined changes with the epoch. Shares are in [0, 1].
+Each sample comes either raw or refined, unless the loader's ``mode`` says otherwise, and which ones come refined changes
+with the epoch. Shares are in [0, 1].
 Everywhere a schedule is expected, a number stands for a constant share.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, SupportsFloat, SupportsIndex
 
 from diver import _engine, _options
-from diver.errors import OptionError
+from diver.errors import OptionError, OptionTypeError
 
-__all__ = ["Mix", "constant", "cosine", "linear", "steps"]
+__all__ = ["Mix", "constant", "cosine", "function", "linear", "steps"]
 
 
 class Mix:
@@ -91,6 +92,24 @@ def steps(steps: Iterable[tuple[SupportsIndex, SupportsFloat]]) -> Mix:
         ) from None
     checked = [(_options.integer("epoch", epoch), _options.number("share", share)) for epoch, share in pairs]
     return Mix("steps", tuple(checked))
+
+
+def function(share: Callable[[int], SupportsFloat], *, epochs: SupportsIndex) -> Mix:
+    """What ``share`` returns for each epoch from 0 to ``epochs - 1``, and its last share from there on. It is called here,
+    once for each.
+
+    Raises:
+        OptionError: what it returns is no number in [0, 1], or ``epochs`` is not from 1 to 1,000,000.
+
+    >>> function(lambda epoch: epoch % 2, epochs=4).share(3)
+    1.0
+    """
+    count = _options.integer("epochs", epochs, least=1, most=1_000_000)
+    if not callable(share):
+        raise OptionTypeError(f"share: a function of the epoch is expected, not {type(share).__name__}")
+    return Mix(
+        "steps", tuple((epoch, _options.number(f"share({epoch})", share(epoch))) for epoch in range(count))
+    )
 
 
 def _ramp(start: SupportsFloat, end: SupportsFloat, epochs: SupportsIndex) -> tuple[float, float, int]:
