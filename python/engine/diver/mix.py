@@ -5,8 +5,8 @@
     >>> [round(schedule.share(epoch), 2) for epoch in (0, 1, 4, 300)]
     [0.2, 0.4, 1.0, 1.0]
 
-Each sample comes either raw or refined, unless the loader's ``mode`` says otherwise, and which ones come refined changes
-with the epoch. Shares are in [0, 1].
+Each sample comes either raw or refined, unless the loader's ``mode`` says otherwise, and which ones come refined
+changes with the epoch. Shares are in [0, 1].
 Everywhere a schedule is expected, a number stands for a constant share.
 """
 
@@ -95,8 +95,8 @@ def steps(steps: Iterable[tuple[SupportsIndex, SupportsFloat]]) -> Mix:
 
 
 def function(share: Callable[[int], SupportsFloat], *, epochs: SupportsIndex) -> Mix:
-    """What ``share`` returns for each epoch from 0 to ``epochs - 1``, and its last share from there on. It is called here,
-    once for each.
+    """What ``share`` returns for each epoch from 0 to ``epochs - 1``, and its last share from there on. It is called
+    here, once for each.
 
     Raises:
         OptionError: what it returns is no number in [0, 1], or ``epochs`` is not from 1 to 1,000,000.
