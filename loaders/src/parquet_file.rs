@@ -73,6 +73,21 @@ impl<R: ReadAt> ParquetFile<R> {
         BufReader::with_capacity(AHEAD, At { file: Arc::clone(&self.file), position: start })
     }
 
+    /// Bytes that are no page.
+    ///
+    /// # Errors
+    /// If the file has not as many, or cannot be read.
+    pub(crate) fn bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        // Before memory is taken for them.
+        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
+            let reason = format!("{length} bytes from {start} on, in a file of {}", self.length);
+            return Err(ParquetError::EOF(reason));
+        }
+        let mut bytes = vec![0; length];
+        At { file: Arc::clone(&self.file), position: start }.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+
     /// The header of the page that begins at `start`; none if it is not one.
     pub(crate) fn page_header(&self, start: u64) -> Option<PageHeader> {
         PageHeader::read(self.reader(start))
@@ -95,15 +110,9 @@ impl<R: ReadAt + Send + Sync> ChunkReader for ParquetFile<R> {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        // Before memory is taken for them.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
-            let reason = format!("{length} bytes from {start} on, in a file of {}", self.length);
-            return Err(ParquetError::EOF(reason));
-        }
-        let mut bytes = vec![0; length];
-        At { file: Arc::clone(&self.file), position: start }.read_exact(&mut bytes)?;
+        let bytes = self.bytes(start, length)?;
         check(&bytes[..])?;
-        Ok(bytes.into())
+        Ok(bytes)
     }
 }
 
