@@ -396,12 +396,14 @@ mod tests {
     #[test]
     fn offset_indexes_lie_in_the_file_and_apart() {
         let file = file(vec![0; 100]);
-        let read =
-            |indexes: &[Range<u64>]| read_indexes(&file, indexes).map(|part| part.map(|part| part.start));
+        let read = |indexes: &[(u64, u64)]| {
+            let indexes: Vec<_> = indexes.iter().map(|(start, end)| *start..*end).collect();
+            read_indexes(&file, &indexes).map(|part| part.map(|part| part.start))
+        };
         assert_eq!(read(&[]).unwrap(), None);
-        assert_eq!(read(&[7..7]).unwrap(), None);
-        assert_eq!(read(&[50..100, 10..60]).unwrap(), Some(10));
-        assert!(read(&[10..101]).is_err() && read(&[0..u64::MAX]).is_err());
-        assert!(read(&[10..60, 10..60, 10..60]).unwrap_err().to_string().contains("longer than the file"));
+        assert_eq!(read(&[(7, 7)]).unwrap(), None);
+        assert_eq!(read(&[(50, 100), (10, 60)]).unwrap(), Some(10));
+        assert!(read(&[(10, 101)]).is_err() && read(&[(0, u64::MAX)]).is_err());
+        assert!(read(&[(10, 60); 3]).unwrap_err().to_string().contains("longer than the file"));
     }
 }
