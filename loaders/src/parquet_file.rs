@@ -38,11 +38,19 @@ impl<R: ReadAt + ?Sized> ReadAt for &R {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         (**self).read_at(buffer, at)
     }
+
+    fn bytes_at(&self, at: u64, length: usize) -> io::Result<Bytes> {
+        (**self).bytes_at(at, length)
+    }
 }
 
 impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         (**self).read_at(buffer, at)
+    }
+
+    fn bytes_at(&self, at: u64, length: usize) -> io::Result<Bytes> {
+        (**self).bytes_at(at, length)
     }
 }
 
@@ -95,6 +103,19 @@ impl<R: ReadAt> ParquetFile<R> {
         BufReader::with_capacity(AHEAD, At { file: Arc::clone(&self.file), position: start })
     }
 
+    /// Bytes that are no page.
+    ///
+    /// # Errors
+    /// If the file has not as many, or cannot be read.
+    pub(crate) fn bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        // Before memory is taken for them.
+        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
+            let reason = format!("{length} bytes from {start} on, in a file of {}", self.length);
+            return Err(ParquetError::EOF(reason));
+        }
+        Ok(self.file.bytes_at(start, length)?)
+    }
+
     /// The header of the page that begins at `start`; none if it is not one.
     pub(crate) fn page_header(&self, start: u64) -> Option<PageHeader> {
         PageHeader::read(self.reader(start))
@@ -117,12 +138,7 @@ impl<R: ReadAt + Send + Sync> ChunkReader for ParquetFile<R> {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        // Before memory is taken for them.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
-            let reason = format!("{length} bytes from {start} on, in a file of {}", self.length);
-            return Err(ParquetError::EOF(reason));
-        }
-        let bytes = self.file.bytes_at(start, length)?;
+        let bytes = self.bytes(start, length)?;
         check(&bytes[..])?;
         Ok(bytes)
     }

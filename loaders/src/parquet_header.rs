@@ -1,16 +1,11 @@
 //! What a page's header in a Parquet file claims, read before the crate `parquet` believes it.
 
-use std::io::{self, Read};
-
-/// Fields that no page has at once, and levels of structs and lists that no header has.
-const MOST_FIELDS: usize = 64;
-const DEEPEST: usize = 16;
+use crate::parquet_format::{DATA_PAGE_HEADER, DATA_PAGE_HEADER_V2, DICTIONARY_PAGE_HEADER, PAGE_HEADER};
+use crate::parquet_thrift::{Fault, Struct, Visit, walk};
+use std::io::Read;
 
 /// No more is looked at, in bytes: other bytes than headers may claim to go on for ever.
 const LONGEST_HEADER: u64 = 1 << 16;
-
-/// The largest list that a header is let through with. The format has none in headers.
-const LONGEST_LIST: u64 = 1 << 16;
 
 /// Pages of up to so many bytes may be compressed as far as it goes, as those of one value are. Larger ones are mostly
 /// images, and no page of use has shrunk by more than the other number: memory is taken for what a header claims.
@@ -20,15 +15,12 @@ const MOST_COMPRESSED: i64 = 2000;
 /// `PageType.DICTIONARY_PAGE`
 const DICTIONARY: i64 = 2;
 
-// Ids of fields of `PageHeader`, of the headers of kinds of pages in it, and of fields of these.
-const PAGE_TYPE: i64 = 1;
-const UNCOMPRESSED_SIZE: i64 = 2;
-const COMPRESSED_SIZE: i64 = 3;
-const DATA_HEADER: i64 = 5;
-const DICTIONARY_HEADER: i64 = 7;
-const DATA_HEADER_V2: i64 = 8;
-const NUM_VALUES: i64 = 1;
-const NUM_ROWS: i64 = 3;
+// Ids of fields of `PageHeader`, and of the headers of kinds of pages in it.
+const PAGE_TYPE: i16 = 1;
+const UNCOMPRESSED_SIZE: i16 = 2;
+const COMPRESSED_SIZE: i16 = 3;
+const NUM_VALUES: i16 = 1;
+const NUM_ROWS: i16 = 3;
 
 /// What a page's header claims.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,11 +40,13 @@ pub(crate) struct PageHeader {
 impl PageHeader {
     /// The header that `reader` begins with. `None` of bytes that are no header.
     pub(crate) fn read(reader: impl Read) -> Option<Self> {
-        let mut walk = Walk { reader: reader.take(LONGEST_HEADER), header: Self::default() };
-        // Bytes that end or break off are no header, which the crate finds out by itself.
-        let is_whole = walk.fields(0, None).is_ok();
-        let mut header = walk.header;
-        header.length = is_whole.then(|| LONGEST_HEADER - walk.reader.limit());
+        let (mut input, mut header) = (reader.take(LONGEST_HEADER), Self::default());
+        match walk(&mut input, &PAGE_HEADER, &mut header) {
+            Ok(()) => header.length = Some(LONGEST_HEADER - input.limit()),
+            Err(Fault::Overlong | Fault::Booleans) => header.overlong = true,
+            // Bytes that end or break off are no header, which the crate finds out by itself.
+            Err(_) => {}
+        }
         header.page[1..].iter().all(Option::is_some).then_some(header)
     }
 
@@ -90,135 +84,32 @@ impl PageHeader {
     }
 }
 
-/// The type of a field that the crate knows: it reads that, whatever type the header says.
-fn expected(inside: Option<i64>, id: i64) -> Option<u8> {
-    /// Of booleans, integers and structs.
-    const TYPES: [u8; 3] = [1, 5, 12];
-    let [boolean, integer, fields] = TYPES;
-    match (inside, id) {
-        (None | Some(DATA_HEADER), 1..=4)
-        | (Some(DICTIONARY_HEADER), 1 | 2)
-        | (Some(DATA_HEADER_V2), 1..=6) => Some(integer),
-        (None, 5..=8) => Some(fields),
-        (Some(DICTIONARY_HEADER), 3) | (Some(DATA_HEADER_V2), 7) => Some(boolean),
-        _ => None,
-    }
-}
+/// A header that is being read. Its fields are taken as what they should be, whatever they say: so does the crate.
+impl Visit for PageHeader {
+    const STRICT: bool = false;
 
-/// A walk over a struct in Thrift's compact protocol, as the crate walks it.
-struct Walk<R> {
-    reader: io::Take<R>,
-    header: PageHeader,
-}
+    // Other bytes than headers come here, too, and these are not to be refused for little.
+    const BOOLEANS: u64 = LONGEST_HEADER;
 
-impl<R: Read> Walk<R> {
-    /// Walks a struct; `inside` is the id of the field of the header that it is, if it is not the header itself.
-    fn fields(&mut self, depth: usize, inside: Option<i64>) -> io::Result<()> {
-        let mut id = 0;
-        for _ in 0..MOST_FIELDS {
-            let byte = self.byte()?;
-            if byte == 0 {
-                return Ok(());
+    fn number(&mut self, of: &'static Struct, id: i16, value: i64) {
+        // All integers of headers are of 32 bits, and whatever more is there the crate drops.
+        let number = i64::from(value as i32);
+        if of.is(&PAGE_HEADER) {
+            if matches!(id, PAGE_TYPE | UNCOMPRESSED_SIZE | COMPRESSED_SIZE) {
+                self.page[id as usize] = Some(number);
             }
-            let short = match byte >> 4 {
-                0 => unzigzag(self.varint()?) as i16,
-                delta => (id as i16).wrapping_add(i16::from(delta)),
-            };
-            id = i64::from(short);
-            self.value(expected(inside, id).unwrap_or(byte & 0xf), depth, inside, id)?;
-        }
-        Err(io::ErrorKind::InvalidData.into())
-    }
-
-    /// Walks a value of a type; `id` is that of the field, 0 for elements of lists.
-    fn value(&mut self, kind: u8, depth: usize, inside: Option<i64>, id: i64) -> io::Result<()> {
-        if depth > DEEPEST {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        match kind {
-            // Of booleans, the type is the value; the crate expects none in lists either.
-            1 | 2 => {}
-            3 => drop(self.byte()?),
-            4..=6 => {
-                // All integers of headers are of 32 bits, and whatever more is there the crate drops.
-                let number = i64::from(unzigzag(self.varint()?) as i32);
-                match (inside, id) {
-                    (None, PAGE_TYPE | UNCOMPRESSED_SIZE | COMPRESSED_SIZE) => {
-                        self.header.page[id as usize] = Some(number);
-                    }
-                    (Some(DICTIONARY_HEADER), NUM_VALUES) => self.header.dictionary_values = Some(number),
-                    (Some(DATA_HEADER | DATA_HEADER_V2), NUM_VALUES) => self.header.values = Some(number),
-                    (Some(DATA_HEADER_V2), NUM_ROWS) => self.header.rows = Some(number),
-                    _ => {}
-                }
+        } else if of.is(&DICTIONARY_PAGE_HEADER) {
+            if id == NUM_VALUES {
+                self.dictionary_values = Some(number);
             }
-            7 => self.skip(8)?,
-            8 => {
-                let length = self.varint()?;
-                self.skip(length)?;
-            }
-            9 | 10 => {
-                let head = self.byte()?;
-                let count = match head >> 4 {
-                    15 => self.varint()?,
-                    count => u64::from(count),
-                };
-                self.elements(count, &[head & 0xf], depth)?;
-            }
-            11 => {
-                let count = self.varint()?;
-                if count > 0 {
-                    let kinds = self.byte()?;
-                    self.elements(count, &[kinds >> 4, kinds & 0xf], depth)?;
-                }
-            }
-            12 => self.fields(depth + 1, Some(if depth == 0 { id } else { 0 }))?,
-            13 => self.skip(16)?,
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        }
-        Ok(())
-    }
-
-    fn elements(&mut self, count: u64, kinds: &[u8], depth: usize) -> io::Result<()> {
-        if count > LONGEST_LIST {
-            self.header.overlong = true;
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        for _ in 0..count {
-            for kind in kinds {
-                self.value(*kind, depth + 1, Some(0), 0)?;
+        } else if of.is(&DATA_PAGE_HEADER) || of.is(&DATA_PAGE_HEADER_V2) {
+            match id {
+                NUM_VALUES => self.values = Some(number),
+                NUM_ROWS if of.is(&DATA_PAGE_HEADER_V2) => self.rows = Some(number),
+                _ => {}
             }
         }
-        Ok(())
     }
-
-    fn byte(&mut self) -> io::Result<u8> {
-        let mut byte = [0];
-        self.reader.read_exact(&mut byte)?;
-        Ok(byte[0])
-    }
-
-    fn varint(&mut self) -> io::Result<u64> {
-        let (mut value, mut shift) = (0, 0_u32);
-        loop {
-            let byte = self.byte()?;
-            // However long it is: so does the crate.
-            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-            shift += 7;
-        }
-    }
-
-    fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut self.reader.by_ref().take(bytes), &mut io::sink())?;
-        if skipped == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The fuzz targets on the inputs that are kept: sound ones, and what once failed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../tests/fuzz/bounded.rs"]
+mod bounded;
 #[path = "../../tests/fuzz/readers.rs"]
 mod readers;
 
@@ -17,6 +19,13 @@ use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static BOUNDED: bounded::Bounded = bounded::Bounded;
+
+/// What one input may take, on a machine that is busy. All together take a second.
+const LONGEST: Duration = Duration::from_secs(20);
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(target)
@@ -53,7 +62,9 @@ fn what_is_kept_is_read_without_a_panic_and_what_is_sound_is_read() {
         for input in kept.chain(of_target.map(|(_, fixture)| fixtures.join(fixture))) {
             // Shown where one fails.
             println!("{target}: {}", input.display());
+            let start = Instant::now();
             let is_read = reader(folder.path(), &fs::read(&input).unwrap());
+            assert!(start.elapsed() < LONGEST, "{target} takes too long for {}", input.display());
             let name = input.file_name().unwrap().to_str().unwrap();
             if name.starts_with("sound") || input.starts_with(&fixtures) {
                 assert!(is_read, "{target} does not read {}", input.display());

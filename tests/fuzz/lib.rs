@@ -1,13 +1,10 @@
 //! The readers under libFuzzer.
 
+pub mod bounded;
 mod readers;
 
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
-
-/// The most bytes that a reader may ask for at once, for a file of 64 KiB or less. A compressed image is by far
-/// the largest thing that so small a file can hold.
-pub const LARGEST_ALLOCATION: usize = 256 << 20;
 
 /// libFuzzer's entry to a reader.
 #[macro_export]
@@ -47,40 +44,4 @@ pub fn prepare() {
     std::panic::set_hook(Box::new(|panic| {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
     }));
-}
-
-pub mod bounded {
-    use std::alloc::{GlobalAlloc, Layout, System};
-
-    /// The system's allocator, which ends the process at a request that is too large.
-    pub struct Bounded;
-
-    fn check(size: usize) {
-        if size > crate::LARGEST_ALLOCATION {
-            eprintln!("an allocation of {size} bytes");
-            std::process::abort();
-        }
-    }
-
-    // SAFETY: everything is passed on.
-    unsafe impl GlobalAlloc for Bounded {
-        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            check(layout.size());
-            unsafe { System.alloc(layout) }
-        }
-
-        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-            check(layout.size());
-            unsafe { System.alloc_zeroed(layout) }
-        }
-
-        unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            check(size);
-            unsafe { System.realloc(old, layout, size) }
-        }
-
-        unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-            unsafe { System.dealloc(old, layout) }
-        }
-    }
 }

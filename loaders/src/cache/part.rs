@@ -7,7 +7,7 @@ use super::artifact::Artifact;
 use super::store::PartStore;
 use super::{FORMAT, RowKey};
 use crate::parquet_file::{ParquetFile, ReadAt};
-use crate::{Digest, Error, Result};
+use crate::{Digest, Error, Result, parquet_footer};
 use arrow::array::{AsArray as _, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -290,11 +290,8 @@ fn metadata<R: ReadAt + Send + Sync + 'static>(
     file: &ParquetFile<R>,
     offsets: PageIndexPolicy,
 ) -> Result<ArrowReaderMetadata> {
-    // The least and greatest values of pages would take most of the memory.
-    let options = ArrowReaderOptions::new()
-        .with_column_index_policy(PageIndexPolicy::Skip)
-        .with_offset_index_policy(offsets);
-    ArrowReaderMetadata::load(file, options).map_err(|e| damaged(path, e))
+    let options = ArrowReaderOptions::new().with_offset_index_policy(offsets);
+    parquet_footer::load(file, options).map_err(|e| damaged(path, e))
 }
 
 fn reader<'a, R: ReadAt + Send + Sync + 'static>(
