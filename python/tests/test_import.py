@@ -22,7 +22,7 @@ def test_neither_torch_nor_numpy_is_imported() -> None:
     code, out, err = run("""
         import sys
         import diver
-        from diver import cache, errors, loader, mix, refiners, source
+        from diver import augment, cache, errors, labels, loader, mix, refiners, source, teachers
         dir(diver), diver.__version__, diver.open("examples/digits/dm_ipc1").num_samples
         print([name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "diver_refiner")])
     """)
