@@ -126,7 +126,7 @@ def test_cut_mix_mixes_targets_by_area() -> None:
     mixed = 0
     for image, target, before in views(CutMix(), epochs=5):
         assert near(target.sum(), torch.tensor(1.0))
-        own = int((PIXELS == before).all(3).all(2).all(1).nonzero())
+        own = int((before == PIXELS).all(3).all(2).all(1).nonzero())
         others = [other for other in target.nonzero().flatten().tolist() if other != own]
         partner = PIXELS[others[0]] if others else before
         is_partner = (image != before).any(0)
@@ -140,7 +140,7 @@ def test_cut_mix_mixes_targets_by_area() -> None:
 def test_mix_up_averages_images_and_targets() -> None:
     for image, target, before in views(MixUp(), epochs=3):
         assert near(image, torch.einsum("n,nchw->chw", target, PIXELS))
-        assert near(target.sum(), torch.tensor(1.0)) and target[(PIXELS == before).all(3).all(2).all(1)] >= 0
+        assert near(target.sum(), torch.tensor(1.0)) and target[(before == PIXELS).all(3).all(2).all(1)] >= 0
 
 
 def test_mixes_are_as_frequent_as_asked_for() -> None:

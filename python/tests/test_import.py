@@ -70,7 +70,7 @@ def test_submodules_are_reached_from_the_package() -> None:
 def test_every_exception_is_also_a_built_in_one() -> None:
     for name, builtin in {
         "FileError": OSError, "DataError": ValueError, "OptionError": ValueError, "OptionTypeError": TypeError,
-        "StateError": ValueError, "RefineError": RuntimeError, "ClosedError": RuntimeError,
+        "StateError": ValueError, "RefineError": RuntimeError, "TeachError": RuntimeError, "ClosedError": RuntimeError,
         "VersionError": ImportError, "InternalError": RuntimeError,
     }.items():  # fmt: skip
         kind = getattr(diver.errors, name)

@@ -261,7 +261,7 @@ def test_the_environment_says_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with diver.DataLoader(DIGITS, batch_size=5) as loader:
         assert indices(loader) == [1, 3, 5, 7, 9]
-        assert (loader.state_dict()["rank"], loader.state_dict()["world"]) == (1, 2)
+        assert "rank 1 of 2" in repr(loader)
     with diver.DataLoader(DIGITS, batch_size=5, rank=0, world_size=1) as loader:
         assert indices(loader) == list(range(10)), "arguments come before the environment"
 
@@ -347,8 +347,17 @@ def test_stats_count() -> None:
     with diver.DataLoader(DIGITS, batch_size=4) as loader:
         list(loader)
         stats = loader.stats()
-        counts = {"batches", "samples", "memory_hits", "disk_hits", "misses", "raw_fallbacks"}
-        assert set(stats) == counts | {"refine_seconds", "wait_seconds"}
+        counts = {
+            "batches",
+            "samples",
+            "memory_hits",
+            "disk_hits",
+            "misses",
+            "raw_fallbacks",
+            "label_hits",
+            "taught",
+        }
+        assert set(stats) == counts | {"refine_seconds", "teach_seconds", "wait_seconds"}
         assert stats["batches"] >= 3 and stats["samples"] >= 10 and stats["misses"] == 0
 
 
