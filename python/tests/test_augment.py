@@ -179,7 +179,7 @@ def test_refined_images_are_augmented_as_raw_ones_are() -> None:
     def same(images: np.ndarray) -> np.ndarray:
         return np.rint(images * 255).astype(np.uint8)
 
-    options = {"augment": [HorizontalFlip(p=1)], "batch_size": 10, "format": "numpy"}
+    options: dict[str, Any] = {"augment": [HorizontalFlip(p=1)], "batch_size": 10, "format": "numpy"}
     with diver.DataLoader(DIGITS, refiner=same, **options) as loader:
         flipped = next(iter(loader))
     with diver.DataLoader(DIGITS, refiner=same, batch_size=10, format="numpy") as loader:
@@ -246,7 +246,7 @@ def test_options_are_keywords() -> None:
 def test_a_mix_comes_last_and_alone() -> None:
     for augment in ([CutMix(), HorizontalFlip()], [CutMix(), MixUp()], [MixUp(), MixUp()]):
         with pytest.raises(OptionError, match=r"^augment: `(cut_mix|mix_up)`"):
-            diver.DataLoader(SOURCE, augment=augment)  # type: ignore[arg-type]
+            diver.DataLoader(SOURCE, augment=augment)
     with pytest.raises(OptionTypeError, match=r"augment\[1\]: an augmentation .* not str"):
         diver.DataLoader(SOURCE, augment=[CutMix(), "dsa"])  # type: ignore[list-item]
     diver.DataLoader(SOURCE, augment=iter([HorizontalFlip(), HorizontalFlip(), MixUp()])).close()

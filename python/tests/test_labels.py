@@ -59,7 +59,7 @@ class Network(torch.nn.Module):
 
 
 def loading(made: labels.Labels, **options: Any) -> diver.DataLoader:
-    return diver.DataLoader(SOURCE, labels=made, **{"batch_size": 4, "shuffle": True, "seed": 5} | options)
+    return diver.DataLoader(SOURCE, labels=made, **{"batch_size": 4, "shuffle": True, "seed": 5, **options})
 
 
 def near(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> bool:
@@ -456,7 +456,7 @@ def test_a_loader_survives_a_batch_that_fails() -> None:
 
 
 def test_a_teacher_cannot_wait_for_its_own_loader() -> None:
-    loaders = []
+    loaders: list[diver.DataLoader] = []
 
     def teacher(images: np.ndarray) -> np.ndarray:
         next(iter(loaders[0]))
@@ -625,7 +625,7 @@ def test_labels_are_values() -> None:
     assert pickle.loads(pickle.dumps(made[:4])) == made[:4]
     assert repr(made[6]).startswith("diver.labels.teacher(model=Network, fingerprint=")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        made[0].temperature = 3.0  # type: ignore[misc, attr-defined]
+        made[0].temperature = 3.0  # type: ignore[attr-defined]
 
 
 def bright(images: np.ndarray) -> Any:
@@ -678,7 +678,7 @@ def test_an_average_is_of_one_temperature() -> None:
             labels.average(stored, teacher, weight=weight)  # type: ignore[arg-type]
     for parts in ((labels.hard(), teacher), (stored, bright), (stored, stored), (teacher, stored)):
         with pytest.raises(OptionTypeError, match=r"^(stored|teacher): what diver\.labels\."):
-            labels.average(*parts, weight=0.5)  # type: ignore[arg-type]
+            labels.average(*parts, weight=0.5)
 
 
 # The suite.

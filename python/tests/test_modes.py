@@ -19,7 +19,7 @@ RAW = torch.stack([torch.from_numpy(sample.values.copy()) for sample in stored(d
 
 def loading(**options: Any) -> diver.DataLoader:
     return diver.DataLoader(
-        DIGITS, **{"refiner": invert, "batch_size": 4, "shuffle": True, "seed": 3} | options
+        DIGITS, **{"refiner": invert, "batch_size": 4, "shuffle": True, "seed": 3, **options}
     )
 
 

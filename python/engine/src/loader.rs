@@ -21,6 +21,9 @@ use std::task::Poll;
 use std::thread::ThreadId;
 use std::time::Duration;
 
+/// A teacher's adapter, whether it labels views, and how its logits are stored: whether in float16, and how many.
+type Asked<'py> = (Bound<'py, PyAny>, bool, bool, Option<NonZero<usize>>);
+
 /// A loader with its threads. It belongs to the process that made it.
 #[pyclass(frozen, module = "diver._engine")]
 pub struct Loader {
@@ -36,8 +39,7 @@ pub struct Loader {
 
 #[pymethods]
 impl Loader {
-    /// `shard` is this process's rank and the number of ranks; `options` the JSON object of `diver_loaders::LoaderOptions`;
-    /// `teacher` an adapter, whether it labels views, and how its logits are stored: whether in float16, and how many.
+    /// `shard` is this process's rank and the number of ranks; `options` the JSON object of `diver_loaders::LoaderOptions`.
     #[new]
     #[pyo3(signature = (source, options, *, refiner, cache, mix, targets, teacher, augment, shard))]
     #[allow(clippy::too_many_arguments)] // In Python most are keywords.
@@ -49,7 +51,7 @@ impl Loader {
         cache: Option<&Cache>,
         mix: Option<&Mix>,
         targets: &Targets,
-        teacher: Option<(Bound<'_, PyAny>, bool, bool, Option<NonZero<usize>>)>,
+        teacher: Option<Asked<'_>>,
         augment: &Augment,
         shard: (usize, usize),
     ) -> PyResult<Self> {
