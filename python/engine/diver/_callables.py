@@ -1,4 +1,4 @@
-"""What the functions of a caller's are given, and what their fingerprints are."""
+"""How a caller's functions are called, and how their fingerprints are written."""
 
 from __future__ import annotations
 
