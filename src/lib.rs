@@ -72,11 +72,12 @@ pub use teacher::{ResNet, Teacher, TeacherBuilder};
 
 /// The engine, for what is not named below: its error type and its modules.
 pub use diver_loaders;
+pub use diver_loaders::augment::Augment;
 pub use diver_loaders::{
     Batch, Cache, CancelToken, ClassMap, Conditioning, Digest, Identity, Label, Loader, LoaderBuilder,
     LoaderOptions, LoaderState, MemorySource, Mix, MixMode, Normalize, OnMiss, OpenOptions, Per, Ranks,
     Refine, Refinery, RgbImage, Sample, Sheet, Source, SourceInfo, Stats, StoredPixels, Targets, Teach,
-    Uneven, ValueSpace, Values, augment, imagenet, open,
+    Uneven, ValueSpace, Values, imagenet, open,
 };
 
 /// The examples of the README, for the doc tests.

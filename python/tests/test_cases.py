@@ -234,7 +234,7 @@ def test_odd_label_sets_are_noted(tmp_path: Path) -> None:
     source = opened(several)
     assert noted(source, "multi-hot") and source.sample(0).probabilities.tolist() == [0, 0.5, 0.5, 0]  # type: ignore[union-attr]
     shares = torch.softmax(torch.randn(N, 4, generator=torch.Generator().manual_seed(1)), 1)
-    with diver.DataLoader(opened(shares), batch_size=N, temperature=7.0) as loader:
+    with diver.DataLoader(opened(shares), batch_size=N, labels=diver.labels.stored(temperature=7)) as loader:
         _, targets = next(iter(loader))
     assert torch.equal(targets, shares)
 

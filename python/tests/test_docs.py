@@ -26,11 +26,19 @@ def test_examples_are_found() -> None:
     ]
     assert {test.name for test in examples} >= {
         "diver",
+        "diver.augment",
+        "diver.augment.DSA",
+        "diver.labels",
+        "diver.labels.average",
+        "diver.labels.hard",
+        "diver.labels.stored",
+        "diver.labels.teacher",
         "diver.refiners",
         "diver.soft_labels.SoftLabels",
         "diver.source.Source.pixels",
         "diver.source.open",
         "diver.loader.DataLoader",
+        "diver.teachers",
     }
 
 

@@ -45,6 +45,20 @@ def test_the_loop_of_the_readme_runs(project: Path) -> None:
     assert eval(again.split(" ", 1)[1])["misses"] == 0, "and never again"
 
 
+def test_the_soft_labels_of_the_readme_train(project: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    loop = next(block for block in blocks if block.startswith("import torch\n"))
+    soft = next(block for block in blocks if "diver.labels.teacher" in block)
+    kept = soft.replace("    optimizer.step()", "    optimizer.step(); losses.append(loss.item())")
+    told = "print(sum(losses[:3]), sum(losses[-3:]), loader.stats())"
+    program = f"{loop}\ntorch.manual_seed(0)\nlosses = []\n{kept}\n{told}"
+    before, after, stats = run(project, "-c", program).splitlines()[-1].split(" ", 2)
+    assert float(after) < 0.8 * float(before)
+    assert eval(stats)["taught"] >= 100, "every view of ten epochs"
+    assert eval(stats)["misses"] == 0, "the images are those of the first loop"
+
+
 def train(project: Path, *options: str) -> str:
     fixed = ("examples/train.py", f"{DIGITS}/dm_ipc1", "--test", f"{DIGITS}/test.parquet", "--batch", "4")
     return run(project, *fixed, *options)

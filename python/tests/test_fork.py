@@ -97,6 +97,29 @@ loader.close()
     assert out == "0\n[5, 6, 7, 8, 9] True\n"
 
 
+def test_a_child_may_drop_its_parents_loader_with_a_teacher() -> None:
+    out = forked("""
+def teacher(images):
+    return np.zeros((len(images), 10))
+
+loader = loading(labels=diver.labels.teacher(teacher))
+batches = iter(loader)
+next(batches)
+
+def child():
+    global loader, batches
+    del loader, batches
+    gc.collect()
+    with loading(labels=diver.labels.teacher(teacher)) as own:
+        assert len(list(own)) == 2
+
+print(in_child(child))
+print(next(batches).indices.tolist(), "diver-teach" in threads())
+loader.close()
+""")
+    assert out == "0\n[5, 6, 7, 8, 9] True\n"
+
+
 def test_a_child_may_end_as_programs_end() -> None:
     """With `sys.exit`, which runs the exit handlers."""
     out = forked("""

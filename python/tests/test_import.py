@@ -22,7 +22,7 @@ def test_neither_torch_nor_numpy_is_imported() -> None:
     code, out, err = run("""
         import sys
         import diver
-        from diver import cache, errors, loader, mix, refiners, source
+        from diver import augment, cache, errors, labels, loader, mix, refiners, source, teachers
         dir(diver), diver.__version__, diver.open("examples/digits/dm_ipc1").num_samples
         print([name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "diver_refiner")])
     """)
@@ -70,7 +70,7 @@ def test_submodules_are_reached_from_the_package() -> None:
 def test_every_exception_is_also_a_built_in_one() -> None:
     for name, builtin in {
         "FileError": OSError, "DataError": ValueError, "OptionError": ValueError, "OptionTypeError": TypeError,
-        "StateError": ValueError, "RefineError": RuntimeError, "ClosedError": RuntimeError,
+        "StateError": ValueError, "RefineError": RuntimeError, "TeachError": RuntimeError, "ClosedError": RuntimeError,
         "VersionError": ImportError, "InternalError": RuntimeError,
     }.items():  # fmt: skip
         kind = getattr(diver.errors, name)

@@ -44,7 +44,7 @@ FACES = [
         "loader",
         diver.DataLoader,
         diver.DataLoader,
-        {"source", "refiner", "cache", "mix", "rank", "world_size", "format", "device"},
+        {"source", "refiner", "cache", "labels", "augment", "mix", "rank", "world_size", "format", "device"},
     ),
     Face(
         "refiner",

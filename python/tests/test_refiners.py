@@ -207,7 +207,7 @@ def test_the_engine_passes_variants_on() -> None:
         seen.append(variants.tolist())
         return invert(images)
 
-    refiners.check(refiner)  # No loader asks for variants yet.
+    refiners.check(refiner)
     assert [0, 0, 0, 0] in seen and [0, 1, 0, 1] in seen
 
 

@@ -40,6 +40,21 @@ def busy(images):
         pass
     return invert(images)
 
+def slow_teacher(images, cancel):
+    slow(images[:1], cancel)
+    return np.zeros((len(images), 10))
+
+def deaf_teacher(images):
+    deaf(images[:1])
+    return np.zeros((len(images), 10))
+
+def busy_teacher(images):
+    busy(images[:1])
+    return np.zeros((len(images), 10))
+
+def teaching(model, **options):
+    return loading(labels=diver.labels.teacher(model), **options)
+
 def loading(refiner=None, **options):
     return diver.DataLoader(DIGITS, refiner=refiner, format="numpy", batch_size=5, **options)
 
@@ -91,6 +106,18 @@ WAITS = {
             for batch in loader:
                 pass
     """,
+    "the first batch of a slow teacher": """
+        loader = teaching(slow_teacher)
+        with Interrupt():
+            next(iter(loader))
+        assert not loader.closed
+        loader.close()
+    """,
+    "the first batch of a teacher that holds the interpreter": """
+        loader = teaching(busy_teacher)
+        with Interrupt():
+            next(iter(loader))
+    """,
     "closing": """
         loader = loading(deaf, on_miss="raw")
         next(iter(loader))
@@ -109,6 +136,10 @@ WAITS = {
     "the suite": """
         with Interrupt():
             diver.refiners.check(deaf)
+    """,
+    "the suite of teachers": """
+        with Interrupt():
+            diver.teachers.check(deaf_teacher)
     """,
     "opening of a loader": """
         with Interrupt():
@@ -221,6 +252,15 @@ print(thread.is_alive(), type(caught[0]).__name__)
     assert max(seconds(out)) < 2
 
 
+#: Begins a teacher's call, and waits for its batch no more.
+TAUGHT = """
+loader = teaching({})
+batches = iter(loader)
+with Interrupt(0.1):
+    next(batches)
+entered.wait()
+"""
+
 #: Begins a refinement that a batch does not wait for.
 BEGUN = "loader = loading({}, on_miss='raw'); next(iter(loader)); entered.wait()\n"
 
@@ -230,6 +270,15 @@ ENDS = {
     "in the middle of a refinement": (BEGUN.format("slow"), 0, ""),
     "with a deaf refiner": (BEGUN.format("deaf"), 0, ""),
     "with a busy refiner": (BEGUN.format("busy"), 0, ""),
+    "in the middle of a teacher's call": (TAUGHT.format("slow_teacher"), 0, ""),
+    "with a deaf teacher": (TAUGHT.format("deaf_teacher"), 0, ""),
+    "with a busy teacher": (TAUGHT.format("busy_teacher"), 0, ""),
+    "with a teacher's loader that was dropped": (
+        TAUGHT.format("deaf_teacher") + "del batches, loader",
+        0,
+        "",
+    ),
+    "with a teacher that failed": ("list(teaching(lambda images: 1 / 0))", 1, "ZeroDivisionError"),
     "with a loader that was dropped": (BEGUN.format("slow") + "del loader", 0, ""),
     "with a loader in a cycle": (BEGUN.format("slow") + "loader.itself = loader; del loader", 0, ""),
     "with an exception in a loop": (
@@ -301,9 +350,10 @@ def test_no_thread_is_left_after_close() -> None:
     code, out, err = run(
         PRELUDE
         + """
-loader = loading(slow, on_miss="raw", threads=3)
+loader = teaching(lambda images: np.zeros((len(images), 10)), refiner=slow, on_miss="raw", threads=3)
 next(iter(loader))
-print(eventually(lambda: set(threads()) == {"diver-prefetch-", "diver-refine"}))
+expected = {"diver-ahead", "diver-keep", "diver-prefetch-", "diver-refine", "diver-teach"}
+print(eventually(lambda: set(threads()) == expected))
 loader.close()
 print(eventually(lambda: not threads()))
 """

@@ -152,7 +152,6 @@ def test_set_epoch_of_the_loaded_epoch_stays_in_its_middle() -> None:
         {"prefetch": 1},
         {"format": "torch"},
         {"image_size": 16},
-        {"drop_last": True},
         {"refiner": invert, "mix": 0.5},
     ],
     ids=str,
@@ -167,6 +166,16 @@ def test_what_does_not_touch_the_order_may_change(changes: dict[str, Any]) -> No
     with loading(**changes) as resumed:
         resumed.load_state_dict(state)
         assert [batch.indices.tolist() for batch in resumed] == expected
+
+
+def test_the_rest_of_an_epoch_may_leave_out_its_last_batch() -> None:
+    with loading() as loader, loading(drop_last=True) as resumed:
+        batches = iter(loader)
+        next(batches)
+        resumed.load_state_dict(loader.state_dict())
+        rest = [batch.indices.tolist() for batch in batches]
+        assert [len(indices) for indices in rest] == [16] * 5 + [4]
+        assert [batch.indices.tolist() for batch in resumed] == rest[:-1]
 
 
 def test_a_checkpoint_of_torch_keeps_it(tmp_path: Path) -> None:

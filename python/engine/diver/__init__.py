@@ -8,7 +8,8 @@
 
 - :func:`open`: what is on disk, as a :class:`Source`; :func:`from_tensors` and :func:`from_dataset`: what a program
   holds;
-- :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`);
+- :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`), with stored labels or a teacher's
+  (:mod:`diver.labels`), augmented or not (:mod:`diver.augment`);
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
 - :class:`SoftLabels`: a teacher's labels of every crop (FKD), with the crops;
 - :class:`Cache`: refined images on disk, shared by all runs and processes;
@@ -19,11 +20,12 @@ Importing diver imports neither torch nor numpy. Messages go to :mod:`logging`.
 
 from typing import TYPE_CHECKING, Any
 
-from diver import mix
+from diver import augment, labels, mix
+from diver._batch import Batch
 from diver._datasets import from_dataset
 from diver.cache import Cache
 from diver.errors import DiverError
-from diver.loader import Batch, DataLoader
+from diver.loader import DataLoader
 from diver.soft_labels import SoftLabels, Views
 from diver.source import Sample, Source, from_tensors, open
 
@@ -40,8 +42,10 @@ __all__ = [
     "SoftLabels",
     "Source",
     "Views",
+    "augment",
     "from_dataset",
     "from_tensors",
+    "labels",
     "mix",
     "open",
 ]

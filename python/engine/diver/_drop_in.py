@@ -1,4 +1,4 @@
-"""Options of torch's loader that this one has not: what stands in for each is said where it is given."""
+"""Options that this loader has not, most of them torch's: what stands in for each is said where it is given."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _HINTS = {
     "batch_sampler": _ORDER,
     "in_order": "batches always come in order; leave it out",
     "generator": "`seed` decides the order here",
+    "temperature": "it belongs to the labels: labels=diver.labels.stored(temperature=...)",
     "collate_fn": "batches are assembled by the engine, as images and targets: change them in the loop",
 }
 

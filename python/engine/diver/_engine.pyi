@@ -3,8 +3,10 @@ from pathlib import Path
 from typing import Any, final
 
 from diver.refiners import Adapter
+from diver.teachers import Adapter as TeacherAdapter
 
 __all__ = [
+    "Augment",
     "Batch",
     "Cache",
     "CancelToken",
@@ -14,9 +16,11 @@ __all__ = [
     "Progress",
     "SoftLabels",
     "Source",
+    "Targets",
     "Tensor",
     "all_cards",
     "check_refiner",
+    "check_teacher",
     "join_threads",
     "open",
     "own_card",
@@ -92,6 +96,22 @@ class Mix:
     def share(self, epoch: int) -> float: ...
 
 @final
+class Targets:
+    @staticmethod
+    def stored(temperature: float) -> Targets: ...
+    @staticmethod
+    def hard(smoothing: float) -> Targets: ...
+    @staticmethod
+    def teacher(temperature: float) -> Targets: ...
+    @staticmethod
+    def average(weight: float, temperature: float) -> Targets: ...
+
+@final
+class Augment:
+    def __new__(cls, augmentations: str) -> Augment: ...
+    def json(self) -> str: ...
+
+@final
 class Source:
     def info(self) -> str: ...
     @property
@@ -110,6 +130,9 @@ class Loader:
         refiner: Adapter | None,
         cache: Cache | None,
         mix: Mix | None,
+        targets: Targets,
+        teacher: tuple[TeacherAdapter, bool, bool, int | None] | None,
+        augment: Augment,
         shard: tuple[int, int],
     ) -> Loader: ...
     def __len__(self) -> int: ...
@@ -146,6 +169,7 @@ def all_cards(visible: int) -> list[int]: ...
 def own_card(visible: int) -> int: ...
 def ranks_from_env() -> tuple[int, int, str | None]: ...
 def check_refiner(adapter: Adapter, side: int, classes: list[int]) -> None: ...
+def check_teacher(adapter: TeacherAdapter, shape: tuple[int, int, int], tolerance: float) -> None: ...
 def join_threads() -> None: ...
 def parse_duration(name: str, text: str) -> float: ...
 def parse_size(name: str, text: str) -> int: ...

@@ -80,7 +80,7 @@ def as_safetensors(tensors: dict[str, Any], metadata: dict[str, str] | None = No
     parts: list[bytes] = []
     end = 0
     for name, given in tensors.items():
-        values = _as_numpy(name, given)
+        values = as_numpy(name, given)
         known = _DTYPES.get(values.dtype.name)
         if known is None:
             raise OptionError(f"{name}: dtype {values.dtype} is not one of {', '.join(_DTYPES)}")
@@ -121,8 +121,12 @@ def _picture(name: str, image: Any) -> Any:
     return numpy.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
-def _as_numpy(name: str, given: Any, is_item: bool = False) -> Any:
-    """``given`` as an array: an item of a list may be one picture, or have no dimensions."""
+def as_numpy(name: str, given: Any, is_item: bool = False) -> Any:
+    """``given`` as an array: an item of a list may be one picture, or have no dimensions.
+
+    Raises:
+        OptionError: it is no tensor and no array of numbers, or holds several of different shapes.
+    """
     import numpy
 
     refused = f"{name}: a tensor or an array is expected, not {type(given).__name__}"
@@ -131,7 +135,7 @@ def _as_numpy(name: str, given: Any, is_item: bool = False) -> Any:
     items = given if isinstance(given, (list, tuple)) else []
     if any(hasattr(item, "detach") or is_picture(item) for item in items):
         # Tensors or pictures one by one, as a list of images or of labels without dimensions.
-        parts = [_as_numpy(f"{name}[{at}]", item, True) for at, item in enumerate(given)]
+        parts = [as_numpy(f"{name}[{at}]", item, True) for at, item in enumerate(given)]
         if len({part.shape for part in parts}) > 1:
             shapes = sorted({part.shape for part in parts})
             raise OptionError(f"{name}: the items have different shapes, as {shapes[0]} and {shapes[1]}")

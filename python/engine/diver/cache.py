@@ -1,4 +1,4 @@
-"""Refined images on disk."""
+"""Refined images, and what teachers say of them, on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diver.upkeep import Compacted, Difference, Evicted, Explanation, Listing, N
 
 
 class Cache:
-    """A folder of refined images, shared by every run and process that is pointed at it.
+    """A folder of refined images and teachers' logits, shared by every run and process that is pointed at it.
 
     Args:
         path: The folder, which is made if it is not there. A leading ``~`` is the home folder. One that cannot be

@@ -54,6 +54,11 @@ class RefineError(DiverError, RuntimeError):
     """The refiner failed. If it is written in Python, its own exception is the ``__cause__``."""
 
 
+class TeachError(DiverError, RuntimeError):
+    """The teacher failed, or returned something that is not logits. If it is written in Python, its own exception is
+    the ``__cause__``."""
+
+
 class ClosedError(DiverError, RuntimeError):
     """The object was closed, or was made by another process (a forked one cannot use its parent's threads)."""
 

@@ -10,15 +10,18 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsFloat, SupportsIndex
 
-from diver import _engine, _options, _ranks, _tensors
+from diver import _batch, _engine, _options, _ranks, _tensors
+from diver import augment as augmentations
 from diver import mix as mixes
+from diver._batch import Batch
 from diver._datasets import from_dataset
 from diver._drop_in import hinted
 from diver._wording import counted
 from diver.cache import Cache
-from diver.errors import ClosedError, DiverError, OptionError, OptionTypeError, StateError
+from diver.errors import ClosedError, OptionError, OptionTypeError, StateError
+from diver.labels import Labels, stored
 from diver.refiners import Adapter
 from diver.source import Source
 from diver.source import open as open_source
@@ -27,73 +30,8 @@ if TYPE_CHECKING:
     from diver_refiner import Refiner
 
 
-class _Details(NamedTuple):
-    """What a batch knows beside its tensors, as plain lists."""
-
-    labels: list[int]
-    indices: list[int]
-    refined: list[bool]
-
-
-class Batch(tuple[Any, Any]):
-    """A batch: unpacks as ``images, targets``, and knows more by name.
-
-    Both are torch tensors (numpy arrays with ``format="numpy"``) on the engine's own buffers, which stay as they are
-    for as long as a tensor is on them: keep batches, or change them in place, as you like.
-
-    Code that makes a new tuple of a batch's tensors, as some trainers do to move them, gets one without the other
-    names; ask for these before, or move it with :meth:`to`.
-    """
-
-    _raw: _engine.Batch | _Details | None = None
-
-    @property
-    def images(self) -> Any:
-        """Normalised images ``[B, C, H, W]``, float32."""
-        return self[0]
-
-    @property
-    def targets(self) -> Any:
-        """Target distributions ``[B, classes]``, float32: one-hot for hard labels, the softmax of logits otherwise."""
-        return self[1]
-
-    @property
-    def labels(self) -> Any:
-        """The class of each sample ``[B]``, int64."""
-        return _tensors.like(self[0], self._details().labels)
-
-    @property
-    def indices(self) -> Any:
-        """The position of each sample in its dataset ``[B]``, int64."""
-        return _tensors.like(self[0], self._details().indices)
-
-    @property
-    def refined(self) -> Any:
-        """Whether each sample came refined ``[B]``, bool."""
-        return _tensors.like(self[0], self._details().refined)
-
-    def to(self, *arguments: Any, **options: Any) -> Batch:
-        """The batch with both tensors elsewhere, or in another dtype: takes what torch's ``Tensor.to`` takes."""
-        moved = Batch(tensor.to(*arguments, **options) for tensor in self)
-        moved._raw = self._raw
-        return moved
-
-    def _details(self) -> _engine.Batch | _Details:
-        if self._raw is None:
-            raise DiverError(
-                "this batch was made of another's tensors, and has these alone: ask the loader's own"
-            )
-        return self._raw
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        details = self._raw and _Details(self._raw.labels, self._raw.indices, self._raw.refined)
-        return _batch, (self[0], self[1], details)
-
-
-def _batch(images: Any, targets: Any, details: _engine.Batch | _Details | None) -> Batch:
-    batch = Batch((images, targets))
-    batch._raw = details
-    return batch
+#: The default of `labels`.
+_STORED = stored()
 
 
 class DataLoader:
@@ -111,17 +49,20 @@ class DataLoader:
             labels)``, a ``TensorDataset``, a ``Subset``.
         refiner: A folder or repository with a diffusion model (for :meth:`diver.Refiner.from_pretrained`), a
             refiner, or any callable (:mod:`diver.refiners`). Without one, samples come raw.
-        cache: Where refined images are kept across runs: a :class:`diver.Cache` or its folder. Without one they are
-            kept in memory, which must then be large enough for all of them (``memory_limit``), and are lost with the
-            loader, which is logged as a warning.
+        cache: Where refined images and a teacher's logits are kept across runs: a :class:`diver.Cache` or its folder.
+            Without one they are kept in memory, which must then be large enough for all images (``memory_limit``), and
+            are lost with the loader, which is logged as a warning.
         classes: The refiner's class for each label of the set, as :func:`diver.open` takes it; by default what the
             source says, else labels are the refiner's classes. A list for a source that says must agree with it on
             every label.
+        labels: What targets are made of: the labels stored with the images, a teacher's, or both (:mod:`diver.labels`).
+        augment: Random views of the images, in the order of the list (:mod:`diver.augment`); none by default.
         mix: The share of refined samples in each epoch, a number in [0, 1] or a schedule of :mod:`diver.mix`. All are
             refined by default where there is a refiner.
-        mode: How raw and refined samples make an epoch. ``"replace"``: each sample comes once, raw or refined, and the mix
-            is the share of refined ones. ``"both"``: each comes raw, and a share of them, as large as the mix, refined as
-            well, so that the epoch is longer. ``"blend"``: each comes once, as ``(1 - share) * raw + share * refined``.
+        mode: How raw and refined samples make an epoch. ``"replace"``: each sample comes once, raw or refined, and the
+            mix is the share of refined ones. ``"both"``: each comes raw, and a share of them, as large as the mix,
+            refined as well, so that the epoch is longer. ``"blend"``: each comes once, as
+            ``(1 - share) * raw + share * refined``.
         variants: Refinements of each sample, 1 to 1,024, each with its own noise: one comes in an epoch, another in the
             next, until all have come.
         on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
@@ -129,7 +70,7 @@ class DataLoader:
         batch_size: Samples of a batch, 1 or more.
         shuffle: Whether every epoch has its own order.
         drop_last: Whether a last, smaller batch is left out.
-        seed: The seed of order and mix, from 0 to below 2**64. It does not touch refined images.
+        seed: The seed of order, mix and augmentation, from 0 to below 2**64. It does not touch refined images.
         rank: The rank of this process among ``world_size``. By default, ``torch.distributed`` decides both if it is
             initialised, else the launcher: torchrun, accelerate or Lightning (``RANK`` and ``WORLD_SIZE``), Open MPI
             (``OMPI_COMM_WORLD_RANK`` and ``_SIZE``), MPICH (``PMI_RANK`` and ``PMI_SIZE``), or Slurm (``SLURM_PROCID``
@@ -143,9 +84,8 @@ class DataLoader:
             last ones, which are logged as a warning; or ``"partial"``, where the last ranks have one sample less.
         image_size: Size of images in batches, a side or (height, width), each from 1 to 16,384; the set's own by
             default. Raw and refined are resized alike, antialiased.
-        temperature: What logits are divided by before the softmax that makes them targets; above 0.
-        memory_limit: Bytes of decoded refined images that may stay in memory; while the cache cannot be written, what
-            waits for it may take as much again.
+        memory_limit: Bytes of decoded refined images that may stay in memory, and up to a quarter as much of a
+            teacher's logits; while the cache cannot be written, images that wait for it may take as much again.
         threads: Threads that assemble batches, 1 to 1,024.
         prefetch: Batches made ahead, 1 to 65,536.
         format: ``"torch"`` or ``"numpy"``; ``"auto"`` is torch where it is installed.
@@ -169,6 +109,8 @@ class DataLoader:
         refiner: Callable[..., Any] | str | os.PathLike[str] | None = None,
         cache: Cache | str | os.PathLike[str] | None = None,
         classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
+        labels: Labels = _STORED,
+        augment: Iterable[augmentations.Augmentation] = (),
         mix: mixes.Mix | SupportsFloat | None = None,
         mode: str = "replace",
         variants: SupportsIndex = 1,
@@ -181,19 +123,21 @@ class DataLoader:
         world_size: SupportsIndex | None = None,
         uneven: str = "pad",
         image_size: SupportsIndex | Iterable[SupportsIndex] | None = None,
-        temperature: SupportsFloat = 1.0,
         memory_limit: SupportsIndex = 1 << 30,
         threads: SupportsIndex = 2,
         prefetch: SupportsIndex = 4,
         format: str = "auto",
         device: Any = None,
     ) -> None:
-        if refiner is None and cache is not None:
+        if not isinstance(labels, Labels):
+            _options.wrong_type("labels", labels, "what diver.labels makes, as diver.labels.stored(),")
+        teacher = labels._asked()
+        if refiner is None and teacher is None and cache is not None:
             raise OptionError(
-                "cache: without a refiner there is nothing to keep; give a refiner, or no cache"
+                "cache: without a refiner or a teacher there is nothing to keep; give one of them, or no cache"
             )
         options = _options.given("loader", locals())
-        share = _mix(mix)
+        share, views = _mix(mix), augmentations.made(augment)
         self._ranks = _ranks.decided(rank, world_size)
         self._tensor = _tensors.converter(format, device)
         if not isinstance(source, Source):
@@ -227,6 +171,9 @@ class DataLoader:
                 refiner=None if refiner is None else Adapter(refiner),
                 cache=None if cache is None else cache._engine,
                 mix=share,
+                targets=labels._targets(),
+                teacher=None if teacher is None else teacher._for_engine(is_kept=cache is not None),
+                augment=views,
             )
             self._engine = make_engine(shard=self._ranks[:2])
             self._make_engine = make_engine
@@ -292,7 +239,9 @@ class DataLoader:
 
     def stats(self) -> dict[str, int | float]:
         """Counts since the loader was made, batches made ahead included: ``batches``, ``samples``, ``memory_hits``,
-        ``disk_hits``, ``misses`` (what was refined now), ``raw_fallbacks``, ``refine_seconds``, ``wait_seconds``."""
+        ``disk_hits``, ``misses`` (what was refined now), ``raw_fallbacks``, ``refine_seconds``, ``label_hits`` (images
+        or views whose logits were at hand), ``taught`` (those that the teacher looked at now), ``teach_seconds``,
+        ``wait_seconds``."""
         stats: dict[str, int | float] = json.loads(self._engine.stats())
         return stats
 
@@ -328,9 +277,10 @@ class DataLoader:
         return self._engine.closed
 
     def close(self) -> None:
-        """Ends the loader's threads and waits for them; a refinement under way ends within one step. What was refined
-        stays in the cache. Happens by itself when the loader is dropped and when the program ends; a loader whose own
-        refiner refers to it is not dropped before, and is better closed by hand."""
+        """Ends the loader's threads and waits for them; a refinement under way ends within one step, a teacher's call
+        when it is over. What was refined or labelled stays in the cache. Happens by itself when the loader is dropped
+        and when the program ends; a loader whose own refiner or teacher refers to it is not dropped before, and is
+        better closed by hand."""
         self._make_engine = None
         self._engine.close()
         if self._own_refiner is not None:
@@ -397,7 +347,7 @@ class _Epoch(Iterator[Batch]):
             self._over = True
             raise StopIteration
         tensor = self._tensor
-        return _batch(tensor(raw.images), tensor(raw.targets), raw)
+        return _batch.made(tensor(raw.images), tensor(raw.targets), raw)
 
 
 def _warn_of_loss(path: Path) -> None:

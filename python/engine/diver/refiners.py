@@ -36,11 +36,10 @@ It may have attributes:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from diver import _engine, _options, _tensors
+from diver import _callables, _engine, _options, _tensors
 from diver.errors import OptionError, OptionTypeError, RefineError
 
 if TYPE_CHECKING:
@@ -86,8 +85,10 @@ class Adapter:
                 f"refiner: a folder, a diver.Refiner or a callable is expected, not {type(refiner).__name__}"
             )
         self._refiner = refiner
-        self._positional, self._named = _signature(refiner)
-        _fingerprint(getattr(refiner, "fingerprint", None))  # Refused now, if it is none.
+        self._positional, self._named = _callables.signature(
+            "refiner", refiner, known=_NAMES, places=3, called=_CALLED
+        )
+        _fingerprint(refiner)  # Refused now, if it is none.
         self.preferred_batch = _options.integer(
             "refiner.preferred_batch", getattr(refiner, "preferred_batch", 32), least=1
         )
@@ -97,7 +98,7 @@ class Adapter:
     @property
     def fingerprint(self) -> str | None:
         """The refiner's fingerprint as a JSON object."""
-        return _fingerprint(getattr(self._refiner, "fingerprint", None))
+        return _fingerprint(self._refiner)
 
     def refine(
         self,
@@ -270,72 +271,9 @@ class _Shared:
         self._own.cancel()
 
 
-def _signature(refiner: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
-    """What to pass by position, and what to pass by which name.
-
-    A parameter whose name diver knows gets what the name says; the required others get what is left of images,
-    labels and keys, in this order.
-    """
-    import inspect
-
-    # A torch module takes anything, and passes it on to `forward`.
-    described = getattr(refiner, "forward", refiner)
-    try:
-        parameters = inspect.signature(described).parameters.values()
-    except (TypeError, ValueError):
-        return ["images"], {}  # Written in C, and says nothing of itself.
-    fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    known = {p.name for p in fixed if p.kind is not p.POSITIONAL_ONLY and p.name in _NAMES}
-    places = iter([name for name in _NAMES[:3] if name not in known])
-    positional: list[str] = []
-    named: dict[str, str] = {}
-    for p in fixed:
-        if p.name in known:
-            named[p.name] = p.name
-        elif p.default is p.empty:
-            value = None if p.kind is p.KEYWORD_ONLY else next(places, None)
-            if value is None:
-                raise OptionError(f"refiner: it requires `{p.name}`; {_CALLED}")
-            if p.kind is p.POSITIONAL_ONLY:
-                positional.append(value)
-            else:
-                named[p.name] = value
-    if "images" not in (*positional, *named.values()):
-        first = next((p for p in fixed if p.kind is not p.KEYWORD_ONLY and p.name not in known), None)
-        if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD:
-            named[first.name] = "images"
-        elif first is not None or (not known and any(p.kind is p.VAR_POSITIONAL for p in parameters)):
-            positional.insert(0, "images")
-        else:
-            raise OptionError(f"refiner: it takes no images; {_CALLED}")
-    return positional, named
-
-
-def _fingerprint(value: object) -> str | None:
-    """The fingerprint as a JSON object."""
-    if value is None:
-        return None
-    if not isinstance(value, (str, Mapping)):
-        _options.wrong_type("refiner.fingerprint", value, "a string or a dict")
-    if not value:
-        raise OptionError("refiner.fingerprint: it is empty, and would say nothing")
-    if isinstance(value, str):
-        value = {"refiner": "python", "fingerprint": value}
-    try:
-        text = json.dumps(dict(value), allow_nan=False)
-        # Read back, as that comes by every integer.
-        json.loads(text, parse_int=_check_integer)
-    except OptionError:
-        raise
-    except (TypeError, ValueError, RecursionError) as error:
-        raise OptionError(f"refiner.fingerprint: not like JSON: {error}") from error
-    return text
-
-
-def _check_integer(digits: str) -> None:
-    """Refuses what the engine would round: two refiners would share their images."""
-    if not -(2**63) <= int(digits) < 2**64:
-        raise OptionError(f"refiner.fingerprint: {digits} has more than 64 bits: write it as a string")
+def _fingerprint(refiner: object) -> str | None:
+    """The fingerprint of a refiner as a JSON object."""
+    return _callables.fingerprint("refiner.fingerprint", getattr(refiner, "fingerprint", None), "refiner")
 
 
 def _images(refined: Any, count: int) -> numpy.ndarray[Any, Any]:

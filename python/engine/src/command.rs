@@ -1,6 +1,7 @@
 //! The `diver` command.
 
-use crate::refiner::{self, PyRefine};
+use crate::adapter;
+use crate::refiner::PyRefine;
 use crossbeam::channel::{RecvTimeoutError, bounded};
 use diver_loaders::cli::{self, DemoArgs, DemoReport, Host, RefinerArgs};
 use diver_loaders::{CancelToken, Error, Refine, Result};
@@ -56,7 +57,7 @@ struct PythonHost {
 impl Host for PythonHost {
     fn refiner(&self, args: &RefinerArgs, cancel: &CancelToken) -> Result<Box<dyn Refine>> {
         let json = serde_json::to_string(args).map_err(|error| Error::NoRefiner(error.into()))?;
-        let token = refiner::CancelToken::new_of(cancel);
+        let token = adapter::CancelToken::new_of(cancel);
         let made = Python::attach(|py| -> PyResult<Box<dyn Refine>> {
             Ok(Box::new(PyRefine::made_here(py, || self.make_refiner.call1(py, (json, token)))?))
         });
@@ -67,7 +68,7 @@ impl Host for PythonHost {
 
     fn demo(&self, args: &DemoArgs, cancel: &CancelToken) -> Result<DemoReport> {
         let json = serde_json::to_string(args).map_err(|error| Error::NoRefiner(error.into()))?;
-        let token = refiner::CancelToken::new_of(cancel);
+        let token = adapter::CancelToken::new_of(cancel);
         let report =
             Python::attach(|py| -> PyResult<String> { self.demo.call1(py, (json, token))?.extract(py) });
         // Whatever came of it: a cancelled demonstration ends with an exception of its own.

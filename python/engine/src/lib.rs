@@ -5,10 +5,13 @@
 // What is public here is public to Python.
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations)]
 
+mod adapter;
+mod augment;
 mod batch;
 mod cache;
 mod command;
 mod conformance;
+mod labels;
 mod loader;
 mod mix;
 mod options;
@@ -17,6 +20,7 @@ mod ranks;
 mod refiner;
 mod soft_labels;
 mod source;
+mod teacher;
 mod threads;
 mod words;
 
@@ -25,13 +29,19 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _engine {
     #[pymodule_export]
+    use super::adapter::CancelToken;
+    #[pymodule_export]
+    use super::augment::Augment;
+    #[pymodule_export]
     use super::batch::Batch;
     #[pymodule_export]
     use super::cache::{Cache, parse_duration, parse_size};
     #[pymodule_export]
     use super::command::run_command;
     #[pymodule_export]
-    use super::conformance::check_refiner;
+    use super::conformance::{check_refiner, check_teacher};
+    #[pymodule_export]
+    use super::labels::Targets;
     #[pymodule_export]
     use super::loader::Loader;
     #[pymodule_export]
@@ -43,7 +53,7 @@ mod _engine {
     #[pymodule_export]
     use super::ranks::{all_cards, own_card, ranks_from_env};
     #[pymodule_export]
-    use super::refiner::{CancelToken, Progress};
+    use super::refiner::Progress;
     #[pymodule_export]
     use super::soft_labels::{Making, SoftLabels};
     #[pymodule_export]

@@ -1,20 +1,28 @@
 //! The loader.
 
+use crate::augment::Augment;
 use crate::batch::Batch;
 use crate::cache::Cache;
+use crate::labels::Targets;
 use crate::mix::Mix;
 use crate::refiner::PyRefine;
 use crate::source::Source;
+use crate::teacher::PyTeach;
+use diver_loaders::cache::LogitForm;
 use diver_loaders::options::from_json;
-use diver_loaders::{CancelToken, Loader as Engine};
+use diver_loaders::{CancelToken, Loader as Engine, Per};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit, SLICE};
 use pyo3::prelude::*;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Poll;
 use std::thread::ThreadId;
 use std::time::Duration;
+
+/// A teacher's adapter, whether it labels views, and how its logits are stored: whether in float16, and how many.
+type Asked<'py> = (Bound<'py, PyAny>, bool, bool, Option<NonZero<usize>>);
 
 /// A loader with its threads. It belongs to the process that made it.
 #[pyclass(frozen, module = "diver._engine")]
@@ -33,7 +41,8 @@ pub struct Loader {
 impl Loader {
     /// `shard` is this process's rank and the number of ranks; `options` the JSON object of `diver_loaders::LoaderOptions`.
     #[new]
-    #[pyo3(signature = (source, options, *, refiner, cache, mix, shard))]
+    #[pyo3(signature = (source, options, *, refiner, cache, mix, targets, teacher, augment, shard))]
+    #[allow(clippy::too_many_arguments)] // In Python most are keywords.
     fn new(
         py: Python<'_>,
         source: &Source,
@@ -41,10 +50,14 @@ impl Loader {
         refiner: Option<Bound<'_, PyAny>>,
         cache: Option<&Cache>,
         mix: Option<&Mix>,
+        targets: &Targets,
+        teacher: Option<Asked<'_>>,
+        augment: &Augment,
         shard: (usize, usize),
     ) -> PyResult<Self> {
         let options = from_json(options).map_err(|error| to_python(py, &error))?;
         let mut builder = Engine::builder(Arc::clone(&source.0)).options(options).shard(shard.0, shard.1);
+        builder = builder.labels(targets.0).augment(augment.0.clone());
         if let Some(refiner) = refiner {
             builder = builder.refiner(PyRefine::new(&refiner)?);
         }
@@ -53,6 +66,11 @@ impl Loader {
         }
         if let Some(mix) = mix {
             builder = builder.mix(mix.0.clone());
+        }
+        if let Some((teacher, is_view, half, top_k)) = teacher {
+            let per = if is_view { Per::View } else { Per::Image };
+            let form = LogitForm { half, top_k };
+            builder = builder.teacher(PyTeach::new(&teacher)?, per).logit_form(form);
         }
         // A cache with many parts takes a while to open.
         let engine = wait::on_thread(py, "diver-build", AtExit::Abandon, &CancelToken::new(), move || {
@@ -145,7 +163,7 @@ impl Loader {
         self.check_thread(py)?;
         self.closed.store(true, Ordering::Release);
         let Some(engine) = py.detach(|| self.lock().take()) else { return Ok(()) };
-        // Its refiner may be in the middle of a step, which may be a long one if it is written in Python.
+        // Its refiner or teacher may be in the middle of a call, which may be a long one if it is written in Python.
         wait::on_thread(py, "diver-close", AtExit::Wait, &CancelToken::new(), move || drop(engine))
     }
 
@@ -182,10 +200,11 @@ impl Loader {
         Ok(())
     }
 
-    /// A refiner that waits for the loader that waits for it would wait forever.
+    /// A refiner or a teacher that waits for the loader that waits for it would wait forever.
     fn check_thread(&self, py: Python<'_>) -> PyResult<()> {
         if self.threads.contains(&std::thread::current().id()) {
-            return Err(Class::Closed.error(py, "a refiner cannot use or close the loader that waits for it"));
+            return Err(Class::Closed
+                .error(py, "a refiner or a teacher cannot use or close the loader that waits for it"));
         }
         Ok(())
     }
@@ -217,8 +236,8 @@ impl Drop for Loader {
             // The threads to wait for are the parent's.
             std::mem::forget(engine);
         } else if let Some(engine) = engine {
-            // Not here: a refiner may be in the middle of a step, and garbage is collected on any thread, the refining
-            // one too. Without an interpreter the process ends, and its threads with it.
+            // Not here: a refiner or a teacher may be in the middle of a call, and garbage is collected on any thread,
+            // theirs too. Without an interpreter the process ends, and its threads with it.
             let mut engine = Some(engine);
             Python::try_attach(|py| {
                 let engine = engine.take();

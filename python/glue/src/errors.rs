@@ -25,6 +25,8 @@ pub enum Class {
     State,
     /// The refiner failed.
     Refine,
+    /// The teacher failed.
+    Teach,
     /// The object was closed, or belongs to another process.
     Closed,
     /// A defect in diver.
@@ -41,6 +43,7 @@ impl Class {
             Self::Option => "OptionError",
             Self::State => "StateError",
             Self::Refine => "RefineError",
+            Self::Teach => "TeachError",
             Self::Closed => "ClosedError",
             Self::Internal => "InternalError",
         }
@@ -63,7 +66,7 @@ impl Class {
     }
 }
 
-/// A Python exception on its way through the engine, as the source of [`Error::Refine`].
+/// A Python exception on its way through the engine, as the source of [`Error::Refine`] or [`Error::Teach`].
 #[derive(Debug)]
 pub struct Raised(pub PyErr);
 
@@ -99,15 +102,16 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Config { .. } => Class::Option,
         Error::State { .. } => Class::State,
         Error::Refine(_) | Error::NoRefiner(_) => Class::Refine,
+        Error::Teach(_) => Class::Teach,
         Error::Cancelled => Class::Closed,
         Error::Shared(shared) => return to_python(py, shared),
         _ => Class::Internal,
     };
     let raised = match error {
-        Error::Refine(source) => source.downcast_ref::<Raised>().map(|raised| &raised.0),
+        Error::Refine(source) | Error::Teach(source) => source.downcast_ref().map(|Raised(raised)| raised),
         _ => None,
     };
-    if let Some(raised) = raised.filter(|raised| is_a(py, raised, "RefineError")) {
+    if let Some(raised) = raised.filter(|raised| is_a(py, raised, class.name())) {
         return raised.clone_ref(py);
     }
     let exception = class.error(py, error.to_string());
