@@ -68,6 +68,7 @@ RULES: dict[str, Small | Elsewhere] = {
     "pip install": Elsewhere("Makefile", "maturin develop --release -m python/refiner/Cargo.toml"),
     "diver inspect": Small(),
     "diver refine": Small(FEW_STEPS, ("refine-cache",)),
+    "diver label": Elsewhere("tests/cli.rs", 'let teacher = root().join("tests/golden/teacher_tiny.pt");'),
     "diver preview": Small(FEW_STEPS, ("preview.png",)),
     "diver export": Small(FEW_STEPS, ("export-o/images_best.pt", "export-o/labels_best.pt")),
     "diver bench": Small(f"{FEW_STEPS} --batches 1 --runs 1"),

@@ -160,6 +160,41 @@ def test_a_name_that_is_not_text_is_a_failure_like_others() -> None:
     assert ended.stderr.startswith(b"error: /no/such/caf") and b"Traceback" not in ended.stderr
 
 
+# With a teacher.
+
+
+def test_label_fills_a_cache_that_loaders_use(tmp_path: Path) -> None:
+    teacher, cache = tmp_path / "teacher.pt", tmp_path / "cache"
+    torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))).save(teacher)
+    for labelled in (10, 0):
+        code, out, err = command(
+            "label", DIGITS, "--raw", "--teacher", teacher, "--teacher-device", "cpu", "--cache", cache, "--json",
+            timeout=100,
+        )  # fmt: skip
+        assert (code, err) == (0, "")
+        assert json.loads(out)["labelled"] == labelled
+    labels = diver.labels.teacher(torch.jit.load(teacher).eval(), temperature=20)
+    with diver.DataLoader(DIGITS, cache=cache, labels=labels) as loader:
+        for images, targets in loader:
+            expected = torch.softmax(torch.jit.load(teacher)(images) / 20, 1)
+            assert torch.allclose(targets, expected, atol=1e-5)
+        assert loader.stats()["taught"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--teacher", str(DIGITS)], "cannot be read as a TorchScript file"),
+        (["--teacher", "nowhere.pt"], "cannot be read as a TorchScript file"),
+        (["--teacher", "nowhere.pt", "--network", "resnet18"], "give resnet18 as a TorchScript file"),
+    ],
+    ids=["folder", "missing", "network"],
+)
+def test_what_is_no_teacher_is_said(tmp_path: Path, options: list[str], said: str) -> None:
+    code, _, err = command("label", DIGITS, "--raw", "--cache", tmp_path, *options)
+    assert code == 1 and said in err and "Traceback" not in err
+
+
 # With the refiner on torch.
 
 

@@ -7,7 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from diver import _engine
+from diver import _engine, teachers
+from diver.errors import FileError, OptionError
 from diver.refiners import Adapter, Fleet
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    return _engine.run_command(["diver", *sys.argv[1:]], _make_refiner, _demo)
+    return _engine.run_command(["diver", *sys.argv[1:]], _make_refiner, _make_teacher, _demo)
 
 
 def _make_refiner(options: str, cancel: _engine.CancelToken) -> Adapter:
@@ -32,6 +33,27 @@ def _make_refiner(options: str, cancel: _engine.CancelToken) -> Adapter:
     if len(devices) == 1:
         return Adapter(make(json.dumps(given | {"device": devices[0]})))
     return Adapter(Fleet(make(json.dumps(given | {"device": device})) for device in devices))
+
+
+def _make_teacher(options: str) -> teachers.Adapter:
+    import torch
+
+    given = json.loads(options)
+    path, device, batch = given["teacher"], given["teacher_device"], given["teacher_batch"]
+    if given["network"] is not None:
+        raise OptionError(
+            f"network: give {given['network']} as a TorchScript file, without --network: "
+            "torch.jit.script(model.eval()).save(path); weights alone are read by the `diver` that cargo builds"
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model = torch.jit.load(path, map_location=device)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise FileError(
+            f"{path}: cannot be read as a TorchScript file: {str(error).splitlines()[0]}"
+        ) from error
+    return teachers.Adapter(model.eval(), batch_size=batch or (128 if device.startswith("cuda") else 32))
 
 
 def _devices(names: str) -> list[str]:

@@ -178,5 +178,6 @@ def unknown_name(name: str, known: list[str]) -> str: ...
 def run_command(
     args: list[str],
     make_refiner: Callable[[str, CancelToken], Adapter],
+    make_teacher: Callable[[str], TeacherAdapter],
     demo: Callable[[str, CancelToken], str],
 ) -> int: ...

@@ -2,16 +2,18 @@
 
 use crate::adapter;
 use crate::refiner::PyRefine;
+use crate::teacher::PyTeach;
 use crossbeam::channel::{RecvTimeoutError, bounded};
-use diver_loaders::cli::{self, DemoArgs, DemoReport, Host, RefinerArgs};
-use diver_loaders::{CancelToken, Error, Refine, Result};
+use diver_loaders::cli::{self, DemoArgs, DemoReport, Host, RefinerArgs, TeacherArgs};
+use diver_loaders::{CancelToken, Error, Refine, Result, Teach};
 use diver_python::errors::Class;
 use diver_python::wait::SLICE;
 use pyo3::prelude::*;
 use std::ffi::OsString;
 
 /// Runs the command line `args`, the program's name first, and returns its exit code. `make_refiner` turns the
-/// refiner's options, as JSON, into an adapter; `demo` those of the demonstration, and a token, into its report as JSON.
+/// refiner's options, as JSON, into an adapter, and `make_teacher` the teacher's; `demo` those of the demonstration, and a
+/// token, into its report as JSON.
 ///
 /// As in the binary, the first Ctrl-C lets the current step end and the cache close, and a second one does not wait.
 #[pyfunction]
@@ -19,6 +21,7 @@ pub fn run_command(
     py: Python<'_>,
     args: Vec<OsString>,
     make_refiner: Py<PyAny>,
+    make_teacher: Py<PyAny>,
     demo: Py<PyAny>,
 ) -> PyResult<u8> {
     let cancel = CancelToken::new();
@@ -28,7 +31,8 @@ pub fn run_command(
         .name("diver-command".to_owned())
         .spawn(move || {
             // The main thread listens until it hears or the process ends.
-            let _ = sender.send(cli::run(args, &PythonHost { make_refiner, demo }, &token));
+            let host = PythonHost { make_refiner, make_teacher, demo };
+            let _ = sender.send(cli::run(args, &host, &token));
         })
         .map_err(|error| Class::Internal.error(py, format!("cannot start a thread: {error}")))?;
     loop {
@@ -51,6 +55,7 @@ pub fn run_command(
 /// The packages that are installed.
 struct PythonHost {
     make_refiner: Py<PyAny>,
+    make_teacher: Py<PyAny>,
     demo: Py<PyAny>,
 }
 
@@ -62,6 +67,15 @@ impl Host for PythonHost {
             Ok(Box::new(PyRefine::made_here(py, || self.make_refiner.call1(py, (json, token)))?))
         });
         // Whatever came of it: a cancelled download ends with an exception of its own.
+        cancel.check()?;
+        made.map_err(message)
+    }
+
+    fn teacher(&self, args: &TeacherArgs, cancel: &CancelToken) -> Result<Box<dyn Teach>> {
+        let json = serde_json::to_string(args).map_err(|error| Error::NoRefiner(error.into()))?;
+        let made = Python::attach(|py| -> PyResult<Box<dyn Teach>> {
+            Ok(Box::new(PyTeach::made_here(py, || self.make_teacher.call1(py, (json,)))?))
+        });
         cancel.check()?;
         made.map_err(message)
     }

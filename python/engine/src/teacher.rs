@@ -12,6 +12,11 @@ use serde_json::Value;
 pub struct PyTeach(Adapter);
 
 impl PyTeach {
+    /// Asks `make` for the object, on a thread that will call it.
+    pub fn made_here(py: Python<'_>, make: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Self> {
+        Adapter::made_here(py, make).map(Self)
+    }
+
     pub fn new(adapter: &Bound<'_, PyAny>) -> PyResult<Self> {
         Adapter::new(adapter).map(Self)
     }
