@@ -102,7 +102,7 @@ def test_smoothed_labels_train_as_torchs_do(source: diver.Source) -> None:
 def test_a_module_labels_images(per: str) -> None:
     network = Network()
     with loading(labels.teacher(network, temperature=4, per=per)) as loader:
-        for _ in range(2):
+        for _ in range(4):
             for batch in loader:
                 assert near(batch.targets, network.said(batch.images, 4))
         assert network.seen == COUNT, "each image once"
