@@ -138,6 +138,10 @@ impl<'a> Work<'a> {
 
     /// The next call, of at most so many samples; empty if there is nothing to do, or once `go_on` says no.
     pub(super) fn next_call(&mut self, at_most: usize, go_on: &dyn Fn() -> bool) -> Call {
+        // Of several requests for a sample, the first call has taken the first one: by now the others can wait for it. In
+        // this order: what lands between the two is in the store.
+        let requests = std::mem::take(&mut self.requests);
+        self.add(requests);
         self.answer_what_is_there();
         // Those of one batch stay together.
         self.requests.sort_by_key(|request| request.place);
