@@ -95,7 +95,7 @@ impl Views {
     ///
     /// # Errors
     /// If an image cannot be read, a crop is empty, `side` is 0, the box of a mix lies outside of what the teacher saw,
-    /// rows are not mixed by a permutation, or `cancel` is cancelled, which is looked at for each view.
+    /// rows are not mixed by a permutation, or `cancel` is cancelled, which is looked at for each view and channel.
     pub fn pixels(
         &self,
         images: &dyn Source,
@@ -111,9 +111,11 @@ impl Views {
         in_parallel(&mut pixels, 3 * side * side, |row, image| {
             cancel.check()?;
             let view = self.view(row, images, side)?;
-            for (place, pixel) in image.iter_mut().enumerate() {
-                let (channel, inner) = (place / (side * side), place % (side * side));
-                *pixel = normalize.apply(channel, view.unit(channel, inner / side, inner % side));
+            for (channel, plane) in image.chunks_exact_mut(side * side).enumerate() {
+                cancel.check()?;
+                for (place, pixel) in plane.iter_mut().enumerate() {
+                    *pixel = normalize.apply(channel, view.unit(channel, place / side, place % side));
+                }
             }
             // A view is flipped before it is mixed: each by its own flag.
             if self.flips[row] {
