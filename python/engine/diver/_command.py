@@ -48,7 +48,7 @@ def _make_teacher(options: str) -> teachers.Adapter:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model = torch.jit.load(path, map_location=device)
+        model = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError, OSError) as error:
         raise FileError(
             f"{path}: cannot be read as a TorchScript file: {str(error).splitlines()[0]}"
