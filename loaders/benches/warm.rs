@@ -74,8 +74,9 @@ fn set(count: usize, side: usize) -> MemorySource {
     let area = side * side;
     let values =
         (0..count * size).map(|at| normalize.apply(at % size / area, value(at) as f32 / 255.0)).collect();
-    let info = MemorySource::unit(count, [3, side, side], vec![0.0; count * size], vec![0; count]).unwrap();
-    let info = SourceInfo { value_space: ValueSpace::Normalized(normalize), ..info.info().clone() };
+    let one = MemorySource::unit(1, [3, side, side], vec![0.0; size], vec![0]).unwrap();
+    let value_space = ValueSpace::Normalized(normalize);
+    let info = SourceInfo { num_samples: count, value_space, ..one.info().clone() };
     MemorySource::new(info, values, vec![Label::Hard(0); count]).unwrap()
 }
 
