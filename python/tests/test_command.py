@@ -163,6 +163,7 @@ def test_a_name_that_is_not_text_is_a_failure_like_others() -> None:
 # With a teacher.
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_label_fills_a_cache_that_loaders_use(tmp_path: Path) -> None:
     teacher, cache = tmp_path / "teacher.pt", tmp_path / "cache"
     torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))).save(teacher)
