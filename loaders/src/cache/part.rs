@@ -6,8 +6,8 @@
 use super::artifact::Artifact;
 use super::store::PartStore;
 use super::{FORMAT, RowKey};
-use crate::parquet_file::{ParquetFile, ReadAt};
-use crate::{Digest, Error, Result, parquet_footer};
+use crate::parquet_file::{self, ParquetFile, ReadAt};
+use crate::{Digest, Error, Result};
 use arrow::array::{AsArray as _, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -291,7 +291,7 @@ fn metadata<R: ReadAt + Send + Sync + 'static>(
     offsets: PageIndexPolicy,
 ) -> Result<ArrowReaderMetadata> {
     let options = ArrowReaderOptions::new().with_offset_index_policy(offsets);
-    parquet_footer::load(file, options).map_err(|e| damaged(path, e))
+    parquet_file::load(file, options).map_err(|e| damaged(path, e))
 }
 
 fn reader<'a, R: ReadAt + Send + Sync + 'static>(

@@ -3,8 +3,9 @@
 use super::Batch;
 use super::builder::LoaderBuilder;
 use super::pipeline::Pipeline;
-use super::plan::{Plan, Position};
+use super::plan::Plan;
 use super::state::LoaderState;
+use super::want::Position;
 use crate::stats::{Counters, Stats};
 use crate::{Error, Result, Source, SourceInfo};
 use crossbeam::channel::{Receiver, RecvTimeoutError};

@@ -20,6 +20,7 @@ pub(crate) mod ranks;
 mod recipe;
 mod stages;
 mod state;
+mod want;
 
 pub use batch::Batch;
 pub use builder::LoaderBuilder;

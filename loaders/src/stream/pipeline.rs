@@ -3,12 +3,13 @@
 use super::background::Background;
 use super::batch::Batch;
 use super::options::OnMiss;
-use super::plan::{Form, Plan, Position};
+use super::plan::Plan;
 use super::pool::Pool;
 use super::stages::{
     Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs, Standing,
     Teaching,
 };
+use super::want::{Form, Position};
 use crate::cache::Resident;
 use crate::planes::Scale;
 use crate::refine::{Dataset, Finder, Keeper, Keeping, Refinement};

@@ -1,13 +1,15 @@
 //! What every batch of every epoch holds, computed from its number alone.
 
 use super::Mix;
-use super::order::Orders;
+use super::order::{Orders, Permutation};
+use super::want::{Form, Position, Want};
 use crate::kernels::mix_bits;
 use crate::options::named_enum;
 use crate::refine::Refinement;
 use crate::wording::counted;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 named_enum! {
     /// What a rank does where the samples do not divide evenly among the ranks.
@@ -36,55 +38,6 @@ named_enum! {
         Both = "both",
         /// Each sample comes once, as `(1 - share) * raw + share * refined`, in normalised pixels and in targets.
         Blend = "blend",
-    }
-}
-
-/// A batch of an epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    pub(super) epoch: u64,
-    /// The place in the epoch's order, of all ranks, that batch 0 begins at: above 0 where a training went on in the
-    /// middle of the epoch.
-    pub(super) first: usize,
-    pub(super) batch: usize,
-}
-
-impl Position {
-    /// The first batch of an epoch.
-    pub(super) fn start(epoch: u64) -> Self {
-        Self { epoch, ..Self::default() }
-    }
-}
-
-/// One sample of a batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Want {
-    /// Its position in its dataset.
-    pub(super) index: usize,
-    pub(super) form: Form,
-    /// Its place in the epoch's order, of all ranks.
-    pub(super) place: usize,
-}
-
-/// What a sample comes as.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Form {
-    Raw,
-    /// The refinement of this number.
-    Refined(u32),
-    /// So much of that refinement, above 0 and below 1; the rest is raw.
-    Blend(u32, f32),
-}
-
-impl Want {
-    /// The refinement that it takes.
-    pub(super) fn refinement(&self) -> Option<Refinement> {
-        match self.form {
-            Form::Raw => None,
-            Form::Refined(variant) | Form::Blend(variant, _) => {
-                Some(Refinement { index: self.index, variant })
-            }
-        }
     }
 }
 
@@ -226,49 +179,61 @@ impl Plan {
         if self.shuffle {
             self.orders.get(total, "order", self.seed, epoch).send(&mut order);
         }
-        let share = self.mix.share(epoch);
+        let forms = match self.mode {
+            MixMode::Replace => self.replaced(epoch, &order),
+            MixMode::Both => self.doubled(epoch, &order),
+            MixMode::Blend => self.blended(epoch, &order),
+        };
+        places.into_iter().zip(forms).map(|(place, (index, form))| Want { index, form, place }).collect()
+    }
+
+    /// Samples, each raw or refined: refined if its lot is below the share, so that exactly round(share * samples) are, and
+    /// others in every epoch.
+    fn replaced(&self, epoch: u64, samples: &[usize]) -> Vec<(usize, Form)> {
         let refined = self.refined(epoch);
+        let mut drawn = samples.to_vec();
         // Where all are alike no lots are drawn, which would take longer than everything else.
-        let is_drawn = refined > 0 && refined < self.samples;
-        let lots = || self.orders.get(self.samples, "mix", self.seed, epoch);
-        let want = |place: usize, index: usize, form: Form| Want { index, form, place };
-        let refinement = |index: usize| Form::Refined(self.variant(epoch, index));
-        match self.mode {
-            MixMode::Replace => {
-                // A sample is refined if its lot is below the share: exactly round(share * samples) are, and others in
-                // every epoch.
-                let mut drawn = order.clone();
-                if is_drawn {
-                    lots().send(&mut drawn);
-                }
-                let form = |(place, (index, lot)): (usize, (usize, usize))| {
-                    let is_refined = if is_drawn { lot < refined } else { refined > 0 };
-                    want(place, index, if is_refined { refinement(index) } else { Form::Raw })
-                };
-                places.into_iter().zip(order.into_iter().zip(drawn)).map(form).collect()
-            }
-            MixMode::Both => {
-                // Behind the raw ones come those whose lots are drawn.
-                let mut drawn: Vec<usize> =
-                    order.iter().map(|entry| entry.saturating_sub(self.samples)).collect();
-                if is_drawn {
-                    lots().fetch(&mut drawn);
-                }
-                let form = |(place, (entry, drawn)): (usize, (usize, usize))| match entry < self.samples {
-                    true => want(place, entry, Form::Raw),
-                    false => want(place, drawn, refinement(drawn)),
-                };
-                places.into_iter().zip(order.into_iter().zip(drawn)).map(form).collect()
-            }
-            MixMode::Blend => {
-                let form = |index| match (share, self.variant(epoch, index)) {
-                    (0.0, _) => Form::Raw,
-                    (1.0, variant) => Form::Refined(variant),
-                    (share, variant) => Form::Blend(variant, share as f32),
-                };
-                places.into_iter().zip(order).map(|(place, index)| want(place, index, form(index))).collect()
-            }
+        if (1..self.samples).contains(&refined) {
+            self.lots(epoch).send(&mut drawn);
         }
+        let form = |(index, lot): (&usize, usize)| match lot < refined {
+            true => (*index, self.refinement(epoch, *index)),
+            false => (*index, Form::Raw),
+        };
+        samples.iter().zip(drawn).map(form).collect()
+    }
+
+    /// Entries of which the first are the raw samples; behind them come those whose lots are drawn, refined.
+    fn doubled(&self, epoch: u64, entries: &[usize]) -> Vec<(usize, Form)> {
+        let mut drawn: Vec<usize> = entries.iter().map(|entry| entry.saturating_sub(self.samples)).collect();
+        // Of none, and of all, no lots are drawn.
+        if (1..self.samples).contains(&self.refined(epoch)) {
+            self.lots(epoch).fetch(&mut drawn);
+        }
+        let form = |(entry, drawn): (&usize, usize)| match *entry < self.samples {
+            true => (*entry, Form::Raw),
+            false => (drawn, self.refinement(epoch, drawn)),
+        };
+        entries.iter().zip(drawn).map(form).collect()
+    }
+
+    /// Samples, all blended alike.
+    fn blended(&self, epoch: u64, samples: &[usize]) -> Vec<(usize, Form)> {
+        let form = |index: &usize| match (self.mix.share(epoch), self.variant(epoch, *index)) {
+            (0.0, _) => (*index, Form::Raw),
+            (1.0, variant) => (*index, Form::Refined(variant)),
+            (share, variant) => (*index, Form::Blend(variant, share as f32)),
+        };
+        samples.iter().map(form).collect()
+    }
+
+    /// The lot that each sample draws in an epoch.
+    fn lots(&self, epoch: u64) -> Arc<Permutation> {
+        self.orders.get(self.samples, "mix", self.seed, epoch)
+    }
+
+    fn refinement(&self, epoch: u64, index: usize) -> Form {
+        Form::Refined(self.variant(epoch, index))
     }
 
     /// Which refinement of a sample comes in an epoch: each comes once in as many epochs as there are, beginning with any.

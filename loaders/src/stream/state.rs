@@ -1,6 +1,7 @@
 //! Where a loader stands, to go on from there.
 
-use super::plan::{Plan, Position};
+use super::plan::Plan;
+use super::want::Position;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 

@@ -5,8 +5,8 @@
 //! tells; most writers write none.) Columns of lists, whose pages may end within a row, are read by row group.
 
 use super::table::{ColumnPath, KeptFile, TableFile, check_rows};
-use crate::parquet_file::ParquetFile;
-use crate::{Error, Result, parquet_footer};
+use crate::parquet_file::{self, ParquetFile};
+use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_array};
 use arrow::compute::concat;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -67,7 +67,7 @@ impl ParquetTable {
         let (kept, file) = KeptFile::open(path)?;
         let file = ParquetFile::new(file).map_err(Error::io(path, "cannot read"))?;
         guarded(path, || {
-            let metadata = parquet_footer::load(&file, options()).map_err(|e| damaged(path, e))?;
+            let metadata = parquet_file::load(&file, options()).map_err(|e| damaged(path, e))?;
             let footer = metadata.metadata().file_metadata();
             // pyarrow puts the names of the classes into the file's metadata, arrow-rs into the Arrow schema within it.
             let keys = parquet_to_arrow_schema(metadata.parquet_schema(), footer.key_value_metadata())

@@ -6,7 +6,7 @@
 
 use crate::refine::{Refined, Refinement};
 use crate::stream::pipeline::Shared;
-use crate::stream::plan::Position;
+use crate::stream::want::Position;
 use crossbeam::channel::Sender;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

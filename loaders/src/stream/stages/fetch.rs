@@ -8,7 +8,7 @@ use crate::refine::{Refined, Refinement};
 use crate::stats::Counters;
 use crate::stream::OnMiss;
 use crate::stream::pipeline::Shared;
-use crate::stream::plan::{Form, Position, Want};
+use crate::stream::want::{Form, Position, Want};
 use crossbeam::channel::{Sender, unbounded};
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::cache::RowKey;
-use crate::stream::plan::Position;
+use crate::stream::want::Position;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};

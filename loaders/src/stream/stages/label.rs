@@ -5,7 +5,7 @@ use crate::cache::{LogitRow, RowKey};
 use crate::refine::Refinement;
 use crate::stats::Counters;
 use crate::stream::pipeline::Shared;
-use crate::stream::plan::{Form, Position, Want};
+use crate::stream::want::{Form, Position, Want};
 use crate::teach::{Bank, Logits, Teach, TeachBatch};
 use crate::{Digest, Error, Label, Result, Targets};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};

@@ -6,7 +6,7 @@
 use super::ahead::{Call, Request, Work};
 use crate::refine::{Finder, Keeper, MicroBatch, Missing, Pause, Refined, Rows, Silent};
 use crate::stream::pipeline::Shared;
-use crate::stream::plan::Position;
+use crate::stream::want::Position;
 use crate::{Error, Refine, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::BTreeMap;

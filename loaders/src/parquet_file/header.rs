@@ -1,7 +1,7 @@
 //! What a page's header in a Parquet file claims, read before the crate `parquet` believes it.
 
-use crate::parquet_format::{DATA_PAGE_HEADER, DATA_PAGE_HEADER_V2, DICTIONARY_PAGE_HEADER, PAGE_HEADER};
-use crate::parquet_thrift::{Fault, Struct, Visit, walk};
+use super::format::{DATA_PAGE_HEADER, DATA_PAGE_HEADER_V2, DICTIONARY_PAGE_HEADER, PAGE_HEADER};
+use super::thrift::{Fault, Struct, Visit, walk};
 use std::io::Read;
 
 /// No more is looked at, in bytes: other bytes than headers may claim to go on for ever.

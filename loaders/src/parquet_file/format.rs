@@ -3,8 +3,8 @@
 //! Source: <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>. Fields stand in the
 //! order of their ids, from 1 on. Enums are integers.
 
-use crate::parquet_thrift::Struct;
-use crate::parquet_thrift::Type::{self, Binary, Bool, Byte, Double, Integer, List, Unknown};
+use super::thrift::Struct;
+use super::thrift::Type::{self, Binary, Bool, Byte, Double, Integer, List, Unknown};
 
 static EMPTY: Struct = Struct(&[]);
 
@@ -182,8 +182,8 @@ pub(crate) static DATA_PAGE_HEADER_V2: Struct =
 
 #[cfg(test)]
 mod tests {
+    use super::super::thrift::{Fault, walk};
     use super::*;
-    use crate::parquet_thrift::{Fault, walk};
 
     const ROOTS: [&Struct; 2] = [&FILE, &OFFSET_INDEX];
 

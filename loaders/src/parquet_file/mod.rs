@@ -1,8 +1,15 @@
 //! Parquet files, on disk or in a store, on their way to the crate `parquet`.
 
-use crate::parquet_header::PageHeader;
+mod footer;
+mod format;
+mod header;
+mod thrift;
+
+pub(crate) use footer::load;
+
 use crate::source::containers::tensor::read_at;
 use bytes::Bytes;
+use header::PageHeader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 use std::fs::File;

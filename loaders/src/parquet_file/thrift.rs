@@ -302,8 +302,8 @@ fn unzigzag(value: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::FILE;
     use super::*;
-    use crate::parquet_format::FILE;
     use proptest::prelude::*;
 
     fn walked(bytes: &[u8], of: &'static Struct) -> Result<(), Fault> {

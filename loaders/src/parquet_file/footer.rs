@@ -4,9 +4,9 @@
 //! as a list claims in a field that it passes over: a file of a kilobyte can ask for any amount of both. What the check
 //! lets through takes memory and time in proportion to the file's size.
 
+use super::format::{COLUMN_CHUNK, FILE, OFFSET_INDEX, SCHEMA_ELEMENT};
+use super::thrift::{Struct, Visit, walk};
 use crate::parquet_file::{ParquetFile, ReadAt};
-use crate::parquet_format::{COLUMN_CHUNK, FILE, OFFSET_INDEX, SCHEMA_ELEMENT};
-use crate::parquet_thrift::{Struct, Visit, walk};
 use bytes::buf::Reader;
 use bytes::{Buf as _, Bytes};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
