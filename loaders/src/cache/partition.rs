@@ -423,21 +423,21 @@ impl<A: Artifact> Partition<A> {
         }
     }
 
-    /// A part, if every row of it is sound, and can be read.
-    fn sound(&self, number: u32) -> Option<Part> {
-        part::sound::<A>(self.store(), &self.part_name(number)).ok()
-    }
-
     /// Does without part `number`, if `error` says that it is gone or damaged.
     pub(super) fn give_up(&self, number: u32, error: Error) -> Result<()> {
         self.pages().remove(number);
-        if matches!(error, Error::Format { .. })
-            && let Some(part) = self.sound(number)
-        {
-            // It was replaced while it was read: its number was free for a moment, and another part has it now.
-            self.lock().remove(number);
-            self.lock().add(number, part);
-            return self.list();
+        if matches!(error, Error::Format { .. }) {
+            match part::sound::<A>(self.store(), &self.part_name(number)) {
+                Ok(part) => {
+                    // It was replaced while it was read: its number was free for a moment, and another part has it now.
+                    self.lock().remove(number);
+                    self.lock().add(number, part);
+                    return self.list();
+                }
+                // A store that fails says nothing of what is in it; one that is gone is no damage.
+                Err(unread @ Error::Io { .. }) => return self.give_up(number, unread),
+                Err(_) => {}
+            }
         }
         if matches!(part::open(self.store(), &self.part_name(number)), Ok(Opened::Newer(_))) {
             // Not damaged, but for a version that can read it.

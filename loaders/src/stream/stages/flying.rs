@@ -52,7 +52,28 @@ impl Flying {
         }
     }
 
-    /// The requests for an image that is there, or has failed.
+    /// How many requests for an image there are.
+    pub(super) fn waiting(&self, row: &RowKey) -> usize {
+        self.lock().get(row).map_or(0, Vec::len)
+    }
+
+    /// The first requests for an image that could not be refined for them. Of those that have come since, it says whether
+    /// there are any: they are owed another try.
+    pub(super) fn fail(&self, row: RowKey, first: usize) -> (Vec<Request>, bool) {
+        match self.lock().entry(row) {
+            Entry::Occupied(mut waiting) => {
+                let first = first.min(waiting.get().len());
+                let rest = waiting.get_mut().split_off(first);
+                if rest.is_empty() {
+                    return (waiting.remove(), false);
+                }
+                (std::mem::replace(waiting.get_mut(), rest), true)
+            }
+            Entry::Vacant(_) => (Vec::new(), false),
+        }
+    }
+
+    /// The requests for an image that is there.
     pub(super) fn land(&self, row: &RowKey) -> Vec<Request> {
         self.lock().remove(row).unwrap_or_default()
     }

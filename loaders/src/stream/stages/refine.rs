@@ -9,7 +9,7 @@ use crate::stream::pipeline::Shared;
 use crate::stream::want::Position;
 use crate::{Error, Refine, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -207,34 +207,43 @@ impl Refining {
     }
 
     fn carry_out(&mut self, batch: MicroBatch) {
-        let Err(error) = self.refine(&batch) else { return };
-        self.signs.has_failed.store(true, Ordering::Release);
-        // By the batches that wait for them; what nobody waits for is left.
-        let mut groups = BTreeMap::<Position, Vec<usize>>::new();
-        let mut is_mixed = false;
-        for (position, row) in batch.rows().enumerate() {
-            match self.shared.flying.place(row) {
-                Some(place) => groups.entry(place).or_default().push(position),
-                None => is_mixed = true,
+        let shared = Arc::clone(&self.shared);
+        let flying = &shared.flying;
+        let mut batches = VecDeque::from([batch]);
+        while let Some(batch) = batches.pop_front() {
+            let asked: Vec<usize> = batch.rows().map(|row| flying.waiting(&row)).collect();
+            let is_of_one = asked.iter().all(|asked| *asked > 0) && self.groups(&batch).len() == 1;
+            let Err(error) = self.refine(&batch) else { continue };
+            self.signs.has_failed.store(true, Ordering::Release);
+            if !is_of_one && !shared.cancel.is_cancelled() {
+                // What one sample did to the call must not end the batches of others. What nobody waits for is left.
+                batches.extend(self.groups(&batch).values().map(|positions| batch.part(positions)));
+                continue;
             }
-        }
-        if (groups.len() < 2 && !is_mixed) || self.shared.cancel.is_cancelled() {
-            self.fail(&batch, &error);
-            return;
-        }
-        // What one sample did to the call must not end the batches of others.
-        for positions in groups.values() {
-            let part = batch.part(positions);
-            if let Err(error) = self.refine(&part) {
-                self.fail(&part, &error);
+            let mut again = Vec::new();
+            for (position, (row, asked)) in batch.rows().zip(asked).enumerate() {
+                let (requests, is_left) = flying.fail(row, asked);
+                for request in requests {
+                    request.answer(&shared, Err(Arc::clone(&error)));
+                }
+                again.extend(is_left.then_some(position));
+            }
+            if !again.is_empty() {
+                batches.push_back(batch.part(&again));
             }
         }
     }
 
-    fn fail(&self, batch: &MicroBatch, error: &Arc<Error>) {
-        for request in batch.rows().flat_map(|row| self.shared.flying.land(&row)) {
-            request.answer(&self.shared, Err(Arc::clone(error)));
+    /// The positions of a micro-batch by the batches that wait for them first; those that nobody waits for are left out,
+    /// and are not flying any more.
+    fn groups(&self, batch: &MicroBatch) -> BTreeMap<Position, Vec<usize>> {
+        let mut groups = BTreeMap::<Position, Vec<usize>>::new();
+        for (position, row) in batch.rows().enumerate() {
+            if let Some(place) = self.shared.flying.place(row) {
+                groups.entry(place).or_default().push(position);
+            }
         }
+        groups
     }
 
     /// Refines a micro-batch, and has it kept and answered.
