@@ -163,7 +163,12 @@ fn expected() -> Vec<Vec<u8>> {
 
 #[test]
 fn a_store_that_fails_loses_nothing_and_mixes_nothing_up() {
-    let store = Faulty::new(9);
+    // Other numbers are other sequences of failures.
+    [7, 9, 11, 13].into_iter().for_each(nothing_is_lost_where_one_fails_of);
+}
+
+fn nothing_is_lost_where_one_fails_of(requests: u64) {
+    let store = Faulty::new(requests);
     let expiry = Duration::from_millis(300);
     let cache =
         |store: Faulty| Cache::on(store).with_options(CacheOptions::new().lease_expiry(expiry)).unwrap();
