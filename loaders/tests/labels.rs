@@ -1,17 +1,23 @@
 //! Labels of a stream: stored ones, a teacher's, and of augmented views.
 #![allow(clippy::unwrap_used)]
 
+#[path = "crash/switched.rs"]
+#[allow(dead_code)] // Its clock goes right here.
+mod switched;
+
 use diver_loaders::augment::{Augment, CutMix, HorizontalFlip, RandomResizedCrop};
 use diver_loaders::cache::LogitForm;
+use diver_loaders::refine::{Progress, RawBatch};
 use diver_loaders::teach::TeachBatch;
 use diver_loaders::{
-    Batch, Cache, CancelToken, Error, Identity, Loader, LoaderBuilder, MemorySource, Mix, Per, Result,
-    Source as _, Targets, Teach,
+    Batch, Cache, CancelToken, Conditioning, Error, Identity, Loader, LoaderBuilder, MemorySource, Mix,
+    MixMode, Per, Refine, Result, RgbImage, Source as _, Targets, Teach,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use switched::Switched;
 
 const SAMPLES: usize = 12;
 const CLASSES: usize = 3;
@@ -67,6 +73,33 @@ impl Teach for Teacher {
         cancel.check()?;
         self.seen.fetch_add(images.len(), Ordering::SeqCst);
         Ok(images.images().flat_map(Self::logits).collect())
+    }
+}
+
+/// Halves every value.
+struct Darker;
+
+impl Refine for Darker {
+    fn fingerprint(&self) -> Option<Value> {
+        Some(json!({ "refiner": "darker" }))
+    }
+
+    fn preferred_batch(&self) -> usize {
+        4
+    }
+
+    fn check_conditioning(&self, conditioning: &Conditioning) -> Result<()> {
+        Identity.check_conditioning(conditioning)
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>> {
+        let pixels: Vec<f32> = batch.pixels.iter().map(|value| value / 2.0).collect();
+        Identity.refine(&RawBatch { pixels: &pixels, ..*batch }, cancel, progress)
     }
 }
 
@@ -260,4 +293,64 @@ fn an_anonymous_teacher_stays_off_the_disk() {
         plain(&mut loader, 1);
         assert_eq!(teacher.seen(), run * set().info().num_samples);
     }
+}
+
+/// What the teacher said waits until the cache takes it, and is said again to nobody.
+#[test]
+fn logits_wait_for_a_cache_that_fails() {
+    let store = Switched::default();
+    let raw = |teacher: &Teacher| {
+        let loader = Loader::builder(set()).labels(Targets::teacher(1.0).unwrap());
+        let loader = loader.teacher(teacher.clone(), Per::Image).batch_size(4);
+        loader.cache(Cache::on(store.clone())).build().unwrap()
+    };
+    let teacher = Teacher::default();
+    let mut down = raw(&teacher);
+    store.set_down(true);
+    for epoch in 0..2 {
+        plain(&mut down, epoch);
+    }
+    assert_eq!(teacher.seen(), SAMPLES);
+    let error = down.finish().unwrap_err();
+    assert!(error.to_string().contains("503"), "{error}");
+
+    store.set_down(false);
+    let mut up = raw(&teacher);
+    plain(&mut up, 0);
+    assert_eq!(teacher.seen(), 2 * SAMPLES);
+    assert!(up.cache_failure().is_none());
+    assert_eq!(up.finish().unwrap().taught, SAMPLES as u64);
+    plain(&mut raw(&teacher), 0);
+    assert_eq!(teacher.seen(), 2 * SAMPLES);
+}
+
+/// A blend of two images has the blend of their targets, and a share that changes asks for no logits of its own.
+#[test]
+fn blended_images_have_blended_targets() {
+    let teacher = Teacher::default();
+    let shares = [0.25_f32, 0.75];
+    let targets = |mix: Mix, mode: MixMode, epoch: u64| {
+        let loader = Loader::builder(set()).refiner(Darker).batch_size(5).mode(mode).mix(mix);
+        let loader = loader.labels(Targets::average(0.5, 2.0).unwrap()).teacher(teacher.clone(), Per::Image);
+        let mut loader = loader.build().unwrap();
+        loader.epoch(epoch).flat_map(|batch| batch.unwrap().targets().to_vec()).collect::<Vec<_>>()
+    };
+    let raw = targets(Mix::constant(0.0).unwrap(), MixMode::Replace, 0);
+    let refined = targets(Mix::constant(1.0).unwrap(), MixMode::Replace, 0);
+    assert!(!close(&raw, &refined));
+    let steps = Mix::linear(shares[0].into(), shares[1].into(), 2).unwrap();
+    for (epoch, share) in shares.iter().enumerate() {
+        let expected: Vec<f32> =
+            raw.iter().zip(&refined).map(|(raw, refined)| (1.0 - share) * raw + share * refined).collect();
+        assert!(close(&targets(steps.clone(), MixMode::Blend, epoch as u64), &expected), "{share}");
+    }
+
+    let teacher = Teacher::default();
+    let loader = Loader::builder(set()).refiner(Darker).mode(MixMode::Blend).mix(steps);
+    let loader = loader.labels(Targets::teacher(1.0).unwrap()).teacher(teacher.clone(), Per::Image);
+    let mut loader = loader.build().unwrap();
+    for epoch in 0..2 {
+        plain(&mut loader, epoch);
+    }
+    assert_eq!(teacher.seen(), 2 * SAMPLES);
 }

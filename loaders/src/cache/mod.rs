@@ -22,6 +22,7 @@ mod index;
 mod key;
 mod lease;
 mod options;
+mod outbox;
 mod pages;
 mod part;
 mod partition;
@@ -34,6 +35,7 @@ pub use fingerprint::Fingerprint;
 pub use key::RowKey;
 pub(crate) use lease::Lease;
 pub use options::CacheOptions;
+pub(crate) use outbox::Outbox;
 pub use partition::Partition;
 pub(crate) use resident::Resident;
 #[cfg(feature = "cloud")]

@@ -8,13 +8,16 @@ use super::{Host, RefinerArgs, TeacherArgs};
 use crate::cache::LogitForm;
 use crate::refine::Progress as _;
 use crate::wording::counted;
-use crate::{CancelToken, Error, Loader, Per, Result, Targets};
+use crate::{Batch, CancelToken, Error, Loader, Per, Result, Targets};
 use clap::Args;
 use std::num::NonZero;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-/// Images that are labelled between two looks at whether the command was interrupted.
+/// Images of a batch, between which progress is shown.
 const BATCH: usize = 32;
+/// How often to see whether the command was interrupted.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Args, Debug)]
 #[command(
@@ -67,14 +70,14 @@ pub(super) fn run(args: &LabelArgs, host: &dyn Host, cancel: &CancelToken, outpu
     let images = loader.info().num_samples;
     let bar = Bar::new();
     let mut done = 0;
-    for batch in loader.epoch(0) {
-        cancel.check()?;
-        done += batch?.len();
+    let epoch = loader.start_epoch();
+    while let Some(batch) = next_batch(&mut loader, epoch, cancel)? {
+        // A training could go on with what is in memory; this command is for the cache alone.
+        loader.cache_failure().map_or(Ok(()), |error| Err(error.into()))?;
+        done += batch.len();
         bar.images(done, images);
     }
-    let stats = loader.stats();
-    // What is not written yet is, before anybody is told that it is there.
-    drop(loader);
+    let stats = loader.finish()?;
     let labelled = stats.taught.min(images as u64);
     let text = format!(
         "{}: {} from the cache, {labelled} labelled\ncache: {}",
@@ -91,6 +94,20 @@ pub(super) fn run(args: &LabelArgs, host: &dyn Host, cancel: &CancelToken, outpu
         "cache": cache.root().to_string_lossy(),
     });
     output.result(&text, &json)
+}
+
+/// The next batch of an epoch, unless it is over.
+///
+/// # Errors
+/// If a sample cannot be labelled; [`Error::Cancelled`], however long a batch takes.
+fn next_batch(loader: &mut Loader, epoch: u64, cancel: &CancelToken) -> Result<Option<Batch>> {
+    loop {
+        cancel.check()?;
+        match loader.poll_batch(epoch, LOOK) {
+            Poll::Ready(batch) => return batch.transpose(),
+            Poll::Pending => {}
+        }
+    }
 }
 
 /// A host without teachers.

@@ -168,6 +168,34 @@ impl Loader {
         self.counters.snapshot()
     }
 
+    /// Why the cache takes nothing, while it does not: the disk is full, or the folder is not there. The stream goes on; what
+    /// is made waits in memory, and is written once the cache takes it again.
+    pub fn cache_failure(&self) -> Option<Arc<Error>> {
+        self.pipeline.cache_failure()
+    }
+
+    /// Ends the loader as dropping it does, and says whether the cache has taken what it made.
+    ///
+    /// ```
+    /// use diver_loaders::{Loader, MemorySource};
+    ///
+    /// let set = MemorySource::unit(2, [1, 1, 1], vec![0.0, 1.0], vec![0, 1])?;
+    /// let mut loader = Loader::builder(set).build()?;
+    /// assert_eq!(loader.iter().count(), 1);
+    /// assert_eq!(loader.finish()?.samples, 2);
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Why the cache has not taken all of it.
+    pub fn finish(self) -> Result<Stats> {
+        let Self { pipeline, counters, .. } = self;
+        match pipeline.finish() {
+            Some(error) => Err(error.into()),
+            None => Ok(counters.snapshot()),
+        }
+    }
+
     /// The loader's own threads. On one of them, where refiners are called, nobody can wait for a batch or drop the
     /// loader: it would be waiting for itself.
     pub fn threads(&self) -> Vec<ThreadId> {

@@ -158,6 +158,28 @@ impl Pipeline {
         self.threads.iter().map(|thread| thread.thread().id()).collect()
     }
 
+    /// Why the cache takes nothing, while it does not.
+    pub(super) fn cache_failure(&self) -> Option<Arc<Error>> {
+        let taught = self.shared.labelling.taught.as_ref();
+        self.shared.store.failure().or_else(|| taught.and_then(|taught| taught.bank.failure()))
+    }
+
+    /// Ends the threads, and waits for them.
+    fn stop(&mut self) {
+        self.cancel.cancel();
+        (self.jobs, self.requests, self.lessons) = (None, None, None);
+        for thread in self.threads.drain(..) {
+            // A panic was caught and reported where it happened.
+            let _ = thread.join();
+        }
+    }
+
+    /// Ends the threads; says why the cache has not taken all that was made, if it has not.
+    pub(super) fn finish(mut self) -> Option<Arc<Error>> {
+        self.stop();
+        self.cache_failure()
+    }
+
     /// Forgets the batches that were asked for and are not begun yet.
     pub(super) fn abandon(&self) {
         self.current.fetch_add(1, Ordering::AcqRel);
@@ -193,12 +215,7 @@ impl std::fmt::Debug for Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        self.cancel.cancel();
-        (self.jobs, self.requests, self.lessons) = (None, None, None);
-        for thread in self.threads.drain(..) {
-            // A panic was caught and reported where it happened.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 
@@ -241,7 +258,7 @@ impl Worker {
         Counters::add(&shared.counters.samples, wants.len());
         let indices = wants.iter().map(|want| want.index).collect();
         let labels = labels.iter().map(Label::class).collect();
-        let refined = came.iter().map(|form| *form != Form::Raw).collect();
+        let refined = came.iter().map(|came| came.form != Form::Raw).collect();
         Ok(Batch { images, shape, targets, classes: info.num_classes, labels, indices, refined })
     }
 }

@@ -33,8 +33,16 @@ impl Recipe<'_> {
         Logits::check_classes(teacher, dataset.info().num_classes)?;
         let made_by = refiner.map(Refine::fingerprint);
         let disk = match (cache, &made_by) {
-            // Nothing tells its images from another refiner's, so what is said of them cannot be found again.
-            (_, Some(None)) | (None, _) => None,
+            (None, _) => None,
+            (Some(cache), Some(None)) => {
+                // Nothing tells its images from another refiner's, so what is said of them cannot be found again.
+                tracing::warn!(
+                    "{}: the refiner has no fingerprint: what a teacher says of its images is kept in memory, and asked \
+                     for again in the next run",
+                    cache.root().display()
+                );
+                None
+            }
             (Some(cache), _) => self.partition(cache, teacher, dataset)?,
         };
         let refiner = made_by.flatten().map(|fingerprint| fingerprint.to_string());

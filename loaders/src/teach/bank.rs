@@ -1,7 +1,7 @@
 //! A teacher's logits at hand: in memory and in the cache.
 
-use crate::Result;
-use crate::cache::{LogitForm, LogitRow, Partition, RowKey};
+use crate::cache::{Artifact as _, LogitForm, LogitRow, Outbox, Partition, RowKey};
+use crate::{Error, Result};
 use lru::LruCache;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ pub(crate) struct Bank {
     /// Bytes of logits that may stay in memory.
     limit: usize,
     memory: Mutex<Memory>,
-    disk: Option<Partition<LogitRow>>,
+    disk: Option<Outbox<LogitRow>>,
     fresh: Mutex<Fresh>,
 }
 
@@ -28,22 +28,23 @@ struct Memory {
     bytes: usize,
 }
 
-/// What is not on disk yet.
+/// What is to be the next part on disk.
 #[derive(Debug)]
 struct Fresh {
     rows: Vec<LogitRow>,
     since: Instant,
-    has_failed: bool,
 }
 
 impl Bank {
+    /// Up to `limit` bytes of logits may stay in memory; while the cache takes nothing, what waits for it may take as much
+    /// again.
     pub(crate) fn new(disk: Option<Partition<LogitRow>>, form: LogitForm, limit: usize) -> Self {
         Self {
             form,
             limit,
             memory: Mutex::new(Memory { logits: LruCache::unbounded(), bytes: 0 }),
-            disk,
-            fresh: Mutex::new(Fresh { rows: Vec::new(), since: Instant::now(), has_failed: false }),
+            disk: disk.map(|disk| Outbox::new(disk, limit)),
+            fresh: Mutex::new(Fresh { rows: Vec::new(), since: Instant::now() }),
         }
     }
 
@@ -55,12 +56,20 @@ impl Bank {
         if let Some(logits) = self.memory().logits.get(key) {
             return Ok(Some(Arc::clone(logits)));
         }
-        let Some(logits) = self.disk.as_ref().map(|disk| disk.get(key)).transpose()?.flatten() else {
+        let Some(disk) = &self.disk else { return Ok(None) };
+        let fresh = self.fresh().rows.iter().find(|row| row.key() == *key).map(LogitRow::logits);
+        let unwritten = fresh.or_else(|| disk.waiting(key).map(|row| row.logits()));
+        let Some(logits) = unwritten.map_or_else(|| disk.disk().get(key), |logits| Ok(Some(logits)))? else {
             return Ok(None);
         };
         let logits: Arc<[f32]> = logits.into();
         self.remember(*key, &logits);
         Ok(Some(logits))
+    }
+
+    /// Why the disk takes nothing, while it does not.
+    pub(crate) fn failure(&self) -> Option<Arc<Error>> {
+        self.disk.as_ref().and_then(Outbox::failure)
     }
 
     /// Keeps new logits, of an image of class `label`, and returns them as they are read again. They are on disk once
@@ -87,19 +96,16 @@ impl Bank {
         Ok(logits)
     }
 
-    /// Writes what is not on disk yet, if the disk takes it.
+    /// Has the disk take what it has not taken yet. What it does not take waits.
     pub(crate) fn flush(&self) {
         let Some(disk) = &self.disk else { return };
-        let rows = std::mem::take(&mut self.fresh().rows);
-        let written = if rows.is_empty() { Ok(()) } else { disk.commit(&rows, &[]).map(drop) };
-        if let Err(error) = written {
-            let mut fresh = self.fresh();
-            if !std::mem::replace(&mut fresh.has_failed, true) {
-                tracing::warn!(
-                    "{error}; the teacher's logits stay in memory alone, and are asked for again in the next run"
-                );
-            }
+        // Until they are on disk, or wait for it, they are found here.
+        let rows = self.fresh().rows.clone();
+        if rows.is_empty() {
+            return disk.write_pending_if_due(&[], &mut |_, _| {});
         }
+        disk.put(&rows, &[], &mut |_, _| {});
+        self.fresh().rows.drain(..rows.len());
     }
 
     fn remember(&self, key: RowKey, logits: &Arc<[f32]>) {
@@ -128,6 +134,10 @@ impl Bank {
 impl Drop for Bank {
     fn drop(&mut self) {
         self.flush();
+        if let Some(disk) = &self.disk {
+            // For the last time.
+            disk.write_pending(&[], &mut |_, _| {});
+        }
     }
 }
 
@@ -146,10 +156,13 @@ mod tests {
         let cache = Cache::on(MemoryStore::new());
         let open = || cache.logits(&serde_json::json!({ "teacher": "test" })).unwrap();
         let form = LogitForm { half: true, top_k: None };
-        let bank = Bank::new(Some(open()), form, 1 << 20);
+        let bank = Bank::new(Some(open()), form, 8);
         assert!(bank.find(&key(0)).unwrap().is_none());
         let kept = bank.keep(key(0), 1, &[0.1, 2.0]).unwrap();
         assert_eq!(kept[0], half::f16::from_f32(0.1).to_f32());
+        assert_eq!(bank.find(&key(0)).unwrap(), Some(Arc::clone(&kept)));
+        // Memory has no room for both, and the first is not on disk yet.
+        bank.keep(key(1), 1, &[3.0, 2.0]).unwrap();
         assert_eq!(bank.find(&key(0)).unwrap(), Some(Arc::clone(&kept)));
         drop(bank);
         assert_eq!(Bank::new(Some(open()), form, 0).find(&key(0)).unwrap(), Some(kept));

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from diver import _engine, teachers
+from diver import _engine, _ranks, teachers
 from diver.errors import FileError, OptionError
 from diver.refiners import Adapter, Fleet
 
@@ -47,6 +47,8 @@ def _make_teacher(options: str) -> teachers.Adapter:
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{_ranks.own_card(torch)}"
     try:
         model = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError, OSError) as error:

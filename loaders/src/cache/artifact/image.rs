@@ -45,10 +45,16 @@ pub struct ImageRow {
 impl Artifact for ImageRow {
     type Value = RgbImage;
 
+    const PLURAL: &'static str = "refined images";
+
     const COLUMNS: &'static [&'static str] = &["image"];
 
     fn key(&self) -> RowKey {
         self.key
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.image.as_bytes().len() + self.label.scores().map_or(0, size_of_val)
     }
 
     fn table(rows: &[Self], class_names: &[String]) -> Result<RecordBatch> {

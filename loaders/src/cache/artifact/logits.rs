@@ -189,10 +189,17 @@ impl Stored {
 impl Artifact for LogitRow {
     type Value = Vec<f32>;
 
+    const PLURAL: &'static str = "a teacher's logits";
+
     const COLUMNS: &'static [&'static str] = &["logits", "classes", "rest", "num_classes"];
 
     fn key(&self) -> RowKey {
         self.key
+    }
+
+    fn size(&self) -> usize {
+        let Stored { values, classes, .. } = &self.stored;
+        size_of::<Self>() + size_of_val(values.as_slice()) + classes.as_deref().map_or(0, size_of_val)
     }
 
     fn table(rows: &[Self], class_names: &[String]) -> Result<RecordBatch> {

@@ -21,11 +21,17 @@ pub trait Artifact: Sized + 'static {
     /// What is found under the key.
     type Value;
 
+    /// What messages call rows, as in "refined images".
+    const PLURAL: &'static str;
+
     /// What a part is read for: the columns of the content.
     const COLUMNS: &'static [&'static str];
 
     /// The row's key.
     fn key(&self) -> RowKey;
+
+    /// The bytes of memory that the row takes.
+    fn size(&self) -> usize;
 
     /// Rows as a table. `class_names` name the labels.
     ///

@@ -1,22 +1,20 @@
 //! Refined images at hand: in memory, waiting to be written, and in the cache.
 
 mod memory;
-mod pending;
 
+use super::outbox::Outbox;
 use super::{ImageRow, Partition, RowKey};
 use crate::planes::Planes;
 use crate::stats::Counters;
 use crate::{Error, Result, RgbImage};
 use memory::MemoryCache;
-use pending::Pending;
 use std::sync::Arc;
 
 /// The refined images of one dataset at the size that its batches have.
 #[derive(Debug)]
 pub(crate) struct Resident {
     memory: MemoryCache,
-    disk: Option<Partition>,
-    pending: Pending,
+    disk: Option<Outbox<ImageRow>>,
     height: usize,
     width: usize,
 }
@@ -25,8 +23,8 @@ impl Resident {
     /// `memory_limit` is in bytes; while the cache takes nothing, what waits for it may take as much again. Without a
     /// cache, images are kept in memory only.
     pub(crate) fn new(disk: Option<Partition>, memory_limit: usize, (height, width): (usize, usize)) -> Self {
-        let (memory, pending) = (MemoryCache::new(memory_limit), Pending::new(memory_limit));
-        Self { memory, disk, pending, height, width }
+        let disk = disk.map(|disk| Outbox::new(disk, memory_limit));
+        Self { memory: MemoryCache::new(memory_limit), disk, height, width }
     }
 
     /// Looks `key` up, counting a hit where it is found.
@@ -35,11 +33,11 @@ impl Resident {
             Counters::add(&counters.memory_hits, 1);
             return Ok(Some(image));
         }
-        if let Some(image) = self.pending.find(key) {
+        if let Some(row) = self.waiting(key) {
             Counters::add(&counters.memory_hits, 1);
-            return self.remember(*key, &image).map(Some);
+            return self.remember(*key, &row.image).map(Some);
         }
-        let Some(image) = self.disk.as_ref().map(|disk| disk.get(key)).transpose()?.flatten() else {
+        let Some(image) = self.disk().map(|disk| disk.get(key)).transpose()?.flatten() else {
             return Ok(None);
         };
         let image = Arc::new(Planes::of(&image, (self.height, self.width))?);
@@ -51,24 +49,29 @@ impl Resident {
 
     /// Whether `key` is anywhere.
     pub(crate) fn has(&self, key: &RowKey) -> bool {
-        self.memory.get(key).is_some() || self.pending.find(key).is_some() || self.contains(key)
+        self.memory.get(key).is_some() || self.waiting(key).is_some() || self.contains(key)
     }
 
     /// Whether `key` is on disk.
     pub(crate) fn contains(&self, key: &RowKey) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.contains(key))
+        self.disk().is_some_and(|disk| disk.contains(key))
     }
 
     /// Takes note of what other processes have refined meanwhile, if the disk can be read.
     pub(crate) fn refresh(&self) {
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = self.disk() {
             disk.try_refresh();
         }
     }
 
     /// Why the disk takes nothing, while it does not.
     pub(crate) fn failure(&self) -> Option<Arc<Error>> {
-        self.pending.failure()
+        self.disk.as_ref().and_then(Outbox::failure)
+    }
+
+    /// The row under `key`, if it waits for the disk.
+    fn waiting(&self, key: &RowKey) -> Option<ImageRow> {
+        self.disk.as_ref().and_then(|disk| disk.waiting(key))
     }
 
     /// Keeps freshly refined rows, on disk as one part, and returns their images at the stream's size: those that
@@ -95,52 +98,36 @@ impl Resident {
 
     /// Has the disk take `rows`, or else has them wait; returns the keys that another process committed first.
     fn put(&self, rows: &[ImageRow], class_names: &[String]) -> Vec<RowKey> {
-        let is_free = self.pending.is_due() && self.write_pending(class_names);
-        is_free.then(|| self.commit(rows, class_names)).flatten().unwrap_or_else(|| {
-            self.pending.push(rows);
-            Vec::new()
-        })
+        let put = |disk: &Outbox<_>| disk.put(rows, class_names, &mut |rows, lost| self.written(rows, lost));
+        self.disk.as_ref().map(put).unwrap_or_default()
     }
 
     /// Has the disk take what it has not taken yet, once it was left alone for long enough. To be called now and then,
     /// as nothing may be left to refine.
     pub(crate) fn write_pending_if_due(&self, class_names: &[String]) {
-        if self.pending.is_due() {
-            self.write_pending(class_names);
+        if let Some(disk) = &self.disk {
+            disk.write_pending_if_due(class_names, &mut |rows, lost| self.written(rows, lost));
         }
     }
 
-    /// Has the disk take what it has not taken yet; says whether that is all.
-    pub(crate) fn write_pending(&self, class_names: &[String]) -> bool {
-        while let Some(rows) = self.pending.first() {
-            let Some(lost) = self.commit(&rows, class_names) else { return false };
-            self.pending.pop();
-            for row in &rows {
-                // What cannot be read is found out when it is asked for.
-                let _ = self.adopt(&row.key, &lost);
-            }
+    /// Has the disk take what it has not taken yet.
+    pub(crate) fn write_pending(&self, class_names: &[String]) {
+        if let Some(disk) = &self.disk {
+            disk.write_pending(class_names, &mut |rows, lost| self.written(rows, lost));
         }
-        true
     }
 
-    /// The keys of `rows` that another process committed first; `None` if the disk took nothing.
-    fn commit(&self, rows: &[ImageRow], class_names: &[String]) -> Option<Vec<RowKey>> {
-        let Some(disk) = &self.disk else { return Some(Vec::new()) };
-        match disk.commit(rows, class_names) {
-            Ok(lost) => {
-                self.pending.succeeded();
-                Some(lost)
-            }
-            Err(error) => {
-                self.pending.failed(error);
-                None
-            }
+    /// Rows that had waited are on disk; those that another process committed first are adopted.
+    fn written(&self, rows: &[ImageRow], lost: &[RowKey]) {
+        for row in rows {
+            // What cannot be read is found out when it is asked for.
+            let _ = self.adopt(&row.key, lost);
         }
     }
 
     /// The image that another process committed first, if `key` is among the `lost`: it takes the place of our own.
     fn adopt(&self, key: &RowKey, lost: &[RowKey]) -> Result<Option<Arc<Planes>>> {
-        let theirs = match &self.disk {
+        let theirs = match self.disk() {
             Some(disk) if lost.contains(key) => disk.get(key)?,
             _ => None,
         };
@@ -156,6 +143,6 @@ impl Resident {
 
     /// The folder of the refined images, where they are kept on disk.
     pub(crate) fn disk(&self) -> Option<&Partition> {
-        self.disk.as_ref()
+        self.disk.as_ref().map(Outbox::disk)
     }
 }

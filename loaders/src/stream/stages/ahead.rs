@@ -4,10 +4,10 @@
 //! and the next one's, up to the size that it likes. The first call after the consumer has turned elsewhere is an
 //! exception: it has the first batch alone, which is then not held up by others.
 
+use super::replies::Reply;
 use crate::refine::{Refined, Refinement};
 use crate::stream::pipeline::Shared;
 use crate::stream::want::Position;
-use crossbeam::channel::Sender;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -20,15 +20,14 @@ pub(in crate::stream) struct Request {
     pub(in crate::stream) refinement: Refinement,
     /// The batch.
     pub(in crate::stream) place: Position,
-    /// Its slot of the batch, and who waits for it; none where it came raw.
-    pub(in crate::stream) reply: Option<(usize, Sender<(usize, Refined)>)>,
+    /// Who waits for it; none where it came raw.
+    pub(super) reply: Option<Reply<Refined>>,
 }
 
 impl Request {
     pub(super) fn answer(self, shared: &Shared, result: Refined) {
         match self.reply {
-            // A worker that gave up on its batch listens no more.
-            Some((slot, reply)) => drop(reply.send((slot, result))),
+            Some(reply) => reply.answer(result),
             None => shared.background.finish(self.refinement, result.err()),
         }
     }
@@ -177,7 +176,7 @@ impl<'a> Work<'a> {
         let shared = self.shared;
         self.requests.retain(|request| {
             let Ok(identity) = shared.dataset.identity(request.refinement) else { return true };
-            let Some((slot, reply)) = &request.reply else {
+            let Some(reply) = &request.reply else {
                 let is_there = shared.store.has(&identity.row);
                 if is_there {
                     shared.background.finish(request.refinement, None);
@@ -186,8 +185,7 @@ impl<'a> Work<'a> {
             };
             match shared.store.find(&identity.row, &shared.counters) {
                 Ok(Some(image)) => {
-                    // A worker that gave up on its batch listens no more.
-                    let _ = reply.send((*slot, Ok(image)));
+                    reply.answer(Ok(image));
                     false
                 }
                 // The call finds out why.

@@ -1,21 +1,29 @@
 //! Pixels of a batch: raw ones from the set, refined ones from memory or the cache, or from the refiner.
 
 use super::Request;
-use crate::Error;
-use crate::Result;
+use super::replies::Replies;
 use crate::planes::Planes;
 use crate::refine::{Refined, Refinement};
 use crate::stats::Counters;
 use crate::stream::OnMiss;
 use crate::stream::pipeline::Shared;
 use crate::stream::want::{Form, Position, Want};
-use crossbeam::channel::{Sender, unbounded};
+use crate::{Error, Result};
+use crossbeam::channel::Sender;
 use std::sync::Arc;
 
 /// Fills batches with pixels, and asks for what is not refined yet.
 pub(in crate::stream) struct Fetch {
     pub(in crate::stream) shared: Arc<Shared>,
     pub(in crate::stream) requests: Sender<Vec<Request>>,
+}
+
+/// What a sample came as.
+#[derive(Debug)]
+pub(in crate::stream) struct Came {
+    pub(in crate::stream) form: Form,
+    /// The refined image, where it is one part of what came.
+    pub(in crate::stream) refined: Option<Arc<Planes>>,
 }
 
 /// Where a refined image is.
@@ -38,65 +46,56 @@ impl Fetch {
         place: Position,
         wants: &[Want],
         images: &mut [f32],
-    ) -> Result<Vec<Form>> {
+    ) -> Result<Vec<Came>> {
         let shared = &*self.shared;
         let size = images.len() / wants.len();
-        let mut came: Vec<Form> = wants.iter().map(|want| want.form).collect();
-        let (reply, replies) = unbounded();
-        let mut requests = Vec::new();
-        let mut outstanding = 0;
+        let mut came: Vec<Came> = wants.iter().map(|want| Came { form: want.form, refined: None }).collect();
+        let (mut replies, mut requests, mut scratch) = (Replies::new(), Vec::new(), Vec::new());
+        let mut write = |came: &mut Came, want: &Want, image: Arc<Planes>, out: &mut [f32]| {
+            let Form::Blend(_, share) = want.form else {
+                image.write(out, &shared.scale);
+                return Ok(());
+            };
+            scratch.resize(out.len(), 0.0);
+            image.write(&mut scratch, &shared.scale);
+            shared.dataset.write_raw(want.index, out)?;
+            for (value, refined) in out.iter_mut().zip(&scratch) {
+                *value = (1.0 - share) * *value + share * refined;
+            }
+            came.refined = Some(image);
+            Ok(())
+        };
         let filled: Result<()> = wants.iter().enumerate().try_for_each(|(slot, want)| {
-            let out = &mut images[slot * size..][..size];
+            let (came, out) = (&mut came[slot], &mut images[slot * size..][..size]);
             let Some(refinement) = want.refinement() else {
                 return shared.dataset.write_raw(want.index, out);
             };
-            match self.look_up(refinement, (place, slot), &reply, &mut requests)? {
-                Found::Here(image) => self.write(want, &image, out),
-                Found::Awaited => {
-                    outstanding += 1;
-                    Ok(())
-                }
+            match self.look_up(refinement, (place, slot), &mut replies, &mut requests)? {
+                Found::Here(image) => write(came, want, image, out),
+                Found::Awaited => Ok(()),
                 Found::Nowhere => {
-                    came[slot] = Form::Raw;
+                    came.form = Form::Raw;
                     shared.dataset.write_raw(want.index, out)
                 }
             }
         });
-        drop(reply);
         if !requests.is_empty() {
             // All at once: the refiner is to get full batches, not the first sample on its own. And even if a
             // sample failed: the others are noted as on their way.
             self.requests.send(requests).map_err(|_| Error::Cancelled)?;
         }
         filled?;
-        for _ in 0..outstanding {
-            // The refining thread answers every request unless it is being shut down.
-            let (slot, image): (usize, Refined) = replies.recv().map_err(|_| Error::Cancelled)?;
-            self.write(&wants[slot], &*image?, &mut images[slot * size..][..size])?;
-        }
+        replies.wait(|slot, image: Refined| {
+            write(&mut came[slot], &wants[slot], image?, &mut images[slot * size..][..size])
+        })?;
         Ok(came)
-    }
-
-    /// Writes a refined image, or the blend of it with the raw one.
-    fn write(&self, want: &Want, image: &Planes, out: &mut [f32]) -> Result<()> {
-        let Form::Blend(_, share) = want.form else {
-            image.write(out, &self.shared.scale);
-            return Ok(());
-        };
-        let mut refined = vec![0.0; out.len()];
-        image.write(&mut refined, &self.shared.scale);
-        self.shared.dataset.write_raw(want.index, out)?;
-        for (value, refined) in out.iter_mut().zip(refined) {
-            *value = (1.0 - share) * *value + share * refined;
-        }
-        Ok(())
     }
 
     fn look_up(
         &self,
         refinement: Refinement,
         (place, slot): (Position, usize),
-        reply: &Sender<(usize, Refined)>,
+        replies: &mut Replies<Refined>,
         requests: &mut Vec<Request>,
     ) -> Result<Found> {
         let shared = &*self.shared;
@@ -105,7 +104,7 @@ impl Fetch {
             return Ok(Found::Here(image));
         }
         let (found, reply) = match shared.on_miss {
-            OnMiss::Wait => (Found::Awaited, Some((slot, reply.clone()))),
+            OnMiss::Wait => (Found::Awaited, Some(replies.ask(slot))),
             OnMiss::Raw => {
                 Counters::add(&shared.counters.raw_fallbacks, 1);
                 if !shared.background.start(refinement)? {

@@ -1,27 +1,24 @@
 //! Targets of a batch: of stored labels, a teacher's logits, or both.
 
+use super::fetch::Came;
+use super::replies::Replies;
+use super::teach::{Learnt, Lesson};
 use crate::augment::{Augment, Views};
 use crate::cache::{LogitRow, RowKey};
 use crate::refine::Refinement;
 use crate::stats::Counters;
 use crate::stream::pipeline::Shared;
 use crate::stream::want::{Form, Position, Want};
-use crate::teach::{Bank, Logits, Teach, TeachBatch};
+use crate::teach::Bank;
 use crate::{Digest, Error, Label, Result, Targets};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use std::collections::{HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crossbeam::channel::Sender;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long nothing is asked of the teacher before it gives back its memory.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// What a teacher looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Per {
     /// Each image as it is before augmentation: once for each image that comes. What augmentation makes of it has the same
-    /// logits, and a mix of two the mix of their targets.
+    /// logits, and a mix of two images, as a blend of raw and refined, the mix of their targets.
     #[default]
     Image,
     /// Each view as it leaves in a batch, cropped, flipped and mixed, as FKD labels them (Shen and Xing, "A Fast Knowledge
@@ -45,26 +42,6 @@ pub(in crate::stream) struct Taught {
     pub(in crate::stream) refiner: Digest,
 }
 
-/// A view that the teacher is to look at.
-pub(in crate::stream) struct Lesson {
-    key: RowKey,
-    class: usize,
-    image: Vec<f32>,
-    /// Its slot of the batch, and who waits for it.
-    slot: usize,
-    reply: Sender<(usize, Learnt)>,
-}
-
-impl Lesson {
-    fn answer(self, logits: Learnt) {
-        // A worker that gave up on its batch listens no more.
-        let _ = self.reply.send((self.slot, logits));
-    }
-}
-
-/// The logits of one view; the error is shared by all views of a call.
-type Learnt = Result<Arc<[f32]>, Arc<Error>>;
-
 /// Makes the targets of batches, and augments them: a mix of images is a mix of targets.
 pub(in crate::stream) struct Labeller {
     pub(in crate::stream) shared: Arc<Shared>,
@@ -77,12 +54,22 @@ pub(in crate::stream) struct Draft<'a> {
     pub(in crate::stream) position: Position,
     pub(in crate::stream) wants: &'a [Want],
     /// What each came as.
-    pub(in crate::stream) came: &'a [Form],
+    pub(in crate::stream) came: &'a [Came],
     pub(in crate::stream) labels: &'a [Label],
     /// `[B, C, H, W]`.
     pub(in crate::stream) shape: [usize; 4],
     pub(in crate::stream) images: &'a mut [f32],
     pub(in crate::stream) targets: &'a mut [f32],
+}
+
+/// The logits that a target is made of, or a part of it.
+struct Look {
+    slot: usize,
+    key: RowKey,
+    /// Which image they are of.
+    form: Form,
+    /// How much of the target they make.
+    share: f32,
 }
 
 impl Labeller {
@@ -94,33 +81,34 @@ impl Labeller {
         let labelling = &self.shared.labelling;
         let classes = self.shared.dataset.info().num_classes;
         let views = self.draw(&draft);
-        let Draft { labels, shape, images, targets, .. } = draft;
-        let rows = |targets: &mut [f32], label: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>| {
-            targets.chunks_exact_mut(classes).enumerate().try_for_each(|(row, target)| label(row, target))
-        };
+        let Draft { wants, came, labels, shape, images, targets, position } = draft;
         let normalize = self.shared.dataset.normalize();
-        let Some(taught) = &labelling.taught else {
-            rows(targets, &mut |row, target| labelling.targets.write(&labels[row], None, target))?;
-            return views.apply(images, shape, targets, classes, normalize);
+        let rows = |targets: &mut [f32], write: &mut dyn FnMut(&Label, &mut [f32]) -> Result<()>| {
+            labels
+                .iter()
+                .zip(targets.chunks_exact_mut(classes))
+                .try_for_each(|(label, row)| write(label, row))
         };
-        let keys = self.keys(&draft.position, draft.wants, draft.came, taught, &views)?;
-        match taught.per {
-            Per::Image => {
-                let logits = self.logits(taught, &keys, labels, images)?;
-                rows(targets, &mut |row, target| {
-                    labelling.targets.write(&labels[row], Some(&logits[row]), target)
-                })?;
+        match &labelling.taught {
+            None => {
+                rows(targets, &mut |label, target| labelling.targets.write(label, None, target))?;
                 views.apply(images, shape, targets, classes, normalize)
             }
-            Per::View => {
+            Some(taught) if taught.per == Per::Image => {
+                let looks = self.at_images(taught, wants, came)?;
+                let logits = self.logits(taught, &looks, (wants, came), labels, images)?;
+                self.write(&looks, &logits, labels, targets)?;
+                views.apply(images, shape, targets, classes, normalize)
+            }
+            Some(taught) => {
+                let looks = self.at_views(taught, wants, came, position.epoch, &views)?;
                 // What is stored is mixed as the images are; the teacher has seen the mix.
-                rows(targets, &mut |row, target| labelling.targets.write_stored(&labels[row], target))?;
+                rows(targets, &mut |label, target| labelling.targets.write_stored(label, target))?;
                 views.apply(images, shape, targets, classes, normalize)?;
-                let logits = self.logits(taught, &keys, labels, images)?;
-                rows(targets, &mut |row, target| {
-                    let mixed = Label::Probabilities(target.to_vec());
-                    labelling.targets.write(&mixed, Some(&logits[row]), target)
-                })
+                let logits = self.logits(taught, &looks, (wants, came), labels, images)?;
+                let mixed: Vec<Label> =
+                    targets.chunks_exact(classes).map(|row| Label::Probabilities(row.to_vec())).collect();
+                self.write(&looks, &logits, &mixed, targets)
             }
         }
     }
@@ -135,37 +123,57 @@ impl Labeller {
         labelling.augment.draw(self.shared.plan.seed, draft.position.epoch, &places, [height, width])
     }
 
-    /// What the logits of each view are filed under.
-    fn keys(
+    /// A look at each image, or at both that it is blended of: the target is blended alike. So no share asks for logits of
+    /// its own.
+    fn at_images(&self, taught: &Taught, wants: &[Want], came: &[Came]) -> Result<Vec<Look>> {
+        let mut looks = Vec::with_capacity(wants.len());
+        for (slot, (want, came)) in wants.iter().zip(came).enumerate() {
+            let parts = match came.form {
+                Form::Blend(variant, share) => {
+                    [Some((Form::Raw, 1.0 - share)), Some((Form::Refined(variant), share))]
+                }
+                form => [Some((form, 1.0)), None],
+            };
+            for (form, share) in parts.into_iter().flatten() {
+                let key = LogitRow::key_of(self.image(taught, want.index, form)?, 0);
+                looks.push(Look { slot, key, form, share });
+            }
+        }
+        Ok(looks)
+    }
+
+    /// A look at each view, as it leaves.
+    fn at_views(
         &self,
-        position: &Position,
-        wants: &[Want],
-        came: &[Form],
         taught: &Taught,
+        wants: &[Want],
+        came: &[Came],
+        epoch: u64,
         views: &Views,
-    ) -> Result<Vec<RowKey>> {
+    ) -> Result<Vec<Look>> {
         let images: Vec<Digest> = wants
             .iter()
             .zip(came)
-            .map(|(want, form)| self.image(taught, want.index, *form))
+            .map(|(want, came)| self.image(taught, want.index, came.form))
             .collect::<Result<_>>()?;
-        if taught.per == Per::Image || views.is_identity() {
-            return Ok(images.into_iter().map(|image| LogitRow::key_of(image, 0)).collect());
-        }
         // What a batch shares was drawn by its first place and its length.
         let of_batch = wants.first().map_or(0, |want| want.place);
-        let key = |(row, want): (usize, &Want)| {
+        let key = |row: usize, want: &Want| {
+            if views.is_identity() {
+                return LogitRow::key_of(images[row], 0);
+            }
             let mut hasher = blake3::Hasher::new_derive_key("diver view v1");
             hasher.update(images[row].as_bytes());
             if let Some(mix) = views.mix() {
                 hasher.update(images[mix.partners[row]].as_bytes());
             }
-            for number in [position.epoch, want.place as u64, of_batch as u64, wants.len() as u64] {
+            for number in [epoch, want.place as u64, of_batch as u64, wants.len() as u64] {
                 hasher.update(&number.to_le_bytes());
             }
             LogitRow::key_of(hasher.finalize().into(), 1)
         };
-        Ok(wants.iter().enumerate().map(key).collect())
+        let look = |(slot, want)| Look { slot, key: key(slot, want), form: came[slot].form, share: 1.0 };
+        Ok(wants.iter().enumerate().map(look).collect())
     }
 
     /// What decides the pixels of an image, before it is augmented.
@@ -189,139 +197,75 @@ impl Labeller {
         Ok(hasher.finalize().into())
     }
 
-    /// The logits of each view: found, or learnt from the teacher.
+    /// The logits of each look: found, or learnt from the teacher.
     fn logits(
         &self,
         taught: &Taught,
-        keys: &[RowKey],
+        looks: &[Look],
+        (wants, came): (&[Want], &[Came]),
         labels: &[Label],
         images: &[f32],
     ) -> Result<Vec<Arc<[f32]>>> {
-        let size = images.len() / keys.len();
-        let mut found = Vec::with_capacity(keys.len());
-        let (reply, replies) = unbounded();
-        let mut lessons = Vec::new();
-        for (slot, (key, image)) in keys.iter().zip(images.chunks_exact(size)).enumerate() {
-            let logits = taught.bank.find(key)?;
+        let size = images.len() / wants.len();
+        let mut found = Vec::with_capacity(looks.len());
+        let (mut replies, mut lessons) = (Replies::new(), Vec::new());
+        for (number, look) in looks.iter().enumerate() {
+            let logits = taught.bank.find(&look.key)?;
             if logits.is_none() {
-                let (image, class) = (image.to_vec(), labels[slot].class());
-                lessons.push(Lesson { key: *key, class, image, slot, reply: reply.clone() });
+                let slot = look.slot;
+                let mut image = images[slot * size..][..size].to_vec();
+                match &came[slot].refined {
+                    Some(refined) if look.share < 1.0 && look.form != Form::Raw => {
+                        refined.write(&mut image, &self.shared.scale);
+                    }
+                    Some(_) if look.share < 1.0 => {
+                        self.shared.dataset.write_raw(wants[slot].index, &mut image)?;
+                    }
+                    _ => {}
+                }
+                let (key, class) = (look.key, labels[slot].class());
+                lessons.push(Lesson { key, class, image, reply: replies.ask(number) });
             }
             found.push(logits);
         }
-        drop(reply);
-        let asked = lessons.len();
-        Counters::add(&self.shared.counters.label_hits, keys.len() - asked);
-        if let (Some(teacher), true) = (&self.lessons, asked > 0) {
+        Counters::add(&self.shared.counters.label_hits, looks.len() - replies.asked());
+        if let (Some(teacher), false) = (&self.lessons, lessons.is_empty()) {
             teacher.send(lessons).map_err(|_| Error::Cancelled)?;
         }
-        for _ in 0..asked {
-            // The teacher's thread answers every lesson unless it is being shut down.
-            let (slot, logits): (usize, Learnt) = replies.recv().map_err(|_| Error::Cancelled)?;
-            found[slot] = Some(logits?);
-        }
+        replies.wait(|number, logits: Learnt| {
+            found[number] = Some(logits?);
+            Ok(())
+        })?;
         found.into_iter().map(|logits| logits.ok_or(Error::Cancelled)).collect()
     }
-}
 
-/// Calls the teacher, on one thread, in batches of the size that it likes.
-pub(in crate::stream) struct Teaching {
-    pub(in crate::stream) shared: Arc<Shared>,
-    pub(in crate::stream) teacher: Box<dyn Teach>,
-    pub(in crate::stream) lessons: Receiver<Vec<Lesson>>,
-}
-
-impl Teaching {
-    /// Works until the loader is dropped.
-    pub(in crate::stream) fn run(mut self) {
-        let mut waiting: VecDeque<Lesson> = VecDeque::new();
-        let mut is_released = true;
-        while !self.shared.cancel.is_cancelled() {
-            if waiting.is_empty() {
-                match self.lessons.recv_timeout(IDLE) {
-                    Ok(lessons) => waiting.extend(lessons),
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.rest(&mut is_released);
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
+    /// Makes the targets of labels and logits.
+    fn write(
+        &self,
+        looks: &[Look],
+        logits: &[Arc<[f32]>],
+        labels: &[Label],
+        targets: &mut [f32],
+    ) -> Result<()> {
+        let classes = self.shared.dataset.info().num_classes;
+        let mut part = vec![0.0; classes];
+        // The parts of a blend follow each other.
+        let mut last = None;
+        for (look, logits) in looks.iter().zip(logits) {
+            let target = &mut targets[look.slot * classes..][..classes];
+            let label = &labels[look.slot];
+            if look.share == 1.0 {
+                self.shared.labelling.targets.write(label, Some(logits), target)?;
+                continue;
             }
-            waiting.extend(self.lessons.try_iter().flatten());
-            let lessons = self.next(&mut waiting);
-            if !lessons.is_empty() {
-                self.teach(lessons);
-                is_released = false;
+            self.shared.labelling.targets.write(label, Some(logits), &mut part)?;
+            if last.replace(look.slot) != Some(look.slot) {
+                target.fill(0.0);
+            }
+            for (share, part) in target.iter_mut().zip(&part) {
+                *share += look.share * part;
             }
         }
-        if let Some(taught) = &self.shared.labelling.taught {
-            taught.bank.flush();
-        }
-    }
-
-    /// The lessons of the next call, each view once: another batch may have asked for it as well. What has been learnt
-    /// meanwhile is answered.
-    fn next(&self, waiting: &mut VecDeque<Lesson>) -> Vec<Lesson> {
-        let at_most = self.teacher.preferred_batch().max(1);
-        let (mut lessons, mut again) = (Vec::new(), Vec::new());
-        let mut keys = HashSet::new();
-        while lessons.len() < at_most
-            && let Some(lesson) = waiting.pop_front()
-        {
-            let bank = self.shared.labelling.taught.as_ref().map(|taught| &taught.bank);
-            match bank.map(|bank| bank.find(&lesson.key)) {
-                Some(Ok(Some(logits))) => lesson.answer(Ok(logits)),
-                // What cannot be read is found out by whoever looks for it.
-                _ if keys.insert(lesson.key) => lessons.push(lesson),
-                _ => again.push(lesson),
-            }
-        }
-        again.into_iter().rev().for_each(|lesson| waiting.push_front(lesson));
-        lessons
-    }
-
-    fn rest(&mut self, is_released: &mut bool) {
-        if let Some(taught) = &self.shared.labelling.taught {
-            taught.bank.flush();
-        }
-        if !std::mem::replace(is_released, true)
-            && catch_unwind(AssertUnwindSafe(|| self.teacher.release())).is_err()
-        {
-            tracing::warn!("the teacher panicked when it was to give back its memory");
-        }
-    }
-
-    /// Has the teacher look at some views, and answers.
-    fn teach(&mut self, lessons: Vec<Lesson>) {
-        let learnt = self.learn(&lessons);
-        for (row, lesson) in lessons.into_iter().enumerate() {
-            let logits = match (&learnt, &self.shared.labelling.taught) {
-                (Ok(logits), Some(taught)) => {
-                    let logits = logits.row(row).unwrap_or_default();
-                    taught.bank.keep(lesson.key, lesson.class, logits).map_err(Arc::new)
-                }
-                (Ok(_), None) => Err(Arc::new(Error::Cancelled)),
-                (Err(error), _) => Err(Arc::clone(error)),
-            };
-            lesson.answer(logits);
-        }
-    }
-
-    fn learn(&mut self, lessons: &[Lesson]) -> Result<Logits, Arc<Error>> {
-        let Self { shared, teacher, .. } = self;
-        let info = shared.dataset.info();
-        let (height, width) = shared.dataset.size();
-        let shape = [lessons.len(), info.shape[0], height, width];
-        let pixels: Vec<f32> = lessons.iter().flat_map(|lesson| &lesson.image).copied().collect();
-        let started = std::time::Instant::now();
-        let call = || {
-            let batch = TeachBatch::new(&pixels, shape)?;
-            Logits::of(&mut **teacher, &batch, info.num_classes, &shared.cancel)
-        };
-        let learnt = catch_unwind(AssertUnwindSafe(call))
-            .unwrap_or_else(|panic| Err(Error::panicked("diver-teach", panic.as_ref())));
-        shared.counters.add_teach_time(started.elapsed());
-        Counters::add(&shared.counters.taught, lessons.len());
-        learnt.map_err(Arc::new)
+        Ok(())
     }
 }

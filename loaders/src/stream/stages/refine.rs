@@ -161,7 +161,7 @@ impl LookAhead {
     fn report(&self, call: Call, error: &Arc<Error>) -> Result<(bool, Vec<Request>), Ended> {
         self.signs.has_failed.store(true, Ordering::Release);
         let is_mixed = !call.ahead.is_empty();
-        let mut calls = call.apart();
+        let calls = call.apart();
         if calls.len() < 2 && !is_mixed {
             for request in calls.into_iter().flat_map(|call| call.requests) {
                 request.answer(&self.shared, Err(Arc::clone(error)));
@@ -169,7 +169,7 @@ impl LookAhead {
             return Ok((true, Vec::new()));
         }
         let mut awaited = Vec::new();
-        for call in calls.drain(..) {
+        for call in calls {
             awaited.extend(self.place(call)?.1);
         }
         Ok((true, awaited))

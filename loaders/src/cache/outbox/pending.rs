@@ -1,7 +1,7 @@
-//! Refined rows that the disk has not taken yet.
+//! Rows that the disk has not taken yet.
 
-use crate::cache::{ImageRow, RowKey};
-use crate::{Error, Label, RgbImage};
+use crate::Error;
+use crate::cache::{Artifact, RowKey};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Micro-batches that wait for a disk that failed, as many as fit into a bound of bytes: those that came first, as a
-/// set that does not fit is served best by a part of it that stays.
+/// Rows that wait for a disk that failed, by the part that they are to make, as many as fit into a bound of bytes: those
+/// that came first, as a set that does not fit is served best by a part of it that stays.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct Pending<A> {
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<State<A>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    batches: VecDeque<Vec<ImageRow>>,
+#[derive(Debug)]
+struct State<A> {
+    parts: VecDeque<Vec<A>>,
     bytes: usize,
     failure: Option<Failure>,
     /// Whether rows were ever lost.
@@ -34,9 +34,10 @@ struct Failure {
     retry_at: Instant,
 }
 
-impl Pending {
+impl<A: Artifact + Clone> Pending<A> {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default() }
+        let state = State { parts: VecDeque::new(), bytes: 0, failure: None, has_lost: false };
+        Self { limit, state: Mutex::new(state) }
     }
 
     /// Why the disk has not taken what it was given last, if it has not.
@@ -56,7 +57,8 @@ impl Pending {
             Some(failure) => LONGEST_WAIT.min(2 * failure.wait),
             None => {
                 tracing::warn!(
-                    "{error}; refined images stay in memory, and are written once the disk takes them again"
+                    "{error}; {} stay in memory, and are written once the disk takes them again",
+                    A::PLURAL
                 );
                 FIRST_WAIT
             }
@@ -67,62 +69,60 @@ impl Pending {
     /// Takes note that the disk has taken something.
     pub(super) fn succeeded(&self) {
         if let Some(failure) = self.lock().failure.take() {
-            tracing::info!("{}: over: refined images are written again", failure.error);
+            tracing::info!("{}: over: {} are written again", failure.error, A::PLURAL);
         }
     }
 
     /// Has `rows` wait, if there is room for them.
-    pub(super) fn push(&self, rows: &[ImageRow]) {
+    pub(super) fn push(&self, rows: &[A]) {
         let mut state = self.lock();
         let bytes = bytes(rows);
         if state.bytes + bytes <= self.limit {
             state.bytes += bytes;
-            state.batches.push_back(rows.to_vec());
+            state.parts.push_back(rows.to_vec());
         } else if !std::mem::replace(&mut state.has_lost, true) {
             tracing::warn!(
-                "refined images that could not be written no longer fit into {} bytes of memory: what leaves it is \
-                 refined again in every epoch and run; make room on the disk, or raise the memory limit",
+                "{} that could not be written no longer fit into {} bytes of memory: what leaves it is made again in \
+                 every epoch and run; make room on the disk, or raise the memory limit",
+                A::PLURAL,
                 self.limit
             );
         }
     }
 
     /// The rows that have waited longest.
-    pub(super) fn first(&self) -> Option<Vec<ImageRow>> {
-        self.lock().batches.front().cloned()
+    pub(super) fn first(&self) -> Option<Vec<A>> {
+        self.lock().parts.front().cloned()
     }
 
     /// Forgets the rows that have waited longest: they are on disk now.
     pub(super) fn pop(&self) {
         let mut state = self.lock();
-        if let Some(rows) = state.batches.pop_front() {
+        if let Some(rows) = state.parts.pop_front() {
             state.bytes -= bytes(&rows);
         }
     }
 
-    /// The image of a row that waits, at the refiner's size.
-    pub(super) fn find(&self, key: &RowKey) -> Option<Arc<RgbImage>> {
-        let state = self.lock();
-        let row = state.batches.iter().flatten().find(|row| row.key == *key)?;
-        Some(Arc::clone(&row.image))
+    /// The row under `key`, if it waits.
+    pub(super) fn find(&self, key: &RowKey) -> Option<A> {
+        self.lock().parts.iter().flatten().find(|row| row.key() == *key).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<A>> {
         // Every update leaves the state whole, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn bytes(rows: &[ImageRow]) -> usize {
-    let label = |label: &Label| label.scores().map_or(0, size_of_val);
-    rows.iter().map(|row| size_of::<ImageRow>() + row.image.as_bytes().len() + label(&row.label)).sum()
+fn bytes<A: Artifact>(rows: &[A]) -> usize {
+    rows.iter().map(Artifact::size).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Digest;
-    use crate::cache::ImageForm;
+    use crate::cache::{ImageForm, ImageRow};
+    use crate::{Digest, Label, RgbImage};
 
     fn row(n: u8) -> ImageRow {
         ImageRow {
@@ -142,7 +142,7 @@ mod tests {
         pending.push(&[row(0), row(1)]);
         pending.push(&[row(2), row(3)]);
         pending.push(&[row(4)]);
-        let found = |n| pending.find(&row(n).key).map(|image| image.as_bytes()[0]);
+        let found = |n| pending.find(&row(n).key).map(|row| row.image.as_bytes()[0]);
         assert_eq!([0, 1, 2, 3, 4].map(found), [Some(0), Some(1), None, None, Some(4)]);
         assert_eq!(pending.first(), Some(vec![row(0), row(1)]));
         pending.pop();
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_failed_is_left_alone_for_a_while() {
-        let pending = Pending::new(0);
+        let pending = Pending::<ImageRow>::new(0);
         assert!(pending.is_due() && pending.failure().is_none());
         pending.failed(Error::config("disk", "full"));
         assert!(!pending.is_due());
