@@ -68,8 +68,9 @@ pub use source::{
     Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StateDict, StoredPixels,
     ValueSpace, Values, open,
 };
-pub use stats::Stats;
+pub use stats::{Queues, Stage, Stages, Stats};
 pub use stream::{
-    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, MixMode, OnMiss, Per, Ranks, Uneven,
+    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, MixMode, OnError, OnMiss, Per, Ranks,
+    Uneven,
 };
 pub use teach::Teach;

@@ -89,7 +89,7 @@ pub(super) fn run(args: &LabelArgs, host: &dyn Host, cancel: &CancelToken, outpu
         "samples": images,
         "cached": images as u64 - labelled,
         "labelled": labelled,
-        "teach_seconds": stats.teach_seconds,
+        "teach_seconds": stats.stages.teach.seconds,
         "seconds": started.elapsed().as_secs_f64(),
         "cache": cache.root().to_string_lossy(),
     });

@@ -58,8 +58,8 @@ impl Refinery {
             let (mut keeper, keeping) = Keeper::new();
             let thread = std::thread::Builder::new().name("diver-keep".into());
             let keep = {
-                let (store, names) = (&store, &names);
-                move || keeping.run(store, names)
+                let (store, names, counters) = (&store, &names, Arc::clone(&self.finder.counters));
+                move || keeping.run(store, names, &counters)
             };
             let root = store.disk().map(Partition::path).unwrap_or_default();
             thread.spawn_scoped(scope, keep).map_err(Error::io(&root, "cannot start a thread"))?;
@@ -76,7 +76,7 @@ impl Refinery {
         Ok(Summary {
             cached: images.saturating_sub(refined),
             refined,
-            refine_seconds: after.refine_seconds - before.refine_seconds,
+            refine_seconds: after.stages.refine.seconds - before.stages.refine.seconds,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cache::{ImageRow, Lease, Partition, Resident};
 use crate::planes::Planes;
+use crate::stats::Counters;
 use crate::{Error, Result};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
@@ -92,13 +93,13 @@ impl Keeper {
 
 impl Keeping {
     /// Keeps what comes, until nothing comes any more. `class_names` name the labels.
-    pub(crate) fn run(self, store: &Resident, class_names: &[String]) {
+    pub(crate) fn run(self, store: &Resident, class_names: &[String], counters: &Counters) {
         for errand in self.errands {
             let Errand::Rows(Rows { rows, lease, done, .. }) = errand else {
                 store.write_pending_if_due(class_names);
                 continue;
             };
-            let started = Instant::now();
+            let (count, started) = (rows.len(), Instant::now());
             let kept = match done {
                 None => store.keep_unread(&rows, class_names),
                 Some(done) => {
@@ -107,6 +108,7 @@ impl Keeping {
                 }
             };
             drop(lease);
+            counters.keep.add(count, started.elapsed());
             if self.report.send(kept.map(|()| started.elapsed())).is_err() {
                 return;
             }

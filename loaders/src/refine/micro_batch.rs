@@ -103,7 +103,7 @@ impl Finder {
             let reason = format!("{} came back for {}", counted(images.len(), "image"), batch.samples.len());
             return Err(Error::refine(reason));
         }
-        self.counters.add_refine_time(time);
+        self.counters.refine.add(images.len(), time);
         Counters::add(&self.counters.misses, images.len());
         let seconds = time.as_secs_f32() / images.len() as f32;
         let form = self.store.disk().map(Partition::image_form).unwrap_or_default();

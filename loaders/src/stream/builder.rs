@@ -8,6 +8,7 @@ use super::plan::{MixMode, Plan, Uneven};
 use super::pool::Pool;
 use super::ranks::Ranks;
 use super::recipe::Recipe;
+use super::skip::{OnError, Skipping};
 use super::stages::{Flying, Labelling, Per, Standing};
 use super::{Loader, Mix};
 use crate::augment::Augment;
@@ -20,6 +21,7 @@ use crate::stats::Counters;
 use crate::wording::counted;
 use crate::{Cache, CancelToken, Error, Refine, Result, Source, SourceInfo, Targets, Teach};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// Describes a [`Loader`].
 ///
@@ -161,6 +163,18 @@ impl LoaderBuilder {
     /// set. Ranks that were found so are logged once, as a warning, where there are several.
     pub fn ranks(mut self, ranks: Ranks) -> Self {
         self.ranks = ranks;
+        self
+    }
+
+    /// What happens to a sample that cannot be read or refined; its batch is an error by default ([`OnError::Raise`]).
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.options.on_error = on_error;
+        self
+    }
+
+    /// How many samples may be skipped ([`OnError::Skip`]) before their errors are raised after all; 10 by default.
+    pub fn max_skipped(mut self, samples: usize) -> Self {
+        self.options.max_skipped = samples;
         self
     }
 
@@ -341,6 +355,7 @@ impl LoaderBuilder {
             store: Arc::clone(&store),
             counters: Arc::clone(&counters),
             plan: plan.clone(),
+            skipping: Skipping::new(options.on_error, options.max_skipped),
             on_miss: options.on_miss,
             labelling,
             // One buffer in the consumer's hands besides those on their way.
@@ -349,6 +364,7 @@ impl LoaderBuilder {
             background: Background::default(),
             standing: Standing::default(),
             flying: Flying::default(),
+            teaching: AtomicUsize::new(0),
             scale: Scale::new(dataset.normalize()),
         };
         let info = SourceInfo { class_map: dataset.class_map()?, ..dataset.info().clone() };
@@ -381,6 +397,8 @@ mod tests {
             .mode(MixMode::Both)
             .variants(2)
             .on_miss(OnMiss::Raw)
+            .on_error(OnError::Skip)
+            .max_skipped(3)
             .batch_size(2)
             .shuffle(true)
             .drop_last(true)

@@ -6,7 +6,7 @@ use super::pipeline::Pipeline;
 use super::plan::Plan;
 use super::state::LoaderState;
 use super::want::Position;
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, Queues, Stats};
 use crate::{Error, Result, Source, SourceInfo};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::collections::VecDeque;
@@ -34,6 +34,17 @@ pub struct Loader {
     queue: VecDeque<(Position, Receiver<Result<Batch>>)>,
     /// Whether `next` came from a saved state that no iterator has gone on from yet.
     resumed: bool,
+    /// How long the consumer has waited for the next batch.
+    waited: Duration,
+    pace: Option<Pace>,
+}
+
+/// When the consumer asked for its first batch of an epoch.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    epoch: u64,
+    first: usize,
+    since: Instant,
 }
 
 impl Loader {
@@ -53,7 +64,8 @@ impl Loader {
         prefetch: usize,
     ) -> Self {
         let (next, queue) = (Position::default(), VecDeque::new());
-        Self { pipeline, plan, info, counters, prefetch, next, queue, resumed: false }
+        let (resumed, waited, pace) = (false, Duration::ZERO, None);
+        Self { pipeline, plan, info, counters, prefetch, next, queue, resumed, waited, pace }
     }
 
     /// Number of batches in the epoch that comes next or is being iterated; in every epoch, unless raw and refined
@@ -163,9 +175,18 @@ impl Loader {
         Ok(())
     }
 
-    /// What the loader has done so far.
+    /// What the loader has done so far, and what it is doing.
     pub fn stats(&self) -> Stats {
-        self.counters.snapshot()
+        let stats = self.pipeline.stats();
+        let ready = self.queue.iter().filter(|(_, batch)| !batch.is_empty()).count();
+        Stats { queues: Queues { ready, ..stats.queues }, eta_seconds: self.eta(), ..stats }
+    }
+
+    /// Seconds until the epoch is over.
+    fn eta(&self) -> Option<f64> {
+        let Pace { first, since, .. } = self.pace.filter(|pace| pace.epoch == self.next.epoch)?;
+        let taken = self.next.batch.checked_sub(first).filter(|taken| *taken > 0)?;
+        Some(since.elapsed().as_secs_f64() / taken as f64 * (self.len() - self.next.batch) as f64)
     }
 
     /// Why the cache takes nothing, while it does not: the disk is full, or the folder is not there. The stream goes on; what
@@ -189,11 +210,7 @@ impl Loader {
     /// # Errors
     /// Why the cache has not taken all of it.
     pub fn finish(self) -> Result<Stats> {
-        let Self { pipeline, counters, .. } = self;
-        match pipeline.finish() {
-            Some(error) => Err(error.into()),
-            None => Ok(counters.snapshot()),
-        }
+        self.pipeline.finish()
     }
 
     /// The loader's own threads. On one of them, where refiners are called, nobody can wait for a batch or drop the
@@ -215,17 +232,25 @@ impl Loader {
             self.queue.push_back((position, self.pipeline.submit(position)));
         }
         let started = Instant::now();
+        if self.pace.is_none_or(|pace| pace.epoch != self.next.epoch || pace.first > self.next.batch) {
+            self.pace = Some(Pace { epoch: self.next.epoch, first: self.next.batch, since: started });
+        }
         let received = match (self.queue.front(), deadline) {
             (Some((_, receiver)), Some(deadline)) => receiver.recv_deadline(deadline),
             (Some((_, receiver)), None) => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             (None, _) => Err(RecvTimeoutError::Disconnected),
         };
-        self.counters.add_wait_time(started.elapsed());
+        let waited = self.waited + started.elapsed();
         let batch = match received {
-            Err(RecvTimeoutError::Timeout) => return Poll::Pending,
+            Err(RecvTimeoutError::Timeout) => {
+                self.waited = waited;
+                return Poll::Pending;
+            }
             Err(RecvTimeoutError::Disconnected) => Err(Error::Cancelled),
             Ok(batch) => batch,
         };
+        self.waited = Duration::ZERO;
+        self.counters.next.add(batch.as_ref().map_or(0, Batch::len), waited);
         self.queue.pop_front();
         self.next = self.after(self.next);
         self.resumed = false;

@@ -2,6 +2,7 @@
 
 use super::Loader;
 use super::plan::{MixMode, Uneven};
+use super::skip::OnError;
 use crate::options::{Classes, Size, named_enum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,12 @@ pub struct LoaderOptions {
 
     /// What happens to a sample that is not refined yet: its batch waits for it, or it comes raw
     pub(super) on_miss: OnMiss,
+
+    /// What happens to a sample that cannot be read or refined: its batch is an error, or another sample takes its place
+    pub(super) on_error: OnError,
+
+    /// Number of samples that may be skipped before their errors are raised after all
+    pub(super) max_skipped: usize,
 
     /// Number of samples in a batch
     #[schemars(range(min = 1))]
@@ -79,6 +86,8 @@ impl Default for LoaderOptions {
             mode: MixMode::default(),
             variants: 1,
             on_miss: OnMiss::default(),
+            on_error: OnError::default(),
+            max_skipped: 10,
             batch_size: 64,
             shuffle: false,
             drop_last: false,

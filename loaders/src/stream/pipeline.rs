@@ -5,20 +5,21 @@ use super::batch::Batch;
 use super::options::OnMiss;
 use super::plan::Plan;
 use super::pool::Pool;
+use super::skip::Skipping;
 use super::stages::{
-    Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs, Standing,
-    Teaching,
+    Came, Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs,
+    Standing, Teaching,
 };
-use super::want::{Form, Position};
+use super::want::{Form, Position, Want};
 use crate::cache::Resident;
 use crate::planes::Scale;
 use crate::refine::{Dataset, Finder, Keeper, Keeping, Refinement};
-use crate::stats::Counters;
-use crate::{CancelToken, Error, Label, Refine, Result, Teach};
+use crate::stats::{Counters, Queues, Stats};
+use crate::{CancelToken, Error, Refine, Result, Teach};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, ThreadId};
 
 /// What the threads share.
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<Resident>,
     pub(super) counters: Arc<Counters>,
     pub(super) plan: Plan,
+    pub(super) skipping: Skipping,
     pub(super) on_miss: OnMiss,
     pub(super) labelling: Labelling,
     pub(super) pool: Pool,
@@ -34,6 +36,8 @@ pub(super) struct Shared {
     pub(super) background: Background,
     pub(super) standing: Standing,
     pub(super) flying: Flying,
+    /// How much the teacher is to look at.
+    pub(super) teaching: AtomicUsize,
     pub(super) scale: Scale,
 }
 
@@ -110,6 +114,7 @@ impl Pipeline {
         // One that is ready waits in the hands of whoever made it.
         let (orders, order_queue) = bounded::<Order>(0);
         let (keeper, keeping) = Keeper::new();
+        let counters = Arc::clone(&shared.counters);
         let signs = Arc::new(Signs::new(&*refiner));
         let look_ahead = LookAhead {
             shared: Arc::clone(shared),
@@ -120,7 +125,7 @@ impl Pipeline {
         };
         let refining = Refining { shared: Arc::clone(shared), finder, refiner, keeper, signs };
         self.spawn("diver-keep".into(), move || {
-            keeping.run(&store, &class_names);
+            keeping.run(&store, &class_names, &counters);
             Keeping::finish(&store, &class_names);
         })?;
         self.spawn("diver-refine".into(), move || refining.run(&order_queue))?;
@@ -174,10 +179,25 @@ impl Pipeline {
         }
     }
 
-    /// Ends the threads; says why the cache has not taken all that was made, if it has not.
-    pub(super) fn finish(mut self) -> Option<Arc<Error>> {
+    /// Ends the threads; says what they did.
+    ///
+    /// # Errors
+    /// Why the cache has not taken all that was made.
+    pub(super) fn finish(mut self) -> Result<Stats> {
         self.stop();
-        self.cache_failure()
+        self.cache_failure().map_or_else(|| Ok(self.stats()), |error| Err(error.into()))
+    }
+
+    /// What the threads have done, and what waits for them.
+    pub(super) fn stats(&self) -> Stats {
+        let shared = &*self.shared;
+        let queues = Queues {
+            batches: self.jobs.as_ref().map_or(0, Sender::len),
+            refining: shared.flying.len(),
+            teaching: shared.teaching.load(Ordering::Relaxed),
+            ready: 0,
+        };
+        Stats { queues, skipped: shared.skipping.count() as u64, ..shared.counters.snapshot() }
     }
 
     /// Forgets the batches that were asked for and are not begun yet.
@@ -235,30 +255,50 @@ impl Worker {
 
     fn assemble(&self, position: Position) -> Result<Batch> {
         let shared = &*self.shared;
-        let wants = shared.plan.wants(position);
+        let mut wants = shared.skipping.wants(&shared.plan, position)?;
         let info = shared.dataset.info();
         let (height, width) = shared.dataset.size();
         let shape = [wants.len(), info.shape[0], height, width];
         let size: usize = shape[1..].iter().product();
         let mut images = shared.pool.take(wants.len().saturating_mul(size))?;
         let mut targets = vec![0.0; wants.len() * info.num_classes];
-        let labels: Vec<Label> =
-            wants.iter().map(|want| shared.dataset.label(want.index)).collect::<Result<_>>()?;
-        let came = self.fetch.run(position, &wants, &mut images)?;
-        self.labeller.run(Draft {
-            position,
-            wants: &wants,
-            came: &came,
-            labels: &labels,
-            shape,
-            images: &mut images,
-            targets: &mut targets,
-        })?;
-        Counters::add(&shared.counters.batches, 1);
-        Counters::add(&shared.counters.samples, wants.len());
+        let (samples, counters) = (wants.len(), &shared.counters);
+        let came = counters.fetch.time(samples, || self.fetch(position, &mut wants, &mut images))?;
+        let draft =
+            Draft { position, wants: &wants, came: &came, shape, images: &mut images, targets: &mut targets };
+        counters.label.time(samples, || self.labeller.run(draft))?;
+        Counters::add(&counters.batches, 1);
+        Counters::add(&counters.samples, samples);
         let indices = wants.iter().map(|want| want.index).collect();
-        let labels = labels.iter().map(Label::class).collect();
-        let refined = came.iter().map(|came| came.form != Form::Raw).collect();
+        let labels = came.iter().map(|came| came.label.class()).collect();
+        let refined: Vec<bool> = came.iter().map(|came| came.form != Form::Raw).collect();
+        Counters::add(&counters.refined, refined.iter().filter(|refined| **refined).count());
         Ok(Batch { images, shape, targets, classes: info.num_classes, labels, indices, refined })
+    }
+
+    /// Fills a batch with pixels. What cannot be had is replaced, where that is asked for.
+    fn fetch(&self, position: Position, wants: &mut Vec<Want>, images: &mut [f32]) -> Result<Vec<Came>> {
+        let shared = &*self.shared;
+        let mut came: Vec<Option<Result<Came>>> = wants.iter().map(|_| None).collect();
+        loop {
+            let slots: Vec<usize> = (0..came.len()).filter(|slot| came[*slot].is_none()).collect();
+            if slots.is_empty() {
+                return came.into_iter().map(|came| came.unwrap_or(Err(Error::Cancelled))).collect();
+            }
+            self.fetch.run(position, wants, &slots, images, &mut came)?;
+            for slot in slots {
+                if let Some(Err(error)) = came[slot].take_if(|came| came.is_err()) {
+                    shared.skipping.note(&wants[slot], error)?;
+                }
+            }
+            if came.iter().any(Option::is_none) {
+                let others = shared.skipping.wants(&shared.plan, position)?;
+                for ((came, want), other) in came.iter_mut().zip(&mut *wants).zip(others) {
+                    if *want != other {
+                        (*came, *want) = (None, other);
+                    }
+                }
+            }
+        }
     }
 }

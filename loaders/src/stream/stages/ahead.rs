@@ -78,11 +78,11 @@ impl Call {
         self.requests.iter().map(|request| request.refinement).chain(self.ahead.iter().copied()).collect()
     }
 
-    /// A call for each batch, without what is done ahead.
-    pub(super) fn apart(self) -> Vec<Self> {
+    /// A call for each batch, or for each request, without what is done ahead.
+    pub(super) fn apart(self, of_each: bool) -> Vec<Self> {
         let mut calls: Vec<Self> = Vec::new();
         for request in self.requests {
-            match calls.last_mut().filter(|call| call.requests[0].place == request.place) {
+            match calls.last_mut().filter(|call| !of_each && call.requests[0].place == request.place) {
                 Some(call) => call.requests.push(request),
                 None => calls.push(Self { requests: vec![request], ahead: Vec::new() }),
             }

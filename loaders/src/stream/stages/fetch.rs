@@ -8,7 +8,7 @@ use crate::stats::Counters;
 use crate::stream::OnMiss;
 use crate::stream::pipeline::Shared;
 use crate::stream::want::{Form, Position, Want};
-use crate::{Error, Result};
+use crate::{Error, Label, Result};
 use crossbeam::channel::Sender;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ pub(in crate::stream) struct Fetch {
 /// What a sample came as.
 #[derive(Debug)]
 pub(in crate::stream) struct Came {
+    pub(in crate::stream) label: Label,
     pub(in crate::stream) form: Form,
     /// The refined image, where it is one part of what came.
     pub(in crate::stream) refined: Option<Arc<Planes>>,
@@ -33,28 +34,36 @@ enum Found {
     Awaited,
     /// Not there, and not waited for.
     Nowhere,
+    /// It cannot be had.
+    Failed(Error),
 }
 
+/// What became of a sample.
+type Outcome = Result<Came>;
+
 impl Fetch {
-    /// Writes the normalised images of `wants`, the batch at `place`, and returns what each came as. Waits for what is
-    /// not refined yet, unless the loader serves it raw.
+    /// Writes the normalised images of `slots` of the batch at `place`, which asks for `wants`, into `images`, and what each
+    /// came as, or why it did not, into `came`. Waits for what is not refined yet, unless the loader serves it raw.
     ///
     /// # Errors
-    /// The first sample that cannot be read or refined.
+    /// If the cache cannot be read. Without [`OnError::Skip`](crate::stream::OnError::Skip), the first sample that cannot be
+    /// read or refined: nothing else is waited for then.
     pub(in crate::stream) fn run(
         &self,
         place: Position,
         wants: &[Want],
+        slots: &[usize],
         images: &mut [f32],
-    ) -> Result<Vec<Came>> {
+        came: &mut [Option<Outcome>],
+    ) -> Result<()> {
         let shared = &*self.shared;
         let size = images.len() / wants.len();
-        let mut came: Vec<Came> = wants.iter().map(|want| Came { form: want.form, refined: None }).collect();
         let (mut replies, mut requests, mut scratch) = (Replies::new(), Vec::new(), Vec::new());
-        let mut write = |came: &mut Came, want: &Want, image: Arc<Planes>, out: &mut [f32]| {
+        let mut write = |want: &Want, image: Arc<Planes>, out: &mut [f32]| {
+            let label = shared.dataset.label(want.index)?;
             let Form::Blend(_, share) = want.form else {
                 image.write(out, &shared.scale);
-                return Ok(());
+                return Ok(Came { label, form: want.form, refined: None });
             };
             scratch.resize(out.len(), 0.0);
             image.write(&mut scratch, &shared.scale);
@@ -62,21 +71,26 @@ impl Fetch {
             for (value, refined) in out.iter_mut().zip(&scratch) {
                 *value = (1.0 - share) * *value + share * refined;
             }
-            came.refined = Some(image);
+            Ok(Came { label, form: want.form, refined: Some(image) })
+        };
+        let write_raw = |want: &Want, out: &mut [f32]| {
+            shared.dataset.write_raw(want.index, out)?;
+            Ok(Came { label: shared.dataset.label(want.index)?, form: Form::Raw, refined: None })
+        };
+        let mut settle = |slot: usize, outcome: Outcome| {
+            let outcome = if shared.skipping.is_on() { outcome } else { Ok(outcome?) };
+            came[slot] = Some(outcome);
             Ok(())
         };
-        let filled: Result<()> = wants.iter().enumerate().try_for_each(|(slot, want)| {
-            let (came, out) = (&mut came[slot], &mut images[slot * size..][..size]);
-            let Some(refinement) = want.refinement() else {
-                return shared.dataset.write_raw(want.index, out);
-            };
+        let filled: Result<()> = slots.iter().try_for_each(|slot| {
+            let (slot, want) = (*slot, &wants[*slot]);
+            let out = &mut images[slot * size..][..size];
+            let Some(refinement) = want.refinement() else { return settle(slot, write_raw(want, out)) };
             match self.look_up(refinement, (place, slot), &mut replies, &mut requests)? {
-                Found::Here(image) => write(came, want, image, out),
+                Found::Here(image) => settle(slot, write(want, image, out)),
                 Found::Awaited => Ok(()),
-                Found::Nowhere => {
-                    came.form = Form::Raw;
-                    shared.dataset.write_raw(want.index, out)
-                }
+                Found::Nowhere => settle(slot, write_raw(want, out)),
+                Found::Failed(error) => settle(slot, Err(error)),
             }
         });
         if !requests.is_empty() {
@@ -86,11 +100,13 @@ impl Fetch {
         }
         filled?;
         replies.wait(|slot, image: Refined| {
-            write(&mut came[slot], &wants[slot], image?, &mut images[slot * size..][..size])
-        })?;
-        Ok(came)
+            let out = &mut images[slot * size..][..size];
+            settle(slot, image.map_err(Error::from).and_then(|image| write(&wants[slot], image, out)))
+        })
     }
 
+    /// # Errors
+    /// If the cache cannot be read.
     fn look_up(
         &self,
         refinement: Refinement,
@@ -99,7 +115,10 @@ impl Fetch {
         requests: &mut Vec<Request>,
     ) -> Result<Found> {
         let shared = &*self.shared;
-        let key = shared.dataset.identity(refinement)?.row;
+        let key = match shared.dataset.identity(refinement) {
+            Ok(identity) => identity.row,
+            Err(error) => return Ok(Found::Failed(error)),
+        };
         if let Some(image) = shared.store.find(&key, &shared.counters)? {
             return Ok(Found::Here(image));
         }
@@ -107,10 +126,11 @@ impl Fetch {
             OnMiss::Wait => (Found::Awaited, Some(replies.ask(slot))),
             OnMiss::Raw => {
                 Counters::add(&shared.counters.raw_fallbacks, 1);
-                if !shared.background.start(refinement)? {
-                    return Ok(Found::Nowhere);
+                match shared.background.start(refinement) {
+                    Ok(true) => (Found::Nowhere, None),
+                    Ok(false) => return Ok(Found::Nowhere),
+                    Err(error) => return Ok(Found::Failed(error)),
                 }
-                (Found::Nowhere, None)
             }
         };
         requests.push(Request { refinement, place, reply });

@@ -23,6 +23,10 @@ impl Flying {
         self.lock().entry(row).or_default().extend(request);
     }
 
+    pub(in crate::stream) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     pub(super) fn contains(&self, row: &RowKey) -> bool {
         self.lock().contains_key(row)
     }

@@ -13,6 +13,7 @@ use crate::teach::Bank;
 use crate::{Digest, Error, Label, Result, Targets};
 use crossbeam::channel::Sender;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What a teacher looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +56,6 @@ pub(in crate::stream) struct Draft<'a> {
     pub(in crate::stream) wants: &'a [Want],
     /// What each came as.
     pub(in crate::stream) came: &'a [Came],
-    pub(in crate::stream) labels: &'a [Label],
     /// `[B, C, H, W]`.
     pub(in crate::stream) shape: [usize; 4],
     pub(in crate::stream) images: &'a mut [f32],
@@ -81,13 +81,11 @@ impl Labeller {
         let labelling = &self.shared.labelling;
         let classes = self.shared.dataset.info().num_classes;
         let views = self.draw(&draft);
-        let Draft { wants, came, labels, shape, images, targets, position } = draft;
+        let Draft { wants, came, shape, images, targets, position } = draft;
         let normalize = self.shared.dataset.normalize();
         let rows = |targets: &mut [f32], write: &mut dyn FnMut(&Label, &mut [f32]) -> Result<()>| {
-            labels
-                .iter()
-                .zip(targets.chunks_exact_mut(classes))
-                .try_for_each(|(label, row)| write(label, row))
+            let mut rows = came.iter().zip(targets.chunks_exact_mut(classes));
+            rows.try_for_each(|(came, row)| write(&came.label, row))
         };
         match &labelling.taught {
             None => {
@@ -96,8 +94,8 @@ impl Labeller {
             }
             Some(taught) if taught.per == Per::Image => {
                 let looks = self.at_images(taught, wants, came)?;
-                let logits = self.logits(taught, &looks, (wants, came), labels, images)?;
-                self.write(&looks, &logits, labels, targets)?;
+                let logits = self.logits(taught, &looks, (wants, came), images)?;
+                self.write(&looks, &logits, &|slot| &came[slot].label, targets)?;
                 views.apply(images, shape, targets, classes, normalize)
             }
             Some(taught) => {
@@ -105,10 +103,10 @@ impl Labeller {
                 // What is stored is mixed as the images are; the teacher has seen the mix.
                 rows(targets, &mut |label, target| labelling.targets.write_stored(label, target))?;
                 views.apply(images, shape, targets, classes, normalize)?;
-                let logits = self.logits(taught, &looks, (wants, came), labels, images)?;
+                let logits = self.logits(taught, &looks, (wants, came), images)?;
                 let mixed: Vec<Label> =
                     targets.chunks_exact(classes).map(|row| Label::Probabilities(row.to_vec())).collect();
-                self.write(&looks, &logits, &mixed, targets)
+                self.write(&looks, &logits, &|slot| &mixed[slot], targets)
             }
         }
     }
@@ -203,7 +201,6 @@ impl Labeller {
         taught: &Taught,
         looks: &[Look],
         (wants, came): (&[Want], &[Came]),
-        labels: &[Label],
         images: &[f32],
     ) -> Result<Vec<Arc<[f32]>>> {
         let size = images.len() / wants.len();
@@ -223,13 +220,14 @@ impl Labeller {
                     }
                     _ => {}
                 }
-                let (key, class) = (look.key, labels[slot].class());
+                let (key, class) = (look.key, came[slot].label.class());
                 lessons.push(Lesson { key, class, image, reply: replies.ask(number) });
             }
             found.push(logits);
         }
         Counters::add(&self.shared.counters.label_hits, looks.len() - replies.asked());
         if let (Some(teacher), false) = (&self.lessons, lessons.is_empty()) {
+            self.shared.teaching.fetch_add(lessons.len(), Ordering::Relaxed);
             teacher.send(lessons).map_err(|_| Error::Cancelled)?;
         }
         replies.wait(|number, logits: Learnt| {
@@ -240,11 +238,11 @@ impl Labeller {
     }
 
     /// Makes the targets of labels and logits.
-    fn write(
+    fn write<'l>(
         &self,
         looks: &[Look],
         logits: &[Arc<[f32]>],
-        labels: &[Label],
+        label: &dyn Fn(usize) -> &'l Label,
         targets: &mut [f32],
     ) -> Result<()> {
         let classes = self.shared.dataset.info().num_classes;
@@ -253,7 +251,7 @@ impl Labeller {
         let mut last = None;
         for (look, logits) in looks.iter().zip(logits) {
             let target = &mut targets[look.slot * classes..][..classes];
-            let label = &labels[look.slot];
+            let label = label(look.slot);
             if look.share == 1.0 {
                 self.shared.labelling.targets.write(label, Some(logits), target)?;
                 continue;

@@ -9,7 +9,7 @@ mod replies;
 mod teach;
 
 pub(super) use ahead::{Request, Standing};
-pub(super) use fetch::Fetch;
+pub(super) use fetch::{Came, Fetch};
 pub(super) use flying::Flying;
 pub use label::Per;
 pub(super) use label::{Draft, Labeller, Labelling, Taught};

@@ -161,7 +161,11 @@ impl LookAhead {
     fn report(&self, call: Call, error: &Arc<Error>) -> Result<(bool, Vec<Request>), Ended> {
         self.signs.has_failed.store(true, Ordering::Release);
         let is_mixed = !call.ahead.is_empty();
-        let calls = call.apart();
+        let mut calls = call.apart(false);
+        if calls.len() < 2 && !is_mixed && self.shared.skipping.is_on() {
+            // Which of them it was decides who is skipped.
+            calls = calls.into_iter().flat_map(|call| call.apart(true)).collect();
+        }
         if calls.len() < 2 && !is_mixed {
             for request in calls.into_iter().flat_map(|call| call.requests) {
                 request.answer(&self.shared, Err(Arc::clone(error)));
@@ -218,6 +222,11 @@ impl Refining {
             if !is_of_one && !shared.cancel.is_cancelled() {
                 // What one sample did to the call must not end the batches of others. What nobody waits for is left.
                 batches.extend(self.groups(&batch).values().map(|positions| batch.part(positions)));
+                continue;
+            }
+            if asked.len() > 1 && shared.skipping.is_on() {
+                // Which of them it was decides who is skipped.
+                batches.extend((0..asked.len()).map(|position| batch.part(&[position])));
                 continue;
             }
             let mut again = Vec::new();

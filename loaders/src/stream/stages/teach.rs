@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long nothing is asked of the teacher before it gives back its memory.
@@ -73,14 +74,19 @@ impl Teaching {
         {
             let bank = self.shared.labelling.taught.as_ref().map(|taught| &taught.bank);
             match bank.map(|bank| bank.find(&lesson.key)) {
-                Some(Ok(Some(logits))) => lesson.reply.answer(Ok(logits)),
-                Some(Err(error)) => lesson.reply.answer(Err(Arc::new(error))),
+                Some(Ok(Some(logits))) => self.answer(lesson, Ok(logits)),
+                Some(Err(error)) => self.answer(lesson, Err(Arc::new(error))),
                 _ if keys.insert(lesson.key) => lessons.push(lesson),
                 _ => again.push(lesson),
             }
         }
         again.into_iter().rev().for_each(|lesson| waiting.push_front(lesson));
         lessons
+    }
+
+    fn answer(&self, lesson: Lesson, logits: Learnt) {
+        self.shared.teaching.fetch_sub(1, Ordering::Relaxed);
+        lesson.reply.answer(logits);
     }
 
     fn rest(&mut self, is_released: &mut bool) {
@@ -106,7 +112,7 @@ impl Teaching {
                 (Ok(_), None) => Err(Arc::new(Error::Cancelled)),
                 (Err(error), _) => Err(Arc::clone(error)),
             };
-            lesson.reply.answer(logits);
+            self.answer(lesson, logits);
         }
     }
 
@@ -123,7 +129,7 @@ impl Teaching {
         };
         let learnt = catch_unwind(AssertUnwindSafe(call))
             .unwrap_or_else(|panic| Err(Error::panicked("diver-teach", panic.as_ref())));
-        shared.counters.add_teach_time(started.elapsed());
+        shared.counters.teach.add(lessons.len(), started.elapsed());
         Counters::add(&shared.counters.taught, lessons.len());
         learnt.map_err(Arc::new)
     }
