@@ -71,6 +71,6 @@ pub use source::{
 pub use stats::{Queues, Stage, Stages, Stats};
 pub use stream::{
     Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, MixMode, OnError, OnMiss, Per, Ranks,
-    Uneven,
+    Refining, Uneven,
 };
 pub use teach::Teach;

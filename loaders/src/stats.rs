@@ -1,5 +1,6 @@
 //! What a loader has done so far.
 
+use crate::stream::Refining;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +51,8 @@ pub struct Stats {
     pub taught: u64,
     /// Seconds until the epoch is over, at the pace that it has had so far; none before its first batch and after its last.
     pub eta_seconds: Option<f64>,
+    /// How far the refinements are that this epoch asks for; none where all of them are there from the start.
+    pub refining: Option<Refining>,
     /// What is waiting now.
     pub queues: Queues,
     /// What took how long.

@@ -1,11 +1,12 @@
 //! The loader, through its public face.
 #![allow(clippy::unwrap_used)]
 
-use diver_loaders::cache::{ImageForm, ImageRow, RowKey};
+use diver_loaders::cache::{ImageForm, ImageRow, MemoryStore, RowKey};
 use diver_loaders::refine::{Progress, RawBatch, Silent};
 use diver_loaders::{
     Cache, CancelToken, ClassMap, Conditioning, Error, Identity, Label, Loader, LoaderBuilder, LoaderState,
-    MemorySource, Mix, OnMiss, Ranks, Refine, Refinery, RgbImage, Sample, Source, SourceInfo, Uneven,
+    MemorySource, Mix, OnMiss, Ranks, Refine, Refinery, Refining, RgbImage, Sample, Source, SourceInfo,
+    Uneven,
 };
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -945,4 +946,70 @@ fn options_are_checked_when_the_loader_is_built() {
         error.contains("label 2 cannot be refined") && error.contains("class 1000 is unknown"),
         "{error}"
     );
+}
+
+/// Refines in steps.
+struct Stepping;
+
+impl Refine for Stepping {
+    fn fingerprint(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({ "refiner": "stepping" }))
+    }
+
+    fn preferred_batch(&self) -> usize {
+        4
+    }
+
+    fn check_conditioning(&self, conditioning: &Conditioning) -> Result<(), Error> {
+        Identity.check_conditioning(conditioning)
+    }
+
+    fn refine(
+        &mut self,
+        batch: &RawBatch<'_>,
+        cancel: &CancelToken,
+        progress: &dyn Progress,
+    ) -> Result<Vec<RgbImage>, Error> {
+        for step in 1..=10 {
+            std::thread::sleep(Duration::from_millis(2));
+            progress.step(step, 10);
+        }
+        Identity.refine(batch, cancel, &Silent)
+    }
+}
+
+#[test]
+fn it_can_be_seen_how_far_an_epoch_is() {
+    let cache = Cache::on(MemoryStore::new());
+    let loader = |seed| {
+        let loader = Loader::builder(set()).refiner(Stepping).cache(cache.clone()).batch_size(SAMPLES);
+        loader.shuffle(true).seed(seed).build().unwrap()
+    };
+    let mut cold = loader(0);
+    assert_eq!(cold.stats().refining, None);
+    let epoch = cold.start_epoch();
+    let mut seen: Vec<Refining> = Vec::new();
+    while cold.poll_batch(epoch, Duration::from_millis(1)).is_pending() {
+        seen.extend(cold.stats().refining);
+    }
+    assert!(seen.iter().all(|refining| refining.total == SAMPLES && refining.done <= SAMPLES));
+    assert_eq!(seen[0].done, 0);
+    assert!(seen.is_sorted_by_key(|refining| refining.done), "{seen:?}");
+    // It does not wait for the end of a call.
+    let etas: Vec<f64> = seen.iter().filter_map(|refining| refining.eta_seconds).collect();
+    assert!(etas.iter().all(|eta| (0.0..10.0).contains(eta)), "{etas:?}");
+    assert!(etas.len() > seen.len() / 2 && etas[0] > etas[etas.len() - 1], "{etas:?}");
+    let all = cold.stats().refining.unwrap();
+    assert_eq!((all.done, all.eta_seconds), (SAMPLES, Some(0.0)));
+    // In the next epoch nothing is left to do.
+    assert!(cold.iter().next().unwrap().is_ok());
+    assert!(cold.stats().refining.is_none_or(|refining| refining.done == SAMPLES));
+
+    let mut warm = loader(1);
+    assert!(warm.iter().next().unwrap().is_ok());
+    assert!(warm.stats().refining.is_none_or(|refining| refining.done <= SAMPLES));
+    assert_eq!((warm.stats().misses, warm.stats().stages.refine.calls), (0, 0));
+    let stages = cold.stats().stages;
+    assert_eq!((stages.refine.calls, stages.refine.items, stages.keep.items), (6, 23, 23));
+    assert!(stages.refine.p50 > 0.015 && stages.refine.seconds > 0.1, "{stages:?}");
 }

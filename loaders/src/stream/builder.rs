@@ -6,6 +6,7 @@ use super::order::Orders;
 use super::pipeline::{Pipeline, Shared};
 use super::plan::{MixMode, Plan, Uneven};
 use super::pool::Pool;
+use super::progress::Watch;
 use super::ranks::Ranks;
 use super::recipe::Recipe;
 use super::skip::{OnError, Skipping};
@@ -364,6 +365,7 @@ impl LoaderBuilder {
             background: Background::default(),
             standing: Standing::default(),
             flying: Flying::default(),
+            watch: Watch::default(),
             teaching: AtomicUsize::new(0),
             scale: Scale::new(dataset.normalize()),
         };

@@ -5,6 +5,7 @@ use super::batch::Batch;
 use super::options::OnMiss;
 use super::plan::Plan;
 use super::pool::Pool;
+use super::progress::Watch;
 use super::skip::Skipping;
 use super::stages::{
     Came, Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs,
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) background: Background,
     pub(super) standing: Standing,
     pub(super) flying: Flying,
+    pub(super) watch: Watch,
     /// How much the teacher is to look at.
     pub(super) teaching: AtomicUsize,
     pub(super) scale: Scale,
@@ -197,7 +199,12 @@ impl Pipeline {
             teaching: shared.teaching.load(Ordering::Relaxed),
             ready: 0,
         };
-        Stats { queues, skipped: shared.skipping.count() as u64, ..shared.counters.snapshot() }
+        Stats {
+            queues,
+            refining: shared.watch.read(shared.flying.len_of(shared.watch.epoch())),
+            skipped: shared.skipping.count() as u64,
+            ..shared.counters.snapshot()
+        }
     }
 
     /// Forgets the batches that were asked for and are not begun yet.

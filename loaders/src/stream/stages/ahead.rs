@@ -7,7 +7,7 @@
 use super::replies::Reply;
 use crate::refine::{Refined, Refinement};
 use crate::stream::pipeline::Shared;
-use crate::stream::want::Position;
+use crate::stream::want::{Position, Want};
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -64,8 +64,8 @@ impl Standing {
 pub(super) struct Call {
     /// What batches wait for, or met.
     pub(super) requests: Vec<Request>,
-    /// What later batches will ask for.
-    pub(super) ahead: Vec<Refinement>,
+    /// What later batches will ask for, and in which epoch.
+    pub(super) ahead: Vec<(Refinement, u64)>,
 }
 
 impl Call {
@@ -75,7 +75,14 @@ impl Call {
 
     /// What is asked for, that of requests first.
     pub(super) fn wanted(&self) -> Vec<Refinement> {
-        self.requests.iter().map(|request| request.refinement).chain(self.ahead.iter().copied()).collect()
+        let ahead = self.ahead.iter().map(|(refinement, _)| *refinement);
+        self.requests.iter().map(|request| request.refinement).chain(ahead).collect()
+    }
+
+    /// The epochs that ask for it, in the same order.
+    pub(super) fn epochs(&self) -> Vec<u64> {
+        let ahead = self.ahead.iter().map(|(_, epoch)| *epoch);
+        self.requests.iter().map(|request| request.place.epoch).chain(ahead).collect()
     }
 
     /// A call for each batch, or for each request, without what is done ahead.
@@ -98,7 +105,10 @@ pub(super) struct Work<'a> {
     /// Where the walk along the plan stands, and what is left of the batch that it is in.
     cursor: Position,
     batch: VecDeque<Refinement>,
+    epoch: u64,
     round: Option<u64>,
+    /// Where the consumer stood when it was counted what the epoch asks for.
+    counted: Option<(u64, u64)>,
     /// Whether each refinement was seen in the cache, or given to the refiner, and how many of those that are ever asked
     /// for were not.
     seen: Vec<bool>,
@@ -117,6 +127,8 @@ impl<'a> Work<'a> {
             requests: Vec::new(),
             cursor: Position::default(),
             batch: VecDeque::new(),
+            epoch: 0,
+            counted: None,
             round: None,
             seen,
             unseen: ever.len(),
@@ -158,12 +170,46 @@ impl<'a> Work<'a> {
         } else {
             (Position::start(stand.at.epoch.saturating_add(2)), self.requests.len())
         };
+        self.count(stand);
+        self.report();
         let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
         let ahead =
             if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end, go_on) };
         let call = Call { requests, ahead };
         // Nothing is missing for the first batch: on with the others.
         if is_first && call.is_empty() && go_on() { self.next_call(at_most, go_on) } else { call }
+    }
+
+    /// Says how many requests no call has taken up.
+    pub(super) fn report(&self) {
+        let epoch = self.shared.watch.epoch();
+        let waiting = self.requests.iter().filter(|request| request.place.epoch == epoch);
+        self.shared.watch.set_asked(waiting.count());
+    }
+
+    /// Counts what the epoch asks for, from where the consumer stands on, and what of it has not been looked for.
+    fn count(&mut self, stand: Stand) {
+        let epoch = stand.at.epoch;
+        if self.counted.replace((stand.round, epoch)) == Some((stand.round, epoch)) {
+            return;
+        }
+        if self.unseen == 0 {
+            return self.shared.watch.begin(epoch, 0, 0);
+        }
+        let mut numbers = Vec::new();
+        let mut position = stand.at;
+        while position.epoch == epoch {
+            let wants = self.shared.plan.wants(position);
+            numbers.extend(
+                wants.iter().filter_map(Want::refinement).map(|refinement| self.shared.number(refinement)),
+            );
+            position = self.shared.plan.after(position);
+        }
+        // Some may come again where the epoch is padded.
+        numbers.sort_unstable();
+        numbers.dedup();
+        let unseen = numbers.iter().filter(|number| !self.seen[**number]).count();
+        self.shared.watch.begin(epoch, numbers.len(), unseen);
     }
 
     /// A call failed: nothing is done ahead until the consumer has moved on, and has seen why.
@@ -202,7 +248,7 @@ impl<'a> Work<'a> {
         at_most: usize,
         end: Position,
         go_on: &dyn Fn() -> bool,
-    ) -> Vec<Refinement> {
+    ) -> Vec<(Refinement, u64)> {
         let requested: HashSet<Refinement> =
             requests.iter().chain(&self.requests).map(|request| request.refinement).collect();
         let mut found = Vec::new();
@@ -215,6 +261,7 @@ impl<'a> Work<'a> {
                 if self.cursor >= end {
                     break;
                 }
+                self.epoch = self.cursor.epoch;
                 let wants = self.shared.plan.wants(self.cursor);
                 self.batch.extend(wants.iter().filter_map(|want| want.refinement()));
                 self.cursor = self.shared.plan.after(self.cursor);
@@ -226,8 +273,9 @@ impl<'a> Work<'a> {
             }
             self.unseen -= 1;
             if !requested.contains(&refinement) && self.is_missing(refinement) {
-                found.push(refinement);
+                found.push((refinement, self.epoch));
             } else {
+                self.shared.watch.see(self.epoch);
                 passed += 1;
             }
         }

@@ -7,24 +7,39 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Images that the refiner was given and that are in no cache yet, with the requests for each: none where it is refined
-/// ahead.
+/// Images that the refiner was given and that are in no cache yet.
 #[derive(Default)]
-pub(in crate::stream) struct Flying(Mutex<HashMap<RowKey, Vec<Request>>>);
+pub(in crate::stream) struct Flying(Mutex<HashMap<RowKey, Flight>>);
+
+/// An image that is being refined.
+#[derive(Default)]
+struct Flight {
+    /// The first epoch that asks for it.
+    epoch: u64,
+    /// None where it is refined ahead.
+    requests: Vec<Request>,
+}
 
 impl Flying {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RowKey, Vec<Request>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RowKey, Flight>> {
         // Every update leaves the map whole, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note that an image is being refined.
-    pub(super) fn start(&self, row: RowKey, request: Option<Request>) {
-        self.lock().entry(row).or_default().extend(request);
+    /// Takes note that an image is being refined, for this epoch.
+    pub(super) fn start(&self, row: RowKey, epoch: u64, request: Option<Request>) {
+        let mut flying = self.lock();
+        let flight = flying.entry(row).or_insert_with(|| Flight { epoch, ..Flight::default() });
+        flight.requests.extend(request);
     }
 
     pub(in crate::stream) fn len(&self) -> usize {
         self.lock().len()
+    }
+
+    /// How many are being refined for an epoch.
+    pub(in crate::stream) fn len_of(&self, epoch: u64) -> usize {
+        self.lock().values().filter(|flight| flight.epoch == epoch).count()
     }
 
     pub(super) fn contains(&self, row: &RowKey) -> bool {
@@ -35,7 +50,7 @@ impl Flying {
     pub(super) fn join(&self, row: RowKey, request: Request) -> Option<Request> {
         match self.lock().entry(row) {
             Entry::Occupied(mut waiting) => {
-                waiting.get_mut().push(request);
+                waiting.get_mut().requests.push(request);
                 None
             }
             Entry::Vacant(_) => Some(request),
@@ -45,7 +60,7 @@ impl Flying {
     /// The batch of the first request for an image. One that nobody asked for is not refined any more.
     pub(super) fn place(&self, row: RowKey) -> Option<Position> {
         match self.lock().entry(row) {
-            Entry::Occupied(waiting) => match waiting.get().first() {
+            Entry::Occupied(waiting) => match waiting.get().requests.first() {
                 Some(request) => Some(request.place),
                 None => {
                     waiting.remove();
@@ -58,7 +73,7 @@ impl Flying {
 
     /// How many requests for an image there are.
     pub(super) fn waiting(&self, row: &RowKey) -> usize {
-        self.lock().get(row).map_or(0, Vec::len)
+        self.lock().get(row).map_or(0, |flight| flight.requests.len())
     }
 
     /// The first requests for an image that could not be refined for them. Of those that have come since, it says whether
@@ -66,12 +81,14 @@ impl Flying {
     pub(super) fn fail(&self, row: RowKey, first: usize) -> (Vec<Request>, bool) {
         match self.lock().entry(row) {
             Entry::Occupied(mut waiting) => {
-                let first = first.min(waiting.get().len());
-                let rest = waiting.get_mut().split_off(first);
-                if rest.is_empty() {
-                    return (waiting.remove(), false);
+                let requests = &mut waiting.get_mut().requests;
+                let rest = requests.split_off(first.min(requests.len()));
+                let failed = std::mem::replace(requests, rest);
+                let is_left = !requests.is_empty();
+                if !is_left {
+                    waiting.remove();
                 }
-                (std::mem::replace(waiting.get_mut(), rest), true)
+                (failed, is_left)
             }
             Entry::Vacant(_) => (Vec::new(), false),
         }
@@ -79,6 +96,6 @@ impl Flying {
 
     /// The requests for an image that is there.
     pub(super) fn land(&self, row: &RowKey) -> Vec<Request> {
-        self.lock().remove(row).unwrap_or_default()
+        self.lock().remove(row).unwrap_or_default().requests
     }
 }

@@ -4,7 +4,7 @@
 //! keeps what comes back ([`Keeper`]): the refiner, which is most of the work, is never kept waiting for files.
 
 use super::ahead::{Call, Request, Work};
-use crate::refine::{Finder, Keeper, MicroBatch, Missing, Pause, Refined, Rows, Silent};
+use crate::refine::{Finder, Keeper, MicroBatch, Missing, Pause, Refined, Rows};
 use crate::stream::pipeline::Shared;
 use crate::stream::want::Position;
 use crate::{Error, Refine, Result};
@@ -82,8 +82,12 @@ impl LookAhead {
             let call = work.next_call(self.signs.preferred.load(Ordering::Acquire), &go_on);
             if !call.is_empty() {
                 (is_released, idle) = (false, IDLE);
+                let ahead: Vec<u64> = call.ahead.iter().map(|(_, epoch)| *epoch).collect();
                 let (is_placed, awaited) = self.place(call)?;
                 work.add(awaited);
+                // Not before: until now they were neither looked for nor on their way.
+                ahead.into_iter().for_each(|epoch| self.shared.watch.see(epoch));
+                work.report();
                 if is_placed {
                     pause = Pause::default();
                     continue;
@@ -124,7 +128,7 @@ impl LookAhead {
     /// Makes a call ready and hands it over; answers what is found meanwhile, or cannot be read. Says whether anything
     /// came of it, and returns the requests for what other processes are refining.
     fn place(&self, call: Call) -> Result<(bool, Vec<Request>), Ended> {
-        let wanted = call.wanted();
+        let (wanted, epochs) = (call.wanted(), call.epochs());
         let mut results: Vec<Option<Refined>> = vec![None; wanted.len()];
         let prepare = || self.finder.prepare(&wanted, &mut results, usize::MAX);
         let batch = match catch_unwind(AssertUnwindSafe(prepare)) {
@@ -149,7 +153,7 @@ impl LookAhead {
         if let Some(batch) = batch {
             let rows: Vec<_> = batch.rows().collect();
             for (slot, position) in batch.slots() {
-                self.shared.flying.start(rows[*position], requests[*slot].take());
+                self.shared.flying.start(rows[*position], epochs[*slot], requests[*slot].take());
             }
             self.order(Order::Refine(batch))?;
         }
@@ -258,9 +262,11 @@ impl Refining {
     /// Refines a micro-batch, and has it kept and answered.
     fn refine(&mut self, batch: &MicroBatch) -> Result<(), Arc<Error>> {
         let Self { shared, finder, refiner, .. } = self;
-        let refine = || finder.refine(batch, &mut **refiner, &shared.cancel, &Silent);
+        let refine = || finder.refine(batch, &mut **refiner, &shared.cancel, &shared.watch);
+        shared.watch.start_call(batch.rows().count());
         let refined = catch_unwind(AssertUnwindSafe(refine))
             .unwrap_or_else(|panic| Err(Error::panicked("diver-refine", panic.as_ref())));
+        shared.watch.end_call(refined.is_ok());
         let (rows, refining) = refined?;
         let shared = Arc::clone(&self.shared);
         let keys: Vec<_> = batch.rows().collect();
