@@ -107,7 +107,11 @@ def test_a_module_labels_images(per: str) -> None:
                 assert near(batch.targets, network.said(batch.images, 4))
         assert network.seen == COUNT, "each image once"
         stats = loader.stats()
-        assert stats["taught"] == COUNT and stats["label_hits"] >= COUNT and stats["teach_seconds"] > 0
+        assert (
+            stats["taught"] == COUNT
+            and stats["label_hits"] >= COUNT
+            and stats["stages"]["teach"]["seconds"] > 0
+        )
 
 
 def test_raw_and_refined_images_are_labelled_as_they_are() -> None:

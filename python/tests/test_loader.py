@@ -356,8 +356,10 @@ def test_stats_count() -> None:
             "raw_fallbacks",
             "label_hits",
             "taught",
+            "refined",
+            "skipped",
         }
-        assert set(stats) == counts | {"refine_seconds", "teach_seconds", "wait_seconds"}
+        assert set(stats) == counts | {"eta_seconds", "refining", "queues", "stages"}
         assert stats["batches"] >= 3 and stats["samples"] >= 10 and stats["misses"] == 0
 
 

@@ -73,7 +73,9 @@ pub(super) fn run(args: &LabelArgs, host: &dyn Host, cancel: &CancelToken, outpu
     let epoch = loader.start_epoch();
     while let Some(batch) = next_batch(&mut loader, epoch, cancel)? {
         // A training could go on with what is in memory; this command is for the cache alone.
-        loader.cache_failure().map_or(Ok(()), |error| Err(error.into()))?;
+        if let Some(error) = loader.cache_failure() {
+            return Err(error.into());
+        }
         done += batch.len();
         bar.images(done, images);
     }

@@ -13,6 +13,7 @@
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
 - :class:`SoftLabels`: a teacher's labels of every crop (FKD), with the crops;
 - :class:`Cache`: refined images on disk, shared by all runs and processes;
+- :mod:`progress`: what is heard of long work;
 - :class:`DiverError`: the base of all exceptions (:mod:`diver.errors`).
 
 Importing diver imports neither torch nor numpy. Messages go to :mod:`logging`.
@@ -20,7 +21,7 @@ Importing diver imports neither torch nor numpy. Messages go to :mod:`logging`.
 
 from typing import TYPE_CHECKING, Any
 
-from diver import augment, labels, mix
+from diver import augment, labels, mix, progress
 from diver._batch import Batch
 from diver._datasets import from_dataset
 from diver.cache import Cache
@@ -48,6 +49,7 @@ __all__ = [
     "labels",
     "mix",
     "open",
+    "progress",
 ]
 __version__ = "0.1.0"
 

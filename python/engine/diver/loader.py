@@ -22,6 +22,7 @@ from diver._wording import counted
 from diver.cache import Cache
 from diver.errors import ClosedError, OptionError, OptionTypeError, StateError
 from diver.labels import Labels, stored
+from diver.progress import Bar, Progress, listener
 from diver.refiners import Adapter
 from diver.source import Source
 from diver.source import open as open_source
@@ -88,6 +89,13 @@ class DataLoader:
             teacher's logits; while the cache cannot be written, images that wait for it may take as much again.
         threads: Threads that assemble batches, 1 to 1,024.
         prefetch: Batches made ahead, 1 to 65,536.
+        on_error: What happens to a sample that cannot be read or refined: ``"raise"`` makes its batch an error; with
+            ``"skip"`` a sample that comes after the batch takes its place, and the error is logged.
+        max_skipped: Number of samples that may be skipped before their errors are raised after all.
+        progress: What hears how far the work is while a batch is waited for: a function of a
+            :class:`diver.progress.Progress`, called from the loop over batches; or ``"auto"``, a bar of tqdm where it
+            is installed and there is a terminal or a notebook, else a line on standard error every 30 seconds, from
+            rank 0 and of what takes more than two seconds; or None.
         format: ``"torch"`` or ``"numpy"``; ``"auto"`` is torch where it is installed.
         device: Where torch tensors go, as in ``"cuda"``; they stay on the CPU by default. ``"cuda"`` is this process's
             own device: torch's current one if it was set, else that of the local rank (``LOCAL_RANK``,
@@ -126,6 +134,9 @@ class DataLoader:
         memory_limit: SupportsIndex = 1 << 30,
         threads: SupportsIndex = 2,
         prefetch: SupportsIndex = 4,
+        on_error: str = "raise",
+        max_skipped: SupportsIndex = 10,
+        progress: Callable[[Progress], object] | str | None = "auto",
         format: str = "auto",
         device: Any = None,
     ) -> None:
@@ -139,6 +150,7 @@ class DataLoader:
         options = _options.given("loader", locals())
         share, views = _mix(mix), augmentations.made(augment)
         self._ranks = _ranks.decided(rank, world_size)
+        self._progress = listener(progress, self._ranks.rank)
         self._tensor = _tensors.converter(format, device)
         if not isinstance(source, Source):
             # The source has the classes then.
@@ -237,12 +249,23 @@ class DataLoader:
         self._engine.load_state(text)
         self._turn += 1
 
-    def stats(self) -> dict[str, int | float]:
-        """Counts since the loader was made, batches made ahead included: ``batches``, ``samples``, ``memory_hits``,
-        ``disk_hits``, ``misses`` (what was refined now), ``raw_fallbacks``, ``refine_seconds``, ``label_hits`` (images
-        or views whose logits were at hand), ``taught`` (those that the teacher looked at now), ``teach_seconds``,
-        ``wait_seconds``."""
-        stats: dict[str, int | float] = json.loads(self._engine.stats())
+    def stats(self) -> dict[str, Any]:
+        """What the loader has done since it was made, batches made ahead included, and what it is doing.
+
+        Counts: ``batches``, ``samples``, ``refined`` (those that came refined, or as a blend), ``memory_hits``,
+        ``disk_hits``, ``misses`` (what was refined now), ``raw_fallbacks``, ``skipped``, ``label_hits`` (images or
+        views whose logits were at hand), ``taught`` (those that the teacher looked at now).
+
+        ``stages``: for ``fetch`` (filling batches with pixels), ``label`` (targets and augmentation), ``refine``,
+        ``keep`` (writing to the cache), ``teach`` and ``next`` (the loop's waits for a batch), each ``calls``,
+        ``items`` and ``seconds`` of all calls, and ``p50``, ``p90`` and ``p99``, the seconds that so many percent of
+        the calls took at most.
+
+        ``queues``: what waits now, ``batches`` to be made, ``refining`` and ``teaching`` images, ``ready`` batches.
+        ``refining``: ``done`` of ``total`` images that the epoch asks for, and ``eta_seconds`` for the others; None
+        where all were there from the start. ``eta_seconds``: until the epoch is over, at its pace so far.
+        """
+        stats: dict[str, Any] = json.loads(self._engine.stats())
         return stats
 
     @property
@@ -335,6 +358,7 @@ class _Epoch(Iterator[Batch]):
     def __init__(self, loader: DataLoader, epoch: int) -> None:
         self._loader, self._turn, self._epoch = loader, loader._turn, epoch
         self._next_batch, self._tensor = loader._engine.next_batch, loader._tensor
+        self._progress = None if loader._progress is None else partial(_hear, loader._progress)
         self._over = False
 
     def __next__(self) -> Batch:
@@ -342,12 +366,20 @@ class _Epoch(Iterator[Batch]):
             raise StopIteration
         if self._loader._turn != self._turn:
             raise ClosedError("this epoch ended when another was begun: a loader has one iterator at a time")
-        raw = self._next_batch(self._epoch)
+        raw = self._next_batch(self._epoch, self._progress)
         if raw is None:
             self._over = True
             raise StopIteration
+        if isinstance(self._loader._progress, Bar):
+            self._loader._progress.close()
         tensor = self._tensor
         return _batch.made(tensor(raw.images), tensor(raw.targets), raw)
+
+
+def _hear(
+    progress: Callable[[Progress], object], stage: str, done: int, total: int, eta_seconds: float | None
+) -> None:
+    progress(Progress(stage, done, total, eta_seconds))
 
 
 def _warn_of_loss(path: Path) -> None:

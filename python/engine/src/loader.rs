@@ -10,7 +10,7 @@ use crate::source::Source;
 use crate::teacher::PyTeach;
 use diver_loaders::cache::LogitForm;
 use diver_loaders::options::from_json;
-use diver_loaders::{CancelToken, Loader as Engine, Per};
+use diver_loaders::{CancelToken, Loader as Engine, Per, Refining, Stats};
 use diver_python::errors::{Class, to_python};
 use diver_python::wait::{self, AtExit, SLICE};
 use pyo3::prelude::*;
@@ -113,12 +113,25 @@ impl Loader {
         })
     }
 
-    /// The next batch of `epoch`; none once the loader stands in another.
-    fn next_batch(&self, py: Python<'_>, epoch: u64) -> PyResult<Option<Batch>> {
+    /// The next batch of `epoch`; none once the loader stands in another. While it is waited for, `progress` is called
+    /// with how far the work is: its stage, how much is done, of how much, and the seconds that are left.
+    #[pyo3(signature = (epoch, progress))]
+    fn next_batch(
+        &self,
+        py: Python<'_>,
+        epoch: u64,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Batch>> {
         self.check(py)?;
         self.check_thread(py)?;
         let mut polled = self.poll_at_once(epoch);
+        let mut told = None;
         loop {
+            if let (Some(progress), Poll::Pending) = (progress, &polled)
+                && let Some(stats) = py.detach(|| self.lock().as_ref().map(Engine::stats))
+            {
+                told = tell(progress, &stats, told)?;
+            }
             match polled {
                 Poll::Ready(Some(Ok(batch))) => return Batch::new(py, batch).map(Some),
                 Poll::Ready(Some(Err(error))) => return Err(to_python(py, &error)),
@@ -172,6 +185,27 @@ impl Loader {
     fn closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
+}
+
+/// How far a work was when it was told of: its stage, how much was done, and in which hundredth of the time it was.
+type Told = (&'static str, usize, i64);
+
+/// Calls `progress` if there is something to wait for, and something new to say of it.
+fn tell(progress: &Bound<'_, PyAny>, stats: &Stats, told: Option<Told>) -> PyResult<Option<Told>> {
+    let teaching = stats.queues.teaching;
+    let (stage, done, total, eta) = match stats.refining {
+        Some(Refining { done, total, eta_seconds }) if done < total => ("refining", done, total, eta_seconds),
+        _ if teaching > 0 => {
+            let done = usize::try_from(stats.taught).unwrap_or(usize::MAX);
+            ("labelling", done, done.saturating_add(teaching), None)
+        }
+        _ => return Ok(told),
+    };
+    let now = (stage, done, eta.map_or(-1, |eta| eta.ceil() as i64));
+    if told != Some(now) {
+        progress.call1((stage, done, total, eta))?;
+    }
+    Ok(Some(now))
 }
 
 impl Loader {
