@@ -124,6 +124,19 @@ def test_raw_and_refined_images_are_labelled_as_they_are() -> None:
     assert network.seen == 2 * COUNT
 
 
+@pytest.mark.parametrize("per", ["image", "view"])
+def test_a_loss_on_logits_gets_logits(per: str) -> None:
+    network = Network()
+    made = labels.teacher(network, temperature=None, per=per)
+    assert repr(made).endswith("temperature=None" + (", per='view')" if per == "view" else ")"))
+    twin = copy.deepcopy(network).eval()
+    for images, targets in loading(made, augment=[HorizontalFlip()] if per == "view" else []):
+        with torch.no_grad():
+            assert near(targets, twin(images))
+    with pytest.raises(OptionError, match=r"temperature: .* the teacher has None"):
+        labels.average(labels.stored(), made, weight=0.5)
+
+
 def test_an_average_weighs_both() -> None:
     network = Network()
     made = labels.average(

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 /// | [`stored`](Self::stored) | `softmax(stored / T)` of stored logits; stored probabilities as they are; one-hot for a class |
 /// | [`hard`](Self::hard) | `(1 - smoothing) one_hot(class) + smoothing / C` (Szegedy et al. 2016, arXiv 1512.00567, section 7) |
 /// | [`teacher`](Self::teacher) | `softmax(logits / T)` (Hinton et al. 2015, arXiv 1503.02531, equation 1) |
+/// | [`logits`](Self::logits) | the teacher's logits, for losses on logits, as G_VBSM's (Shao et al., CVPR 2024) |
 /// | [`average`](Self::average) | `weight stored + (1 - weight) teacher`, both at `T` |
 ///
 /// In JSON it is an object, such as `{"from": "teacher", "temperature": 20}`.
@@ -59,6 +60,8 @@ enum Choice {
         #[schemars(range(max = f32::MAX), extend("exclusiveMinimum" = 0))]
         temperature: f32,
     },
+    /// The teacher's logits as they are
+    Logits {},
     /// A weighted average of both
     Average {
         /// Weight of the stored label; the teacher has the rest
@@ -106,6 +109,21 @@ impl Targets {
         Choice::Teacher { temperature }.try_into()
     }
 
+    /// The teacher's logits as they are, `[C]`, which are no distribution.
+    ///
+    /// ```
+    /// use diver_loaders::{Label, Targets};
+    ///
+    /// let mut target = [0.0; 2];
+    /// Targets::logits().write(&Label::Hard(1), Some(&[3.0, -1.0]), &mut target)?;
+    /// assert_eq!(target, [3.0, -1.0]);
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    #[must_use]
+    pub fn logits() -> Self {
+        Self(Choice::Logits {})
+    }
+
     /// `weight` of the stored label and `1 - weight` of the teacher's, logits softmaxed at `temperature`.
     ///
     /// # Errors
@@ -117,7 +135,7 @@ impl Targets {
     /// Whether [`write`](Self::write) needs a teacher's logits.
     #[must_use]
     pub fn needs_teacher(&self) -> bool {
-        matches!(self.0, Choice::Teacher { .. } | Choice::Average { .. })
+        matches!(self.0, Choice::Teacher { .. } | Choice::Logits {} | Choice::Average { .. })
     }
 
     /// Writes the part of a target that the stored label makes, at the temperature of the whole, where there is such a
@@ -126,13 +144,15 @@ impl Targets {
         match self.0 {
             Choice::Average { temperature, .. } => write_stored(stored, temperature, target),
             // It has no weight.
-            Choice::Teacher { .. } => write_stored(&Label::Hard(stored.class()), one(), target),
+            Choice::Teacher { .. } | Choice::Logits {} => {
+                write_stored(&Label::Hard(stored.class()), one(), target)
+            }
             Choice::Stored { .. } | Choice::Hard { .. } => self.write(stored, None, target),
         }
     }
 
-    /// Writes the target of one sample: `C` probabilities that sum to 1, with `C` the length of `target`, whose values
-    /// before do not matter. `stored` is the sample's label, `logits` the teacher's for its image, `[C]`; without a need
+    /// Writes the target of one sample: `C` probabilities that sum to 1, or logits where those are asked for, with `C` the
+    /// length of `target`, whose values before do not matter. `stored` is the sample's label, `logits` the teacher's for its image, `[C]`; without a need
     /// for them they are not looked at.
     ///
     /// # Errors
@@ -153,6 +173,12 @@ impl Targets {
                 Ok(())
             }
             Choice::Teacher { temperature } => write_teacher(teacher()?, temperature, target),
+            Choice::Logits {} => {
+                let logits = teacher()?;
+                check_teacher(logits, target.len())?;
+                target.copy_from_slice(logits);
+                check_finite("teacher", target)
+            }
             Choice::Average { weight, temperature } => {
                 write_teacher(teacher()?, temperature, target)?;
                 let mut own = vec![0.0; target.len()];
@@ -189,6 +215,7 @@ impl TryFrom<Choice> for Targets {
                 check("weight", weight, (0.0..=1.0).contains(&weight), "in [0, 1]")?;
                 check_temperature(temperature)?;
             }
+            Choice::Logits {} => {}
         }
         Ok(Self(choice))
     }
@@ -218,11 +245,16 @@ fn write_stored(stored: &Label, temperature: f32, target: &mut [f32]) -> Result<
 }
 
 fn write_teacher(logits: &[f32], temperature: f32, target: &mut [f32]) -> Result<()> {
-    if logits.len() != target.len() {
-        return Err(other_classes("teacher", "the teacher", logits.len(), target.len()));
-    }
+    check_teacher(logits, target.len())?;
     write_softmax(logits, temperature, target);
     check_finite("teacher", target)
+}
+
+fn check_teacher(logits: &[f32], classes: usize) -> Result<()> {
+    match logits.len() == classes {
+        true => Ok(()),
+        false => Err(other_classes("teacher", "the teacher", logits.len(), classes)),
+    }
 }
 
 /// Refuses a label that [`Label::write_target`] would have no place for.
@@ -358,7 +390,7 @@ mod tests {
         }
 
         #[test]
-        fn json_goes_both_ways(targets in choices()) {
+        fn json_goes_both_ways(targets in prop_oneof![choices(), Just(Targets::logits())]) {
             let json = serde_json::to_string(&targets).unwrap();
             prop_assert_eq!(serde_json::from_str::<Targets>(&json).unwrap(), targets);
         }
@@ -410,6 +442,9 @@ mod tests {
         assert_eq!(of(Targets::hard(0.1).unwrap(), Label::Probabilities(vec![1.0]), None), "labels");
         let teacher = Targets::teacher(1.0).unwrap();
         assert_eq!(of(teacher, Label::Hard(0), None), "targets");
+        assert_eq!(of(Targets::logits(), Label::Hard(0), None), "targets");
+        assert_eq!(of(Targets::logits(), Label::Hard(0), Some(&[0.0; 2])), "teacher");
+        assert_eq!(of(Targets::logits(), Label::Hard(0), Some(&[0.0, f32::NAN, 0.0])), "teacher");
         assert_eq!(of(teacher, Label::Hard(0), Some(&[0.0; 2])), "teacher");
         assert_eq!(of(teacher, Label::Hard(0), Some(&[0.0, f32::INFINITY, 0.0])), "teacher");
         for targets in [stored, Targets::hard(0.0).unwrap()] {

@@ -18,6 +18,12 @@ Distillation at a temperature ``T`` compares softmaxes at ``T``. Those of the te
     loss = F.kl_div(F.log_softmax(model(images) / T, 1), targets, reduction="batchmean")
 
 Some methods multiply it by ``T * T``, so that its gradients do not shrink with the temperature.
+
+G_VBSM compares logits, which are the targets of ``teacher(..., temperature=None)``, and adds a little of the
+cross-entropy with the stored classes::
+
+    outputs = model(images)
+    loss = F.mse_loss(outputs, targets) + 0.1 * F.cross_entropy(outputs, batch.labels)
 """
 
 from __future__ import annotations
@@ -81,7 +87,7 @@ class Teacher(Labels):
     """A teacher's labels: what :func:`teacher` makes, whose arguments are the fields."""
 
     model: Callable[..., Any]
-    temperature: float = 1.0
+    temperature: float | None = 1.0
     #: A JSON object; None says nothing, and is the hash of the weights for a torch module.
     fingerprint: str | None = None
     per: str = "image"
@@ -95,6 +101,8 @@ class Teacher(Labels):
         self._adapter(is_kept=False)
 
     def _targets(self) -> _engine.Targets:
+        if self.temperature is None:
+            return _engine.Targets.logits()
         return _engine.Targets.teacher(self.temperature)
 
     def _asked(self) -> Teacher:
@@ -166,7 +174,7 @@ def hard(*, smoothing: SupportsFloat = 0.0) -> Hard:
 def teacher(
     model: Callable[..., Any],
     *,
-    temperature: SupportsFloat = 1.0,
+    temperature: SupportsFloat | None = 1.0,
     fingerprint: str | Mapping[str, Any] | None = None,
     per: str = "image",
     batch_size: SupportsIndex = 32,
@@ -183,7 +191,8 @@ def teacher(
     Args:
         model: A torch module or any other callable that takes normalised images ``[B, C, H, W]`` and returns logits
             ``[B, classes]``: see :mod:`diver.teachers`, whose ``check`` tries one.
-        temperature: What logits are divided by; above 0.
+        temperature: What logits are divided by; above 0. With None, targets are the logits themselves, for losses on
+            logits.
         fingerprint: A string, or a dict like JSON, that names everything the logits depend on besides the images. By
             default, a torch module is known by its class, its parts as it prints them, and the bytes of its parameters
             and buffers, when the loader is made; give one where something else decides its logits, as its code does.
@@ -209,7 +218,7 @@ def teacher(
     """
     return Teacher(
         model=model,
-        temperature=_options.number("temperature", temperature),
+        temperature=None if temperature is None else _options.number("temperature", temperature),
         fingerprint=_callables.fingerprint("fingerprint", fingerprint, "teacher"),
         per=_options.choice("per", per, ("image", "view")),
         batch_size=_options.integer("batch_size", batch_size, least=1),

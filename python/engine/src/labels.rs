@@ -25,6 +25,11 @@ impl Targets {
     }
 
     #[staticmethod]
+    fn logits() -> Self {
+        Self(diver_loaders::Targets::logits())
+    }
+
+    #[staticmethod]
     fn average(py: Python<'_>, weight: f32, temperature: f32) -> PyResult<Self> {
         made(py, diver_loaders::Targets::average(weight, temperature))
     }
