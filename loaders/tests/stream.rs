@@ -643,6 +643,7 @@ fn a_sample_that_changes_during_a_run_fails_alone_and_stays_out_of_the_cache() {
             loader.iter().enumerate().filter_map(|(at, b)| Some((at, b.err()?.to_string()))).collect();
         let [(CHANGES, message)] = &failures[..] else { panic!("{failures:?}") };
         assert!(message.contains("sample 3: its file has changed since it was first read"), "{message}");
+        loader.finish().unwrap();
 
         let mut refinery = Refinery::new(changing(), Inverter::default(), Some(&cache)).unwrap();
         assert_eq!(refinery.partition().unwrap().len(), SAMPLES - 1);

@@ -164,6 +164,11 @@ impl<A: Artifact> Partition<A> {
         self.try_to_see(self.refresh());
     }
 
+    /// As [`try_refresh`](Self::try_refresh), however short ago it was listed.
+    pub(crate) fn try_list(&self) {
+        self.try_to_see(self.list());
+    }
+
     fn try_to_see<T>(&self, seen: Result<T>) {
         let was_blind = self.is_blind.swap(seen.is_err(), Ordering::Relaxed);
         if let (Err(error), false) = (seen, was_blind) {

@@ -103,7 +103,9 @@ impl Keeping {
             let kept = match done {
                 None => store.keep_unread(&rows, class_names),
                 Some(done) => {
-                    done(store.keep(&rows, class_names).map_err(Arc::new));
+                    // Who waits for them need not wait for the disk.
+                    done(store.serve(&rows).map_err(Arc::new));
+                    store.keep_served(&rows, class_names);
                     Ok(())
                 }
             };

@@ -79,12 +79,33 @@ impl Resident {
     /// stream goes on.
     pub(crate) fn keep(&self, rows: &[ImageRow], class_names: &[String]) -> Result<Vec<Arc<Planes>>> {
         let lost = self.put(rows, class_names);
+        self.settle(rows, &lost)
+    }
+
+    /// The images of rows, at the stream's size: those that another process committed first in place of our own.
+    fn settle(&self, rows: &[ImageRow], lost: &[RowKey]) -> Result<Vec<Arc<Planes>>> {
         rows.iter()
-            .map(|row| match self.adopt(&row.key, &lost)? {
+            .map(|row| match self.adopt(&row.key, lost)? {
                 Some(theirs) => Ok(theirs),
                 None => self.remember(row.key, &row.image),
             })
             .collect()
+    }
+
+    /// The images of freshly refined rows at the stream's size, to be served before they are kept: what another process
+    /// committed meanwhile comes in place of our own.
+    pub(crate) fn serve(&self, rows: &[ImageRow]) -> Result<Vec<Arc<Planes>>> {
+        if let Some(disk) = self.disk() {
+            disk.try_list();
+        }
+        let theirs: Vec<RowKey> = rows.iter().map(|row| row.key).filter(|key| self.contains(key)).collect();
+        self.settle(rows, &theirs)
+    }
+
+    /// As [`keep`](Self::keep), for rows that were [served](Self::serve).
+    pub(crate) fn keep_served(&self, rows: &[ImageRow], class_names: &[String]) {
+        let lost = self.put(rows, class_names);
+        self.written(rows, &lost);
     }
 
     /// As [`keep`](Self::keep), where nobody asks for the images again as long as there is a disk.
