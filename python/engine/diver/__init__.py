@@ -7,7 +7,7 @@
     >>> loader.close()
 
 - :func:`open`: what is on disk, as a :class:`Source`; :func:`from_tensors` and :func:`from_dataset`: what a program
-  holds;
+  holds; :func:`concat`: several of them as one;
 - :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`), with stored labels or a teacher's
   (:mod:`diver.labels`), augmented or not (:mod:`diver.augment`);
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from diver import augment, labels, mix
 from diver._batch import Batch
+from diver._concat import concat
 from diver._datasets import from_dataset
 from diver.cache import Cache
 from diver.errors import DiverError
@@ -43,6 +44,7 @@ __all__ = [
     "Source",
     "Views",
     "augment",
+    "concat",
     "from_dataset",
     "from_tensors",
     "labels",
