@@ -65,7 +65,7 @@ pub use pixels::{Normalize, RgbImage};
 pub use refine::{CancelToken, Conditioning, Identity, Refine, Refinery};
 pub use sheet::Sheet;
 pub use source::{
-    Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StateDict, StoredPixels,
+    Concat, Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StateDict, StoredPixels,
     ValueSpace, Values, open,
 };
 pub use stats::{Queues, Stage, Stages, Stats};

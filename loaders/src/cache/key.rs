@@ -16,8 +16,9 @@ impl RowKey {
         // Bits, because how JSON prints a number is a feature that any crate of a build can change.
         let space = match space {
             ValueSpace::Unit => serde_json::json!("unit"),
-            // None is refined, but each has a key.
+            // No such sample is refined, but each has a key.
             ValueSpace::Whitened => serde_json::json!("whitened"),
+            ValueSpace::Mixed => serde_json::json!("mixed"),
             ValueSpace::Normalized(constants) => serde_json::json!({
                 "mean": constants.mean.map(f32::to_bits),
                 "std": constants.std.map(f32::to_bits),

@@ -100,8 +100,9 @@ fn time_refiner(
     let info = source.info();
     let (mut pixels, mut conditioning, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     for image in 0..images {
-        let sample = source.sample(image % info.num_samples)?;
-        pixels.extend(sample.to_pixels(&info.value_space)?);
+        let index = image % info.num_samples;
+        let sample = source.sample(index)?;
+        pixels.extend(sample.to_pixels(&source.value_space(index))?);
         conditioning.push(info.class_map.conditioning(sample.label.class())?);
         keys.push(NoiseKey { content: sample.digest(), variant: u32::try_from(image).unwrap_or(u32::MAX) });
     }

@@ -30,9 +30,10 @@ fn describe(info: &SourceInfo) -> String {
     let space = match &info.value_space {
         ValueSpace::Normalized(n) => format!("normalised, mean {:?}, std {:?}", n.mean, n.std),
         ValueSpace::Whitened => "ZCA-whitened, streamed as they are stored".to_owned(),
-        ValueSpace::Unit => {
-            let n = &info.normalize;
-            format!("pixels; batches are normalised with mean {:?}, std {:?}", n.mean, n.std)
+        ValueSpace::Unit | ValueSpace::Mixed => {
+            let (n, of) = (&info.normalize, info.value_space);
+            let stored = if of == ValueSpace::Unit { "pixels" } else { "pixels and normalised ones" };
+            format!("{stored}; batches are normalised with mean {:?}, std {:?}", n.mean, n.std)
         }
     };
     let mut text = format!(

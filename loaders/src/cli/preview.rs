@@ -88,7 +88,7 @@ fn choose(source: &dyn Source, per_class: usize) -> Result<(Vec<usize>, Vec<RgbI
         }
         let chosen = &mut classes[source.label(index)?.class()];
         if chosen.len() < per_class {
-            let pixels = source.sample(index)?.to_pixels(&info.value_space)?;
+            let pixels = source.sample(index)?.to_pixels(&source.value_space(index))?;
             chosen.push((index, RgbImage::from_planar(width, height, &pixels)?));
         }
     }

@@ -148,6 +148,11 @@ fn check_fits(info: &SourceInfo, format: ExportFormat) -> Result<()> {
     if is_of_pixels(format) {
         info.value_space.check_pixels()?;
     }
+    if info.value_space == ValueSpace::Mixed {
+        let reason =
+            "its sets store their values in different spaces, and an export has one: export each set alone";
+        return Err(Error::field(&info.path, "images", reason));
+    }
     let bytes = ClassList::of(info).to_json().len();
     if bytes > ClassList::LONGEST {
         let reason = format!(

@@ -33,7 +33,8 @@ impl Safetensors {
         };
         let values = match info.value_space {
             ValueSpace::Normalized(_) => Values::Normalized,
-            ValueSpace::Unit => Values::Unit,
+            // An export of mixed values is refused before.
+            ValueSpace::Unit | ValueSpace::Mixed => Values::Unit,
             ValueSpace::Whitened => Values::Whitened,
         };
         let mut header = serde_json::json!({

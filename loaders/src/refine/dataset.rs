@@ -4,8 +4,11 @@ use super::{Conditioning, NoiseKey};
 use crate::cache::RowKey;
 use crate::pixels::resize_planar;
 use crate::said::warn_once;
+use crate::source::Portion;
 use crate::wording::counted;
-use crate::{CancelToken, ClassMap, Error, Label, Normalize, Refine, Result, Sample, Source, SourceInfo};
+use crate::{
+    CancelToken, ClassMap, Error, Label, Normalize, Refine, Result, Sample, Source, SourceInfo, ValueSpace,
+};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
@@ -121,6 +124,15 @@ impl Dataset {
         &self.info().normalize
     }
 
+    pub(crate) fn value_space(&self, index: usize) -> ValueSpace {
+        self.source.value_space(index)
+    }
+
+    /// How many places of an epoch each run of samples takes; empty if each sample comes once.
+    pub(crate) fn portions(&self) -> &[Portion] {
+        self.source.portions()
+    }
+
     pub(crate) fn sample(&self, index: usize) -> Result<Sample> {
         self.source.sample(index)
     }
@@ -161,7 +173,7 @@ impl Dataset {
     /// If the sample is not what it was when its identity was first asked for.
     pub(crate) fn identify(&self, refinement: Refinement, sample: &Sample) -> Result<Identity> {
         let noise = NoiseKey { content: sample.digest(), variant: refinement.variant };
-        let row = RowKey::new(&noise, &self.info().value_space, self.conditioning(sample));
+        let row = RowKey::new(&noise, &self.value_space(refinement.index), self.conditioning(sample));
         let first = self.slot(refinement).get_or_init(|| Identity { noise, row });
         if first.row != row {
             let reason =

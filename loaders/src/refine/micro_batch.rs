@@ -179,7 +179,7 @@ impl MicroBatch {
             self.slots.push((slot, *position));
             return Ok(());
         }
-        let pixels = sample.to_pixels(&dataset.info().value_space)?;
+        let pixels = sample.to_pixels(&dataset.value_space(refinement.index))?;
         let conditioning = dataset.conditioning(&sample).clone();
         // Here, where it takes no time from the refiner.
         RawBatch::new(

@@ -1,6 +1,6 @@
 //! What every [`Source`] implementation must do, as checks that can be run against any of them.
 
-use super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels};
+use super::{Label, LabelKind, Sample, Source, SourceInfo, StoredPixels, ValueSpace};
 use std::collections::BTreeSet;
 
 /// Most samples that are read, spread over the set.
@@ -21,6 +21,10 @@ pub fn check(source: &dyn Source) {
         info.classes.as_ref().is_none_or(|names| names.len() == info.num_classes),
         "each class has one name, or none has"
     );
+    let portions = source.portions();
+    let covered: usize = portions.iter().map(|portion| portion.samples).sum();
+    assert!(portions.is_empty() || covered == info.num_samples, "its portions are of all samples");
+    assert!(portions.iter().all(|portion| portion.samples > 0), "each portion has samples");
 
     let step = info.num_samples.div_ceil(READ);
     let indices: BTreeSet<usize> =
@@ -91,13 +95,23 @@ fn check_sample(source: &dyn Source, index: usize, sample: &Sample) {
     let again = source.sample(index).expect("a sample is readable twice");
     assert!(again == *sample && again.digest() == sample.digest(), "sample {index} reads the same twice");
 
-    match sample.to_pixels(&info.value_space) {
+    let space = source.value_space(index);
+    assert!(
+        space == info.value_space || info.value_space == ValueSpace::Mixed && space != ValueSpace::Mixed,
+        "sample {index} has the set's value space, or one of its own in a mixed set, not {space:?}"
+    );
+    match sample.to_pixels(&space) {
         Ok(pixels) => check_pixels(info, index, &pixels),
-        Err(error) => assert!(info.value_space.check_pixels().is_err(), "sample {index} has pixels: {error}"),
+        Err(error) => assert!(space.check_pixels().is_err(), "sample {index} has pixels: {error}"),
     }
-    let normalized = sample.clone().into_normalized(&info.value_space, &info.normalize);
+    let normalized = sample.clone().into_normalized(&space, &info.normalize);
     assert_eq!(normalized.len(), values, "sample {index} has as many normalised values as stored ones");
     assert!(normalized.iter().all(|v| v.is_finite()), "sample {index} has finite normalised values");
+    let mut written = vec![0.0; values];
+    source
+        .write_normalized(index, &mut written)
+        .expect("a sample that is readable can be written normalised");
+    assert!(written == normalized, "sample {index} is written with the same normalised values");
 }
 
 fn check_pixels(info: &SourceInfo, index: usize, pixels: &[f32]) {

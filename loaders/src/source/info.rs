@@ -32,6 +32,8 @@ pub enum Format {
     WebDataset,
     /// A set that a program made.
     Memory,
+    /// Several sets as one.
+    Concat,
 }
 
 impl Format {
@@ -49,6 +51,7 @@ impl Format {
             Self::Arrow => "arrow",
             Self::WebDataset => "webdataset",
             Self::Memory => "memory",
+            Self::Concat => "concat",
         }
     }
 }

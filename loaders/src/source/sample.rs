@@ -73,13 +73,16 @@ impl PixelsRef<'_> {
     /// Writes `f` of each value's channel and its pixel value.
     fn map_units(self, area: usize, space: &ValueSpace, out: &mut [f32], f: impl Fn(usize, f32) -> f32) {
         match (self, space) {
+            // Bytes are pixels in every space.
             (Self::U8(values), _) => {
                 by_plane(values, area, out, |channel, v| f(channel, f32::from(v) / 255.0));
             }
             (Self::F32(values), ValueSpace::Normalized(own)) => {
                 by_plane(values, area, out, |channel, v| f(channel, own.invert(channel, v)));
             }
-            (Self::F32(values), ValueSpace::Unit | ValueSpace::Whitened) => by_plane(values, area, out, f),
+            (Self::F32(values), ValueSpace::Unit | ValueSpace::Whitened | ValueSpace::Mixed) => {
+                by_plane(values, area, out, f);
+            }
         }
     }
 }
@@ -192,7 +195,8 @@ impl Sample {
     }
 
     /// The values as the network is trained on them, planar `[C, H, W]`: normalised and whitened floats as they are
-    /// stored (out of the pixel range where the method left it), everything else normalised with `normalize`.
+    /// stored (out of the pixel range where the method left it), everything else normalised with `normalize`. `space` is
+    /// that of this sample ([`Source::value_space`](super::Source::value_space)), so never [`ValueSpace::Mixed`].
     pub fn into_normalized(self, space: &ValueSpace, normalize: &Normalize) -> Vec<f32> {
         match (self.pixels, space) {
             (StoredPixels::F32(values), ValueSpace::Normalized(own)) if own == normalize => values,
@@ -210,9 +214,13 @@ impl Sample {
     /// repeated three times.
     ///
     /// # Errors
-    /// If the values are whitened.
+    /// If the values are whitened, or `space` is [`ValueSpace::Mixed`], which is that of a whole set and not of a sample.
     pub fn to_pixels(&self, space: &ValueSpace) -> Result<Vec<f32>> {
         space.check_pixels()?;
+        if *space == ValueSpace::Mixed {
+            let reason = "the set's samples are stored in different spaces: pass that of the sample, `value_space(index)`";
+            return Err(Error::config("values", reason));
+        }
         let [channels, height, width] = self.shape;
         let mut planar = vec![0.0; self.pixels.len()];
         self.pixels.borrow().map_units(height * width, space, &mut planar, |_, unit| unit.clamp(0.0, 1.0));
@@ -232,6 +240,9 @@ pub enum ValueSpace {
     /// Whitened by a ZCA transform that is not at hand: to train on as they are, together with test images whitened in
     /// the same way. They cannot be turned back into pixels, so they cannot be refined.
     Whitened,
+    /// Not one space, in a set that is made of several ([`Concat`](super::Concat)):
+    /// [`Source::value_space`](super::Source::value_space) has that of each sample, which is never whitened.
+    Mixed,
 }
 
 impl ValueSpace {

@@ -2,7 +2,8 @@
 
 use super::adapters;
 use super::info::SourceInfo;
-use super::sample::{Label, Sample};
+use super::portion::Portion;
+use super::sample::{Label, Sample, ValueSpace};
 use crate::Result;
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +33,20 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`sample`](Self::sample); if `out` has another number of values.
     fn write_normalized(&self, index: usize, out: &mut [f32]) -> Result<()> {
-        adapters::write(self.info(), index, self.sample(index)?.pixels.borrow(), out)
+        let (info, space) = (self.info(), self.value_space(index));
+        adapters::write(info, &space, index, self.sample(index)?.pixels.borrow(), out)
+    }
+
+    /// The space of the stored values of sample `index`: `info().value_space`, unless that is [`ValueSpace::Mixed`].
+    fn value_space(&self, index: usize) -> ValueSpace {
+        let _ = index;
+        self.info().value_space
+    }
+
+    /// How many places of a loader's epoch each run of samples takes, in the order of the samples; empty if each sample
+    /// comes once in an epoch.
+    fn portions(&self) -> &[Portion] {
+        &[]
     }
 
     /// The name of the file that image `index` alone is in, without its folders; `None` where images have no files of
@@ -61,6 +75,14 @@ macro_rules! forwarded {
 
             fn write_normalized(&self, index: usize, out: &mut [f32]) -> Result<()> {
                 (**self).write_normalized(index, out)
+            }
+
+            fn value_space(&self, index: usize) -> ValueSpace {
+                (**self).value_space(index)
+            }
+
+            fn portions(&self) -> &[Portion] {
+                (**self).portions()
             }
 
             fn name(&self, index: usize) -> Option<Cow<'_, str>> {

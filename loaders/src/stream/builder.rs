@@ -1,6 +1,7 @@
 //! How a loader is described.
 
 use super::background::Background;
+use super::draw::Draw;
 use super::options::{LoaderOptions, OnMiss};
 use super::order::Orders;
 use super::pipeline::{Pipeline, Shared};
@@ -282,8 +283,10 @@ impl LoaderBuilder {
         let refiner = self.refiner.as_deref();
         let dataset = Dataset::new(self.source, classes, size, refiner)?.with_variants(options.variants);
         let dataset = Arc::new(dataset);
+        let samples = dataset.info().num_samples;
         let plan = Plan {
-            samples: dataset.info().num_samples,
+            samples,
+            draw: Draw::new(dataset.portions(), samples, options.seed)?.map(Arc::new),
             batch_size: options.batch_size,
             shuffle: options.shuffle,
             drop_last: options.drop_last,
@@ -311,7 +314,7 @@ impl LoaderBuilder {
                  with pad none would be",
                 dataset.info().path.display(),
                 plan.left_out(),
-                counted(plan.samples, "sample"),
+                counted(plan.entries(), "sample"),
                 plan.world,
             );
         }

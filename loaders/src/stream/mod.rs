@@ -9,6 +9,7 @@
 mod background;
 mod batch;
 mod builder;
+mod draw;
 mod loader;
 mod mix;
 mod options;

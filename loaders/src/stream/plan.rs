@@ -1,6 +1,7 @@
 //! What every batch of every epoch holds, computed from its number alone.
 
 use super::Mix;
+use super::draw::Draw;
 use super::order::{Orders, Permutation};
 use super::want::{Form, Position, Want};
 use crate::kernels::mix_bits;
@@ -44,7 +45,10 @@ named_enum! {
 /// The order of samples for every epoch, as one rank sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Samples of the dataset.
     pub(super) samples: usize,
+    /// How often each comes in an epoch; once without.
+    pub(super) draw: Option<Arc<Draw>>,
     pub(super) batch_size: usize,
     pub(super) shuffle: bool,
     pub(super) drop_last: bool,
@@ -67,11 +71,11 @@ impl Plan {
             return Err(Error::config("shard", reason));
         }
         // No epoch has fewer places.
-        let here = self.share_of(self.samples);
+        let here = self.share_of(self.entries());
         if here == 0 {
             let reason = format!(
                 "{} leave none for rank {} of {}: take fewer ranks, or pad the epoch",
-                counted(self.samples, "sample"),
+                counted(self.entries(), "sample"),
                 self.rank,
                 self.world
             );
@@ -90,17 +94,22 @@ impl Plan {
         Ok(self)
     }
 
+    /// Entries of an epoch, each of which is a sample: as many as there are samples, unless some come more often.
+    pub(super) fn entries(&self) -> usize {
+        self.draw.as_ref().map_or(self.samples, |draw| draw.entries())
+    }
+
     /// Places in the order of an epoch, of all ranks together.
     pub(super) fn places(&self, epoch: u64) -> usize {
         match self.mode {
-            MixMode::Both => self.samples + self.refined(epoch),
-            MixMode::Replace | MixMode::Blend => self.samples,
+            MixMode::Both => self.entries() + self.refined(epoch),
+            MixMode::Replace | MixMode::Blend => self.entries(),
         }
     }
 
-    /// How many samples come refined in an epoch, unless they are blended.
+    /// How many entries come refined in an epoch, unless they are blended.
     fn refined(&self, epoch: u64) -> usize {
-        (self.mix.share(epoch) * self.samples as f64).round() as usize
+        (self.mix.share(epoch) * self.entries() as f64).round() as usize
     }
 
     /// This rank's share of so many places.
@@ -158,7 +167,8 @@ impl Plan {
         if self.mix.is_raw() {
             return Vec::new();
         }
-        if self.shuffle || self.mode == MixMode::Both {
+        // Which samples come once more changes with the epoch.
+        if self.shuffle || self.mode == MixMode::Both || self.draw.is_some() {
             return all(&mut (0..self.samples));
         }
         let batches = (0..self.batches(0, 0)).map(|batch| Position { batch, ..Position::default() });
@@ -179,57 +189,67 @@ impl Plan {
         if self.shuffle {
             self.orders.get(total, "order", self.seed, epoch).send(&mut order);
         }
-        let forms = match self.mode {
+        let are_refined = match self.mode {
             MixMode::Replace => self.replaced(epoch, &order),
-            MixMode::Both => self.doubled(epoch, &order),
-            MixMode::Blend => self.blended(epoch, &order),
+            MixMode::Both => self.doubled(epoch, &mut order),
+            MixMode::Blend => vec![true; order.len()],
         };
-        places.into_iter().zip(forms).map(|(place, (index, form))| Want { index, form, place }).collect()
+        if let Some(draw) = &self.draw {
+            draw.send(epoch, &mut order);
+        }
+        let want = |((place, index), is_refined): ((usize, usize), bool)| {
+            let form = match self.mode {
+                MixMode::Blend => self.blended(epoch, index),
+                MixMode::Replace | MixMode::Both if is_refined => self.refinement(epoch, index),
+                MixMode::Replace | MixMode::Both => Form::Raw,
+            };
+            Want { index, form, place }
+        };
+        places.into_iter().zip(order).zip(are_refined).map(want).collect()
     }
 
-    /// Samples, each raw or refined: refined if its lot is below the share, so that exactly round(share * samples) are, and
+    /// Whether each entry comes refined: if its lot is below the share, so that exactly round(share * entries) are, and
     /// others in every epoch.
-    fn replaced(&self, epoch: u64, samples: &[usize]) -> Vec<(usize, Form)> {
+    fn replaced(&self, epoch: u64, entries: &[usize]) -> Vec<bool> {
         let refined = self.refined(epoch);
-        let mut drawn = samples.to_vec();
+        let mut drawn = entries.to_vec();
         // Where all are alike no lots are drawn, which would take longer than everything else.
-        if (1..self.samples).contains(&refined) {
+        if (1..self.entries()).contains(&refined) {
             self.lots(epoch).send(&mut drawn);
         }
-        let form = |(index, lot): (&usize, usize)| match lot < refined {
-            true => (*index, self.refinement(epoch, *index)),
-            false => (*index, Form::Raw),
-        };
-        samples.iter().zip(drawn).map(form).collect()
+        drawn.into_iter().map(|lot| lot < refined).collect()
     }
 
-    /// Entries of which the first are the raw samples; behind them come those whose lots are drawn, refined.
-    fn doubled(&self, epoch: u64, entries: &[usize]) -> Vec<(usize, Form)> {
-        let mut drawn: Vec<usize> = entries.iter().map(|entry| entry.saturating_sub(self.samples)).collect();
+    /// Whether each place of the order comes refined. The first ones are the entries, raw; those behind them become the
+    /// entries whose lots are drawn.
+    fn doubled(&self, epoch: u64, order: &mut [usize]) -> Vec<bool> {
+        let entries = self.entries();
+        let mut drawn: Vec<usize> = order.iter().map(|place| place.saturating_sub(entries)).collect();
         // Of none, and of all, no lots are drawn.
-        if (1..self.samples).contains(&self.refined(epoch)) {
+        if (1..entries).contains(&self.refined(epoch)) {
             self.lots(epoch).fetch(&mut drawn);
         }
-        let form = |(entry, drawn): (&usize, usize)| match *entry < self.samples {
-            true => (*entry, Form::Raw),
-            false => (drawn, self.refinement(epoch, drawn)),
+        let is_refined = |(place, drawn): (&mut usize, usize)| {
+            let is_refined = *place >= entries;
+            if is_refined {
+                *place = drawn;
+            }
+            is_refined
         };
-        entries.iter().zip(drawn).map(form).collect()
+        order.iter_mut().zip(drawn).map(is_refined).collect()
     }
 
-    /// Samples, all blended alike.
-    fn blended(&self, epoch: u64, samples: &[usize]) -> Vec<(usize, Form)> {
-        let form = |index: &usize| match (self.mix.share(epoch), self.variant(epoch, *index)) {
-            (0.0, _) => (*index, Form::Raw),
-            (1.0, variant) => (*index, Form::Refined(variant)),
-            (share, variant) => (*index, Form::Blend(variant, share as f32)),
-        };
-        samples.iter().map(form).collect()
+    fn blended(&self, epoch: u64, index: usize) -> Form {
+        match (self.mix.share(epoch), self.variant(epoch, index)) {
+            (0.0, _) => Form::Raw,
+            (1.0, variant) => Form::Refined(variant),
+            (share, variant) => Form::Blend(variant, share as f32),
+        }
     }
 
-    /// The lot that each sample draws in an epoch.
+    /// The lot that each entry draws in an epoch.
     fn lots(&self, epoch: u64) -> Arc<Permutation> {
-        self.orders.get(self.samples, "mix", self.seed, epoch)
+        self.orders.get(self.entries(), "mix", self.seed, epoch)
     }
 
     fn refinement(&self, epoch: u64, index: usize) -> Form {
@@ -256,6 +276,7 @@ mod tests {
     fn plan(samples: usize, batch_size: usize, world: usize, uneven: Uneven) -> Plan {
         Plan {
             samples,
+            draw: None,
             batch_size,
             shuffle: true,
             drop_last: false,

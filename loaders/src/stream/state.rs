@@ -40,6 +40,10 @@ pub struct LoaderState {
     pub shuffle: bool,
     /// The seed of the order.
     pub seed: u64,
+    /// How many places of an epoch are each set's, where several are streamed with
+    /// [weights](crate::Concat::weights); empty, and left out of the JSON, where each sample comes once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_places: Vec<usize>,
 }
 
 impl LoaderState {
@@ -54,6 +58,7 @@ impl LoaderState {
             samples: plan.samples,
             shuffle: plan.shuffle,
             seed: plan.seed,
+            set_places: set_places(plan),
         }
     }
 
@@ -67,6 +72,11 @@ impl LoaderState {
         differs("samples", &plan.samples, &self.samples)?;
         differs("shuffle", &plan.shuffle, &self.shuffle)?;
         differs("seed", &plan.seed, &self.seed)?;
+        let listed = |places: &[usize]| match places {
+            [] => "none".to_owned(),
+            places => format!("{places:?}"),
+        };
+        differs("set_places", &listed(&set_places(plan)), &listed(&self.set_places))?;
         // Room for every epoch that a loader can come to.
         if self.epoch > u64::MAX / 2 {
             let expected = format!("at most {}", u64::MAX / 2);
@@ -82,4 +92,8 @@ impl LoaderState {
         }
         Ok(())
     }
+}
+
+fn set_places(plan: &Plan) -> Vec<usize> {
+    plan.draw.as_ref().map(|draw| draw.places()).unwrap_or_default()
 }

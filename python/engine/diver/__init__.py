@@ -7,7 +7,7 @@
     >>> loader.close()
 
 - :func:`open`: what is on disk, as a :class:`Source`; :func:`from_tensors` and :func:`from_dataset`: what a program
-  holds;
+  holds; :func:`concat`: several of them as one;
 - :class:`DataLoader`: its batches, raw, refined or mixed (:mod:`diver.mix`), with stored labels or a teacher's
   (:mod:`diver.labels`), augmented or not (:mod:`diver.augment`);
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from diver import augment, labels, mix, progress
 from diver._batch import Batch
+from diver._concat import concat
 from diver._datasets import from_dataset
 from diver.cache import Cache
 from diver.errors import DiverError
@@ -44,6 +45,7 @@ __all__ = [
     "Source",
     "Views",
     "augment",
+    "concat",
     "from_dataset",
     "from_tensors",
     "labels",

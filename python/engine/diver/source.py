@@ -36,8 +36,8 @@ class Sample(NamedTuple):
 
 
 class Source:
-    """A distilled dataset: what it is, and its samples. Made by :func:`open`, :func:`from_tensors` or
-    :func:`from_dataset`.
+    """A distilled dataset: what it is, and its samples. Made by :func:`open`, :func:`from_tensors`,
+    :func:`from_dataset` or :func:`concat`.
 
     It is a map-style dataset of torch's, too: ``source[i]`` is a pair of image and target, so that
     ``torch.utils.data.DataLoader(source)``, ``Subset``, ``random_split`` and ``ConcatDataset`` take it as it is. What
@@ -54,7 +54,7 @@ class Source:
     @property
     def format(self) -> str:
         """The format family: ``dc``, ``mtt``, ``idc``, ``kip``, ``tensors``, ``image-folder``, ``parquet``, ``arrow``
-        or ``webdataset``."""
+        or ``webdataset``; ``concat`` for several sets as one."""
         return str(self._info["format"])
 
     @property
@@ -71,7 +71,7 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """The file or folder; ``<memory>`` if there is none."""
+        """The file or folder; ``<memory>`` if there is none. Of several sets as one, their paths with ``+`` between."""
         return self._engine.path
 
     @property
@@ -114,8 +114,8 @@ class Source:
 
     @property
     def value_space(self) -> str | dict[str, Any]:
-        """``"unit"`` for pixels, ``{"normalized": {"mean": [...], "std": [...]}}``, or ``"whitened"``, which cannot be
-        refined."""
+        """``"unit"`` for pixels, ``{"normalized": {"mean": [...], "std": [...]}}``, ``"whitened"``, which cannot be
+        refined, or ``"mixed"`` for several sets as one whose spaces differ."""
         space: str | dict[str, Any] = self._info["value_space"]
         return space
 

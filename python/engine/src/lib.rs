@@ -57,7 +57,7 @@ mod _engine {
     #[pymodule_export]
     use super::soft_labels::{Making, SoftLabels};
     #[pymodule_export]
-    use super::source::{Source, open, subset};
+    use super::source::{Source, concat, open, subset};
     #[pymodule_export]
     use super::threads::join_threads;
     #[pymodule_export]

@@ -34,10 +34,9 @@ fn pixels(
         let reason = format!("there is no memory for the pixels of {} samples: take fewer", indices.len());
         return Err(Error::config("indices", reason));
     }
-    let info = set.info();
     for index in indices {
         cancel.check()?;
-        pixels.extend(set.sample(*index)?.to_pixels(&info.value_space)?);
+        pixels.extend(set.sample(*index)?.to_pixels(&set.value_space(*index))?);
     }
     Ok(pixels)
 }

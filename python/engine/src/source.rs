@@ -1,7 +1,7 @@
 //! Distilled datasets.
 
 use diver_loaders::options::from_json;
-use diver_loaders::source::{Joined, Subset};
+use diver_loaders::source::{Concat, Joined, Subset};
 use diver_loaders::{CancelToken, Error, Label, LabelKind, OpenOptions, StoredPixels};
 use diver_python::errors::{Class, to_python};
 use diver_python::tensor::Tensor;
@@ -67,7 +67,7 @@ impl Source {
             for index in &indices {
                 let sample = set.sample(*index)?;
                 labels.push(sample.label.clone());
-                images.extend(sample.into_normalized(&info.value_space, &info.normalize));
+                images.extend(sample.into_normalized(&set.value_space(*index), &info.normalize));
             }
             Ok((images, labels))
         };
@@ -105,6 +105,30 @@ pub fn subset(
         }))
     };
     subset().map_err(|error| to_python(py, &error))
+}
+
+/// Several sets as one, with a weight for each, or none; `classes` are the labels in the whole of each set's classes, or
+/// none to match them by name.
+#[pyfunction]
+#[pyo3(signature = (sources, weights=None, classes=None))]
+pub fn concat(
+    py: Python<'_>,
+    sources: Vec<PyRef<'_, Source>>,
+    weights: Option<Vec<f64>>,
+    classes: Option<Vec<Vec<usize>>>,
+) -> PyResult<Source> {
+    let concat = || -> Result<Source, Error> {
+        let sets = sources.iter().map(|source| Box::new(Arc::clone(&source.0)) as _).collect();
+        let whole = match classes {
+            Some(classes) => Concat::with_classes(sets, classes)?,
+            None => Concat::new(sets)?,
+        };
+        Ok(Source(Arc::new(match weights {
+            Some(weights) => whole.weights(&weights)?,
+            None => whole,
+        })))
+    };
+    concat().map_err(|error| to_python(py, &error))
 }
 
 /// Opens the dataset at `path`, or the one that `content` would be as a safetensors file. `options` is the JSON object of

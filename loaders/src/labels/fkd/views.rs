@@ -158,7 +158,7 @@ impl Views {
         let index = self.indices[row];
         let sample = images.sample(index)?;
         let [_, height, width] = sample.shape;
-        let image = RgbImage::from_planar(width, height, &sample.to_pixels(&images.info().value_space)?)?;
+        let image = RgbImage::from_planar(width, height, &sample.to_pixels(&images.value_space(index))?)?;
         self.cropped(row, &image)?.resized(side, side)
     }
 

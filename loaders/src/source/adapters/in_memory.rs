@@ -138,11 +138,17 @@ pub(crate) fn check(info: &SourceInfo, labels: &[Label]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the values of sample `index` as a network is trained on them.
+/// Writes the values of sample `index`, stored in `space`, as a network is trained on them.
 ///
 /// # Errors
 /// If `out` has room for another number of values, or they are not finite.
-pub(crate) fn write(info: &SourceInfo, index: usize, pixels: PixelsRef<'_>, out: &mut [f32]) -> Result<()> {
+pub(crate) fn write(
+    info: &SourceInfo,
+    space: &ValueSpace,
+    index: usize,
+    pixels: PixelsRef<'_>,
+    out: &mut [f32],
+) -> Result<()> {
     let [channels, height, width] = info.shape;
     if out.len() != channels * height * width {
         let reason =
@@ -152,7 +158,7 @@ pub(crate) fn write(info: &SourceInfo, index: usize, pixels: PixelsRef<'_>, out:
     if let PixelsRef::F32(values) = pixels {
         check_finite(info, index, values)?;
     }
-    pixels.write_normalized(height * width, &info.value_space, &info.normalize, out);
+    pixels.write_normalized(height * width, space, &info.normalize, out);
     Ok(())
 }
 
@@ -198,6 +204,6 @@ impl Source for MemorySource {
     fn write_normalized(&self, index: usize, out: &mut [f32]) -> Result<()> {
         // So that there is such a sample.
         self.label(index)?;
-        write(&self.info, index, self.pixels(index), out)
+        write(&self.info, &self.info.value_space, index, self.pixels(index), out)
     }
 }

@@ -1,6 +1,6 @@
 //! Several sources as one, one after another.
 
-use super::super::{Label, LabelKind, Sample, Source, SourceInfo};
+use super::super::{Label, LabelKind, Sample, Source, SourceInfo, ValueSpace};
 use crate::{Error, Result};
 use std::borrow::Cow;
 use std::path::Path;
@@ -76,6 +76,12 @@ impl Joined {
             info.num_classes = info.num_classes.max(other.num_classes);
             info.num_samples += other.num_samples;
             ends.push(info.num_samples);
+            if !part.portions().is_empty() {
+                info.notes.push(format!(
+                    "the weights of {} are not kept: its samples come once each in an epoch",
+                    other.path.display()
+                ));
+            }
             for note in &other.notes {
                 if !info.notes.contains(note) {
                     info.notes.push(note.clone());
@@ -107,6 +113,10 @@ impl Source for Joined {
     fn sample(&self, index: usize) -> Result<Sample> {
         let (source, index) = self.find(index)?;
         source.sample(index)
+    }
+
+    fn value_space(&self, index: usize) -> ValueSpace {
+        self.find(index).map_or(self.info.value_space, |(source, index)| source.value_space(index))
     }
 
     fn name(&self, index: usize) -> Option<Cow<'_, str>> {

@@ -1,6 +1,7 @@
 //! Sources made of other sources, or of what a container holds.
 
 mod canvases;
+mod concat;
 mod encoded;
 mod formations;
 mod in_memory;
@@ -11,6 +12,7 @@ mod tensor_set;
 mod unwhitened;
 
 pub(crate) use canvases::{Canvases, along};
+pub use concat::Concat;
 pub(crate) use encoded::{Encoded, EncodedSet};
 pub(crate) use formations::Formations;
 pub use in_memory::MemorySource;

@@ -1,6 +1,6 @@
 //! Some samples of a source, in an order of their own.
 
-use super::super::{Label, Sample, Source, SourceInfo};
+use super::super::{Label, Sample, Source, SourceInfo, ValueSpace};
 use crate::{Error, Result};
 use std::borrow::Cow;
 
@@ -34,7 +34,10 @@ impl Subset {
         if indices.is_empty() {
             return Err(Error::format(&info.path, "the subset has no samples"));
         }
-        let info = SourceInfo { num_samples: indices.len(), ..info.clone() };
+        let mut info = SourceInfo { num_samples: indices.len(), ..info.clone() };
+        if !source.portions().is_empty() {
+            info.notes.push("a subset has no weights: its samples come once each in an epoch".to_owned());
+        }
         Ok(Self { info, source, indices })
     }
 
@@ -54,6 +57,10 @@ impl Source for Subset {
 
     fn sample(&self, index: usize) -> Result<Sample> {
         self.source.sample(self.find(index)?)
+    }
+
+    fn value_space(&self, index: usize) -> ValueSpace {
+        self.indices.get(index).map_or(self.info.value_space, |index| self.source.value_space(*index))
     }
 
     fn name(&self, index: usize) -> Option<Cow<'_, str>> {

@@ -300,12 +300,12 @@ impl Source for OnDemand {
         let is_stored_so = match self.info.value_space {
             ValueSpace::Normalized(own) => own == self.info.normalize,
             ValueSpace::Whitened => true,
-            ValueSpace::Unit => false,
+            ValueSpace::Unit | ValueSpace::Mixed => false,
         };
         if is_stored_so && index < self.images.len() && self.images.read_into(index, out)? {
             return in_memory::check_finite(&self.info, index, out);
         }
-        in_memory::write(&self.info, index, self.sample(index)?.pixels.borrow(), out)
+        in_memory::write(&self.info, &self.info.value_space, index, self.sample(index)?.pixels.borrow(), out)
     }
 }
 
