@@ -70,7 +70,7 @@ pub use source::{
 };
 pub use stats::{Queues, Stage, Stages, Stats};
 pub use stream::{
-    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, MixMode, OnError, OnMiss, Per, Ranks,
-    Refining, Uneven,
+    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, MixMode, OnError, OnMiss, Per, Pick,
+    Ranks, Refining, Uneven,
 };
 pub use teach::Teach;

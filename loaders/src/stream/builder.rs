@@ -2,10 +2,12 @@
 
 use super::background::Background;
 use super::draw::Draw;
+use super::layout::MixMode;
 use super::options::{LoaderOptions, OnMiss};
 use super::order::Orders;
+use super::pick::{Chosen, Pick};
 use super::pipeline::{Pipeline, Shared};
-use super::plan::{MixMode, Plan, Uneven};
+use super::plan::{Plan, Uneven};
 use super::pool::Pool;
 use super::progress::Watch;
 use super::ranks::Ranks;
@@ -168,6 +170,12 @@ impl LoaderBuilder {
         self
     }
 
+    /// Which of a sample's refinements comes ([`Pick::Turn`] by default), where there are several.
+    pub fn pick(mut self, pick: Pick) -> Self {
+        self.options.pick = pick;
+        self
+    }
+
     /// What happens to a sample that cannot be read or refined; its batch is an error by default ([`OnError::Raise`]).
     pub fn on_error(mut self, on_error: OnError) -> Self {
         self.options.on_error = on_error;
@@ -269,7 +277,14 @@ impl LoaderBuilder {
         if self.refiner.is_none() && !mix.is_raw() {
             return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
         }
-        match (self.targets.needs_teacher(), self.teacher.is_some()) {
+        let asks_teacher = self.targets.needs_teacher() || options.pick == Pick::Best;
+        match (asks_teacher, self.teacher.is_some()) {
+            (true, false) if options.pick == Pick::Best => {
+                return Err(Error::config(
+                    "pick",
+                    "`best` asks a teacher, but the loader has none: give one",
+                ));
+            }
             (true, false) => {
                 return Err(Error::config("labels", "are a teacher's, but the loader has no teacher"));
             }
@@ -297,6 +312,7 @@ impl LoaderBuilder {
             mix,
             mode: options.mode,
             variants: options.variants,
+            pick: options.pick,
             orders: Orders::default(),
         }
         .validated()?;
@@ -337,7 +353,7 @@ impl LoaderBuilder {
         }
         let labelling = Labelling {
             taught: match &self.teacher {
-                Some((teacher, per)) if self.targets.needs_teacher() => {
+                Some((teacher, per)) if asks_teacher => {
                     let cache = self.cache.as_ref();
                     let recipe = Recipe {
                         per: *per,
@@ -369,6 +385,7 @@ impl LoaderBuilder {
             standing: Standing::default(),
             flying: Flying::default(),
             watch: Watch::default(),
+            chosen: Chosen::default(),
             teaching: AtomicUsize::new(0),
             scale: Scale::new(dataset.normalize()),
         };
@@ -401,6 +418,7 @@ mod tests {
             .classes(ClassMap::identity())
             .mode(MixMode::Both)
             .variants(2)
+            .pick(Pick::All)
             .on_miss(OnMiss::Raw)
             .on_error(OnError::Skip)
             .max_skipped(3)

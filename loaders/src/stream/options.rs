@@ -1,7 +1,9 @@
 //! What a caller says of a loader.
 
 use super::Loader;
-use super::plan::{MixMode, Uneven};
+use super::layout::MixMode;
+use super::pick::Pick;
+use super::plan::Uneven;
 use super::skip::OnError;
 use crate::options::{Classes, Size, named_enum};
 use schemars::JsonSchema;
@@ -33,9 +35,13 @@ pub struct LoaderOptions {
     /// how much is refined
     pub(super) mode: MixMode,
 
-    /// Number of refinements of each sample, each with its own noise; one comes in an epoch, another in the next
+    /// Number of refinements of each sample, each with its own noise
     #[schemars(range(min = 1, max = Loader::MOST_VARIANTS))]
     pub(super) variants: u32,
+
+    /// Which of a sample's refinements comes: one in an epoch and another in the next, all, the one whose class is most
+    /// probable to the teacher, or the one nearest to the raw image
+    pub(super) pick: Pick,
 
     /// What happens to a sample that is not refined yet: its batch waits for it, or it comes raw
     pub(super) on_miss: OnMiss,
@@ -85,6 +91,7 @@ impl Default for LoaderOptions {
             classes: None,
             mode: MixMode::default(),
             variants: 1,
+            pick: Pick::default(),
             on_miss: OnMiss::default(),
             on_error: OnError::default(),
             max_skipped: 10,

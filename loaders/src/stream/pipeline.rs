@@ -3,13 +3,14 @@
 use super::background::Background;
 use super::batch::Batch;
 use super::options::OnMiss;
+use super::pick::Chosen;
 use super::plan::Plan;
 use super::pool::Pool;
 use super::progress::Watch;
 use super::skip::Skipping;
 use super::stages::{
-    Came, Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs,
-    Standing, Teaching,
+    Came, Chooser, Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request,
+    Signs, Standing, Teaching,
 };
 use super::want::{Form, Position, Want};
 use crate::cache::Resident;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) standing: Standing,
     pub(super) flying: Flying,
     pub(super) watch: Watch,
+    pub(super) chosen: Chosen,
     /// How much the teacher is to look at.
     pub(super) teaching: AtomicUsize,
     pub(super) scale: Scale,
@@ -262,15 +264,15 @@ impl Worker {
 
     fn assemble(&self, position: Position) -> Result<Batch> {
         let shared = &*self.shared;
-        let mut wants = shared.skipping.wants(&shared.plan, position)?;
+        let planned = shared.skipping.wants(&shared.plan, position)?;
         let info = shared.dataset.info();
         let (height, width) = shared.dataset.size();
-        let shape = [wants.len(), info.shape[0], height, width];
+        let shape = [planned.len(), info.shape[0], height, width];
         let size: usize = shape[1..].iter().product();
-        let mut images = shared.pool.take(wants.len().saturating_mul(size))?;
-        let mut targets = vec![0.0; wants.len() * info.num_classes];
-        let (samples, counters) = (wants.len(), &shared.counters);
-        let came = counters.fetch.time(samples, || self.fetch(position, &mut wants, &mut images))?;
+        let mut images = shared.pool.take(planned.len().saturating_mul(size))?;
+        let mut targets = vec![0.0; planned.len() * info.num_classes];
+        let (samples, counters) = (planned.len(), &shared.counters);
+        let (wants, came) = counters.fetch.time(samples, || self.fetch(position, planned, &mut images))?;
         let draft =
             Draft { position, wants: &wants, came: &came, shape, images: &mut images, targets: &mut targets };
         counters.label.time(samples, || self.labeller.run(draft))?;
@@ -283,27 +285,35 @@ impl Worker {
         Ok(Batch { images, shape, targets, classes: info.num_classes, labels, indices, refined })
     }
 
-    /// Fills a batch with pixels. What cannot be had is replaced, where that is asked for.
-    fn fetch(&self, position: Position, wants: &mut Vec<Want>, images: &mut [f32]) -> Result<Vec<Came>> {
+    /// Fills a batch with pixels, and says what was asked for and what came. What cannot be had is replaced, where that is
+    /// allowed.
+    fn fetch(
+        &self,
+        position: Position,
+        mut planned: Vec<Want>,
+        images: &mut [f32],
+    ) -> Result<(Vec<Want>, Vec<Came>)> {
         let shared = &*self.shared;
-        let mut came: Vec<Option<Result<Came>>> = wants.iter().map(|_| None).collect();
+        let chooser = Chooser { shared, fetch: &self.fetch, labeller: &self.labeller };
+        let mut came: Vec<Option<Result<Came>>> = planned.iter().map(|_| None).collect();
         loop {
+            let mut wants = planned.clone();
+            chooser.run(position, &mut wants)?;
             let slots: Vec<usize> = (0..came.len()).filter(|slot| came[*slot].is_none()).collect();
-            if slots.is_empty() {
-                return came.into_iter().map(|came| came.unwrap_or(Err(Error::Cancelled))).collect();
-            }
-            self.fetch.run(position, wants, &slots, images, &mut came)?;
+            self.fetch.run(position, &wants, &slots, images, &mut came)?;
             for slot in slots {
                 if let Some(Err(error)) = came[slot].take_if(|came| came.is_err()) {
-                    shared.skipping.note(&wants[slot], error)?;
+                    shared.skipping.note(&planned[slot], error)?;
                 }
             }
-            if came.iter().any(Option::is_none) {
-                let others = shared.skipping.wants(&shared.plan, position)?;
-                for ((came, want), other) in came.iter_mut().zip(&mut *wants).zip(others) {
-                    if *want != other {
-                        (*came, *want) = (None, other);
-                    }
+            if came.iter().all(Option::is_some) {
+                let came: Result<Vec<Came>> = came.into_iter().flatten().collect();
+                return Ok((wants, came?));
+            }
+            let others = shared.skipping.wants(&shared.plan, position)?;
+            for ((came, want), other) in came.iter_mut().zip(&mut planned).zip(others) {
+                if *want != other {
+                    (*came, *want) = (None, other);
                 }
             }
         }

@@ -2,7 +2,9 @@
 
 use super::Mix;
 use super::draw::Draw;
+use super::layout::{Layout, MixMode};
 use super::order::{Orders, Permutation};
+use super::pick::Pick;
 use super::want::{Form, Position, Want};
 use crate::kernels::mix_bits;
 use crate::options::named_enum;
@@ -27,21 +29,6 @@ named_enum! {
     }
 }
 
-named_enum! {
-    /// How raw and refined samples make an epoch.
-    #[derive(Default)]
-    MixMode, "mode" {
-        /// Each sample comes once, raw or refined: the share of the mix is the share of refined ones.
-        #[default]
-        Replace = "replace",
-        /// Each sample comes raw, and a share of them, as large as the mix says, refined as well: the epoch is longer by
-        /// that.
-        Both = "both",
-        /// Each sample comes once, as `(1 - share) * raw + share * refined`, in normalised pixels and in targets.
-        Blend = "blend",
-    }
-}
-
 /// The order of samples for every epoch, as one rank sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -58,8 +45,9 @@ pub(super) struct Plan {
     pub(super) uneven: Uneven,
     pub(super) mix: Mix,
     pub(super) mode: MixMode,
-    /// Refinements of each sample, at least 1.
+    /// Refinements of each sample, at least 1, and which of them comes.
     pub(super) variants: u32,
+    pub(super) pick: Pick,
     pub(super) orders: Orders,
 }
 
@@ -101,15 +89,19 @@ impl Plan {
 
     /// Places in the order of an epoch, of all ranks together.
     pub(super) fn places(&self, epoch: u64) -> usize {
-        match self.mode {
-            MixMode::Both => self.entries() + self.refined(epoch),
-            MixMode::Replace | MixMode::Blend => self.entries(),
-        }
+        self.layout(epoch).places()
     }
 
-    /// How many entries come refined in an epoch, unless they are blended.
-    fn refined(&self, epoch: u64) -> usize {
-        (self.mix.share(epoch) * self.entries() as f64).round() as usize
+    fn layout(&self, epoch: u64) -> Layout {
+        let (entries, share) = (self.entries(), self.mix.share(epoch));
+        let refined = match self.mode {
+            MixMode::Replace | MixMode::Both => (share * entries as f64).round() as usize,
+            // All alike.
+            MixMode::Blend if share > 0.0 => entries,
+            MixMode::Blend => 0,
+        };
+        let copies = if self.pick == Pick::All { self.variants } else { 1 };
+        Layout { mode: self.mode, entries, refined, copies }
     }
 
     /// This rank's share of so many places.
@@ -189,71 +181,45 @@ impl Plan {
         if self.shuffle {
             self.orders.get(total, "order", self.seed, epoch).send(&mut order);
         }
-        let are_refined = match self.mode {
-            MixMode::Replace => self.replaced(epoch, &order),
-            MixMode::Both => self.doubled(epoch, &mut order),
-            MixMode::Blend => vec![true; order.len()],
-        };
+        let copies = self.layout(epoch).resolve(&mut order, || self.lots(epoch));
         if let Some(draw) = &self.draw {
             draw.send(epoch, &mut order);
         }
-        let want = |((place, index), is_refined): ((usize, usize), bool)| {
-            let form = match self.mode {
-                MixMode::Blend => self.blended(epoch, index),
-                MixMode::Replace | MixMode::Both if is_refined => self.refinement(epoch, index),
-                MixMode::Replace | MixMode::Both => Form::Raw,
-            };
+        let want = |((place, index), copy): ((usize, usize), Option<u32>)| {
+            let form = copy.map_or(Form::Raw, |copy| self.form(epoch, index, copy));
             Want { index, form, place }
         };
-        places.into_iter().zip(order).zip(are_refined).map(want).collect()
+        places.into_iter().zip(order).zip(copies).map(want).collect()
     }
 
-    /// Whether each entry comes refined: if its lot is below the share, so that exactly round(share * entries) are, and
-    /// others in every epoch.
-    fn replaced(&self, epoch: u64, entries: &[usize]) -> Vec<bool> {
-        let refined = self.refined(epoch);
-        let mut drawn = entries.to_vec();
-        // Where all are alike no lots are drawn, which would take longer than everything else.
-        if (1..self.entries()).contains(&refined) {
-            self.lots(epoch).send(&mut drawn);
-        }
-        drawn.into_iter().map(|lot| lot < refined).collect()
-    }
-
-    /// Whether each place of the order comes refined. The first ones are the entries, raw; those behind them become the
-    /// entries whose lots are drawn.
-    fn doubled(&self, epoch: u64, order: &mut [usize]) -> Vec<bool> {
-        let entries = self.entries();
-        let mut drawn: Vec<usize> = order.iter().map(|place| place.saturating_sub(entries)).collect();
-        // Of none, and of all, no lots are drawn.
-        if (1..entries).contains(&self.refined(epoch)) {
-            self.lots(epoch).fetch(&mut drawn);
-        }
-        let is_refined = |(place, drawn): (&mut usize, usize)| {
-            let is_refined = *place >= entries;
-            if is_refined {
-                *place = drawn;
-            }
-            is_refined
+    /// What comes of an entry that does not come raw.
+    fn form(&self, epoch: u64, index: usize, copy: u32) -> Form {
+        let variant = match self.pick {
+            Pick::Turn => self.variant(epoch, index),
+            Pick::All => copy,
+            // Any of them, until it is chosen.
+            Pick::Best | Pick::Nearest => 0,
         };
-        order.iter_mut().zip(drawn).map(is_refined).collect()
+        match (self.mode, self.mix.share(epoch)) {
+            (MixMode::Blend, share) if share < 1.0 => Form::Blend(variant, share as f32),
+            _ => Form::Refined(variant),
+        }
     }
 
-    fn blended(&self, epoch: u64, index: usize) -> Form {
-        match (self.mix.share(epoch), self.variant(epoch, index)) {
-            (0.0, _) => Form::Raw,
-            (1.0, variant) => Form::Refined(variant),
-            (share, variant) => Form::Blend(variant, share as f32),
-        }
+    /// The refinements that a sample of a batch takes, or that are chosen from.
+    pub(super) fn refinements(&self, want: &Want) -> impl Iterator<Item = Refinement> + use<> {
+        let (index, one) = (want.index, want.refinement().map(|refinement| refinement.variant));
+        let variants = match one {
+            None => 0..0,
+            Some(_) if self.pick.is_choice() => 0..self.variants,
+            Some(variant) => variant..variant + 1,
+        };
+        variants.map(move |variant| Refinement { index, variant })
     }
 
     /// The lot that each entry draws in an epoch.
     fn lots(&self, epoch: u64) -> Arc<Permutation> {
         self.orders.get(self.entries(), "mix", self.seed, epoch)
-    }
-
-    fn refinement(&self, epoch: u64, index: usize) -> Form {
-        Form::Refined(self.variant(epoch, index))
     }
 
     /// Which refinement of a sample comes in an epoch: each comes once in as many epochs as there are, beginning with any.
@@ -287,6 +253,7 @@ mod tests {
             mix: Mix::constant(0.0).unwrap(),
             mode: MixMode::Replace,
             variants: 1,
+            pick: Pick::Turn,
             orders: Orders::default(),
         }
     }

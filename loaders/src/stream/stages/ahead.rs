@@ -7,7 +7,7 @@
 use super::replies::Reply;
 use crate::refine::{Refined, Refinement};
 use crate::stream::pipeline::Shared;
-use crate::stream::want::{Position, Want};
+use crate::stream::want::Position;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -201,7 +201,10 @@ impl<'a> Work<'a> {
         while position.epoch == epoch {
             let wants = self.shared.plan.wants(position);
             numbers.extend(
-                wants.iter().filter_map(Want::refinement).map(|refinement| self.shared.number(refinement)),
+                wants
+                    .iter()
+                    .flat_map(|want| self.shared.plan.refinements(want))
+                    .map(|refinement| self.shared.number(refinement)),
             );
             position = self.shared.plan.after(position);
         }
@@ -263,7 +266,7 @@ impl<'a> Work<'a> {
                 }
                 self.epoch = self.cursor.epoch;
                 let wants = self.shared.plan.wants(self.cursor);
-                self.batch.extend(wants.iter().filter_map(|want| want.refinement()));
+                self.batch.extend(wants.iter().flat_map(|want| self.shared.plan.refinements(want)));
                 self.cursor = self.shared.plan.after(self.cursor);
                 continue;
             };

@@ -87,7 +87,8 @@ impl Labeller {
             let mut rows = came.iter().zip(targets.chunks_exact_mut(classes));
             rows.try_for_each(|(came, row)| write(&came.label, row))
         };
-        match &labelling.taught {
+        let taught = labelling.taught.as_ref().filter(|_| labelling.targets.needs_teacher());
+        match taught {
             None => {
                 rows(targets, &mut |label, target| labelling.targets.write(label, None, target))?;
                 views.apply(images, shape, targets, classes, normalize)
@@ -193,6 +194,21 @@ impl Labeller {
             hasher.update(&share.to_le_bytes());
         }
         Ok(hasher.finalize().into())
+    }
+
+    /// The logits of images before augmentation, for each want.
+    ///
+    /// # Errors
+    /// The teacher's.
+    pub(super) fn logits_of_images(
+        &self,
+        taught: &Taught,
+        wants: &[Want],
+        came: &[Came],
+        images: &[f32],
+    ) -> Result<Vec<Arc<[f32]>>> {
+        let looks = self.at_images(taught, wants, came)?;
+        self.logits(taught, &looks, (wants, came), images)
     }
 
     /// The logits of each look: found, or learnt from the teacher.

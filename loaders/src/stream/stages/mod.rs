@@ -1,6 +1,7 @@
 //! What a batch passes through, in this order.
 
 mod ahead;
+mod choose;
 mod fetch;
 mod flying;
 mod label;
@@ -9,6 +10,7 @@ mod replies;
 mod teach;
 
 pub(super) use ahead::{Request, Standing};
+pub(super) use choose::Chooser;
 pub(super) use fetch::{Came, Fetch};
 pub(super) use flying::Flying;
 pub use label::Per;
