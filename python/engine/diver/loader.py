@@ -64,8 +64,10 @@ class DataLoader:
             mix is the share of refined ones. ``"both"``: each comes raw, and a share of them, as large as the mix,
             refined as well, so that the epoch is longer. ``"blend"``: each comes once, as
             ``(1 - share) * raw + share * refined``.
-        variants: Refinements of each sample, 1 to 1,024, each with its own noise: one comes in an epoch, another in the
-            next, until all have come.
+        variants: Refinements of each sample, 1 to 1,024, each with its own noise.
+        pick: Which of them comes. ``"turn"``: one in an epoch, another in the next, until all have come. ``"all"``: all
+            in every epoch, which is longer by that. ``"best"``: the one whose class is most probable to the teacher
+            (``labels``). ``"nearest"``: the one nearest to the raw image, by the mean squared difference of their pixels.
         on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
             batches); ``"raw"`` serves it raw and refines it for a later epoch.
         batch_size: Samples of a batch, 1 or more.
@@ -122,6 +124,7 @@ class DataLoader:
         mix: mixes.Mix | SupportsFloat | None = None,
         mode: str = "replace",
         variants: SupportsIndex = 1,
+        pick: str = "turn",
         on_miss: str = "wait",
         batch_size: SupportsIndex = 64,
         shuffle: bool = False,
