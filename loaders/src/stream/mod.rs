@@ -2,13 +2,16 @@
 //!
 //! The plan says, as a pure function of (seed, epoch, position), which sample comes when and as what. A batch of it passes
 //! through stages: its pixels are fetched, from the set, the cache or the refiner, its targets are made, of stored labels or a
-//! teacher's, and it is augmented. Threads made
+//! teacher's, it is augmented, and converted to what the loader writes. Threads made
 //! once for each loader carry the stages out: a few assemble batches ahead of the consumer, and beside them what is missing
 //! is refined. The order of batches does not depend on them.
 
 mod background;
 mod batch;
 mod builder;
+mod convert;
+mod dtype;
+mod layout;
 mod loader;
 mod mix;
 mod options;
@@ -18,12 +21,15 @@ mod plan;
 mod pool;
 pub(crate) mod ranks;
 mod recipe;
+pub mod sink;
 mod stages;
 mod state;
 mod want;
 
 pub use batch::Batch;
 pub use builder::LoaderBuilder;
+pub use dtype::{Dtype, Element};
+pub use layout::MemoryFormat;
 pub use loader::{Batches, Epoch, Loader};
 pub use mix::Mix;
 pub use options::{LoaderOptions, OnMiss};

@@ -2,9 +2,12 @@
 
 use super::background::Background;
 use super::batch::Batch;
+use super::convert;
+use super::dtype::{Dtype, bytes::AsBytes as _};
+use super::layout::{Layout, MemoryFormat};
 use super::options::OnMiss;
 use super::plan::Plan;
-use super::pool::Pool;
+use super::sink::{self, Sink};
 use super::stages::{
     Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs, Standing,
     Teaching,
@@ -29,7 +32,9 @@ pub(super) struct Shared {
     pub(super) plan: Plan,
     pub(super) on_miss: OnMiss,
     pub(super) labelling: Labelling,
-    pub(super) pool: Pool,
+    pub(super) dtype: Dtype,
+    pub(super) memory_format: MemoryFormat,
+    pub(super) sink: Box<dyn Sink>,
     pub(super) cancel: CancelToken,
     pub(super) background: Background,
     pub(super) standing: Standing,
@@ -135,10 +140,11 @@ impl Pipeline {
         let worker = Worker { shared: Arc::clone(&self.shared), fetch, labeller, name: name.clone() };
         let current = Arc::clone(&self.current);
         self.spawn(name, move || {
+            let mut scratch = Vec::new();
             for job in jobs {
                 if job.round == current.load(Ordering::Acquire) {
                     // The consumer may have turned to another epoch meanwhile and dropped its end.
-                    let _ = job.reply.send(worker.assemble_guarded(job.position));
+                    let _ = job.reply.send(worker.assemble_guarded(job.position, &mut scratch));
                 }
             }
         })
@@ -210,38 +216,54 @@ struct Worker {
 }
 
 impl Worker {
-    fn assemble_guarded(&self, position: Position) -> Result<Batch> {
+    fn assemble_guarded(&self, position: Position, scratch: &mut Vec<f32>) -> Result<Batch> {
         self.shared.cancel.check()?;
-        catch_unwind(AssertUnwindSafe(|| self.assemble(position)))
+        catch_unwind(AssertUnwindSafe(|| self.assemble(position, scratch)))
             .unwrap_or_else(|panic| Err(Error::panicked(&self.name, panic.as_ref())))
     }
 
-    fn assemble(&self, position: Position) -> Result<Batch> {
+    /// `scratch` is where images are made that are not written as they are.
+    fn assemble(&self, position: Position, scratch: &mut Vec<f32>) -> Result<Batch> {
         let shared = &*self.shared;
         let wants = shared.plan.wants(position);
         let info = shared.dataset.info();
         let (height, width) = shared.dataset.size();
         let shape = [wants.len(), info.shape[0], height, width];
-        let size: usize = shape[1..].iter().product();
-        let mut images = shared.pool.take(wants.len().saturating_mul(size))?;
+        let layout = Layout { shape, dtype: shared.dtype, memory_format: shared.memory_format };
+        let mut buffer = sink::take(&*shared.sink, layout.bytes())?;
+        let images =
+            if layout.is_plain() { f32::of_mut(buffer.bytes_mut()) } else { room(scratch, layout.values())? };
         let mut targets = vec![0.0; wants.len() * info.num_classes];
         let labels: Vec<Label> =
             wants.iter().map(|want| shared.dataset.label(want.index)).collect::<Result<_>>()?;
-        let came = self.fetch.run(position, &wants, &mut images)?;
+        let came = self.fetch.run(position, &wants, images)?;
         self.labeller.run(Draft {
             position,
             wants: &wants,
             came: &came,
             labels: &labels,
             shape,
-            images: &mut images,
+            images,
             targets: &mut targets,
         })?;
+        if !layout.is_plain() {
+            convert::write(scratch, &layout, shared.dataset.normalize(), buffer.bytes_mut());
+        }
         Counters::add(&shared.counters.batches, 1);
         Counters::add(&shared.counters.samples, wants.len());
         let indices = wants.iter().map(|want| want.index).collect();
         let labels = labels.iter().map(Label::class).collect();
         let refined = came.iter().map(|form| *form != Form::Raw).collect();
-        Ok(Batch { images, shape, targets, classes: info.num_classes, labels, indices, refined })
+        Ok(Batch { buffer, layout, targets, classes: info.num_classes, labels, indices, refined })
     }
+}
+
+/// Room for so many values, which may hold anything.
+fn room(scratch: &mut Vec<f32>, values: usize) -> Result<&mut [f32]> {
+    scratch.try_reserve(values.saturating_sub(scratch.len())).map_err(|_| {
+        let reason = format!("there is no memory for the {values} values of a batch: make it smaller");
+        Error::config("batch_size", reason)
+    })?;
+    scratch.resize(values, 0.0);
+    Ok(scratch)
 }
