@@ -20,8 +20,8 @@ use tch::{Device, Kind, Tensor};
 /// ```
 pub trait BatchExt {
     /// Copies the batch to `device`: images `[B, C, H, W]` of the loader's [`Dtype`] and [`MemoryFormat`], and target
-    /// distributions `[B, classes]`, f32. Images of bytes are not normalised. For a CUDA device it calls [`load_cuda`]; to ask
-    /// libtorch for one (`Device::cuda_if_available()`), call that first.
+    /// distributions `[B, classes]`, f32. Images of bytes are not normalised. For a CUDA device it calls [`load_cuda`];
+    /// to ask libtorch for one (`Device::cuda_if_available()`), call that first.
     ///
     /// # Errors
     /// If the device is not there or has no memory left.

@@ -41,8 +41,7 @@ pub(crate) fn scale_bytes(bytes: &[u8], zero: f32, scale: f32, out: &mut [f32]) 
     }
 }
 
-/// Writes each normalised value as a byte, `255 * (value * std + mean)`, rounded to the nearest, of two that are equally near
-/// to the even one, and clamped.
+/// Writes each normalised value as a byte: `255 * (value * std + mean)`, rounded to nearest, ties to even, and clamped.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 pub(crate) fn unit_to_bytes(values: &[f32], mean: f32, std: f32, out: &mut [u8]) {
     for (out, value) in out.iter_mut().zip(values) {
@@ -51,7 +50,7 @@ pub(crate) fn unit_to_bytes(values: &[f32], mean: f32, std: f32, out: &mut [u8])
     }
 }
 
-/// Writes the nearest bfloat16 of each value, of two that are equally near the even one.
+/// Writes each value as bfloat16, rounded to nearest, ties to even.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 pub(crate) fn round_to_bf16(values: &[f32], out: &mut [bf16]) {
     for (out, value) in out.iter_mut().zip(values) {

@@ -5,8 +5,8 @@ use super::layout::{Layout, MemoryFormat};
 use super::sink::Buffer;
 use crate::{Error, Result};
 
-/// `B` samples, raw and refined mixed. Their images are normalised as the network is trained on them, unless they are bytes
-/// ([`Dtype::Uint8`]).
+/// `B` samples, raw and refined mixed. Their images are normalised as the network is trained on them, unless they are
+/// bytes ([`Dtype::Uint8`]).
 #[derive(Debug)]
 pub struct Batch {
     pub(super) buffer: Box<dyn Buffer>,
@@ -19,8 +19,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The images, `[B, C, H, W]`, in the order of the loader's [`MemoryFormat`]. `T` is the type of its [`Dtype`]: `f32`
-    /// unless the loader was told otherwise.
+    /// The images, `[B, C, H, W]`, in the order of the loader's [`MemoryFormat`]. `T` is the type of its [`Dtype`]:
+    /// `f32` unless the loader was told otherwise.
     ///
     /// ```
     /// use diver_loaders::{Dtype, Loader, MemorySource, f16};
@@ -69,8 +69,9 @@ impl Batch {
         self.buffer.bytes_mut()
     }
 
-    /// What the loader's [`Sink`](super::sink::Sink) gave for the images. A program that knows the sink can ask for what is
-    /// beside the bytes, as `&mut dyn Any`; a buffer that it leaves without bytes leaves the batch without images.
+    /// What the loader's [`Sink`](super::sink::Sink) gave for the images. A program that knows the sink can ask for
+    /// what is beside the bytes, as `&mut dyn Any`; a buffer that it leaves without bytes leaves the batch without
+    /// images.
     pub fn buffer_mut(&mut self) -> &mut dyn Buffer {
         &mut *self.buffer
     }

@@ -5,8 +5,8 @@ use half::slice::HalfBitsSliceExt as _;
 use half::{bf16, f16};
 
 named_enum! {
-    /// What the values of a batch's images are written as. Whatever it is, images are augmented and shown to teachers as
-    /// float32, and converted last.
+    /// What the values of a batch's images are written as. Images are always augmented, and shown to teachers, as
+    /// normalised float32; they are converted last.
     ///
     /// ```
     /// use diver_loaders::{Dtype, Loader, MemorySource};
@@ -23,15 +23,15 @@ named_enum! {
         /// Normalised values, 4 bytes each.
         #[default]
         Float32 = "float32",
-        /// Normalised values, 2 bytes each, rounded to the nearest (of two that are equally near, to the even one). Values
-        /// beyond 65,504 become infinite, as they do in torch; normalised pixels lie far below.
+        /// Normalised values, 2 bytes each, rounded to nearest, ties to even. Values beyond 65,504 become infinite, as
+        /// they do in torch; normalised pixels lie far below.
         Float16 = "float16",
-        /// Normalised values, 2 bytes each, rounded as float16 is.
+        /// Normalised values, 2 bytes each, rounded to nearest, ties to even.
         Bfloat16 = "bfloat16",
-        /// Pixels from 0 to 255, 1 byte each, which are **not** normalised: the training program normalises them where they
-        /// are needed. A normalised value `v` becomes `255 * (v * std + mean)` with the constants of its channel, rounded to
-        /// the nearest (of two that are equally near, to the even one) and clamped to [0, 255]: stored and refined bytes
-        /// come as they are, unless they are augmented, blended or resized.
+        /// Pixels from 0 to 255, 1 byte each, which are **not** normalised: the training program does that, on its
+        /// device. A normalised value `v` becomes `255 * (v * std + mean)` with the constants of its channel, rounded to
+        /// nearest, ties to even, and clamped to [0, 255]. So stored and refined bytes come as they are, unless they are
+        /// augmented, blended or resized.
         Uint8 = "uint8",
     }
 }

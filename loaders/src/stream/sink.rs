@@ -9,12 +9,12 @@ pub mod conformance;
 /// Bytes on whose boundary a batch's images begin: a line of the processor's cache, as torch aligns its own.
 pub const ALIGNMENT: usize = 64;
 
-/// Gives loaders the memory that they write images to: pinned memory, say, or memory that is shared with another process.
-/// Without one, a loader has a pool of its own.
+/// Gives a loader the memory that it writes images to, as pinned memory, or memory that is shared with another process.
+/// A loader without a sink uses a pool of its own.
 ///
-/// A loader asks for one buffer a batch, on any of its threads and on several at once, and drops the buffer with the
-/// [`Batch`](super::Batch). A sink that wants it back implements `Drop` for it. At most `prefetch + threads` buffers are in
-/// the loader's hands at a time. [`conformance::check`] is the suite that every implementation passes.
+/// A loader asks for one buffer a batch, from several threads at once, and drops the buffer with the
+/// [`Batch`](super::Batch): a sink that wants it back implements `Drop` for it. Beside the batches that were taken, at
+/// most `prefetch + threads` buffers are in use. [`conformance::check`] is the suite that every implementation passes.
 ///
 /// ```
 /// use diver_loaders::stream::sink::{ALIGNMENT, Buffer, Sink, conformance};
@@ -52,10 +52,10 @@ pub const ALIGNMENT: usize = 64;
 /// # Ok::<(), diver_loaders::Error>(())
 /// ```
 pub trait Sink: Send + Sync + fmt::Debug {
-    /// Memory of exactly `len` bytes, at least 1, which may hold anything. A loader whose last batch is smaller asks for
-    /// less.
+    /// Memory of exactly `len` bytes, at least 1, which may hold anything. A loader whose last batch is smaller asks
+    /// for less.
     ///
-    /// This is called by a thread that assembles batches, and may wait; dropping the loader waits for it.
+    /// A thread that assembles batches calls this. It may wait, but dropping the loader waits for it.
     ///
     /// # Errors
     /// If there is no memory. The batch that it was for fails with the error.
