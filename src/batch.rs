@@ -1,8 +1,8 @@
 //! Batches as tensors.
 
 use crate::{Result, load_cuda};
-use diver_loaders::Batch;
-use tch::{Device, Tensor};
+use diver_loaders::{Batch, Dtype, MemoryFormat};
+use tch::{Device, Kind, Tensor};
 
 /// Hands a [`Batch`] over to libtorch.
 ///
@@ -19,8 +19,9 @@ use tch::{Device, Tensor};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait BatchExt {
-    /// Copies the batch to `device`: images `[B, C, H, W]` and target distributions `[B, classes]`, both f32. For a
-    /// CUDA device it calls [`load_cuda`]; to ask libtorch for one (`Device::cuda_if_available()`), call that first.
+    /// Copies the batch to `device`: images `[B, C, H, W]` of the loader's [`Dtype`] and [`MemoryFormat`], and target
+    /// distributions `[B, classes]`, f32. Images of bytes are not normalised. For a CUDA device it calls [`load_cuda`];
+    /// to ask libtorch for one (`Device::cuda_if_available()`), call that first.
     ///
     /// # Errors
     /// If the device is not there or has no memory left.
@@ -32,12 +33,61 @@ impl BatchExt for Batch {
         if device.is_cuda() {
             load_cuda()?;
         }
-        let tensor = |values: &[f32], shape: &[usize]| -> Result<Tensor> {
-            let shape: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
-            Ok(Tensor::f_from_slice(values)?.f_view(&shape[..])?.f_to_device(device)?)
+        let [batch, channels, height, width] = self.shape().map(|n| n as i64);
+        let kind = match self.dtype() {
+            Dtype::Float32 => Kind::Float,
+            Dtype::Float16 => Kind::Half,
+            Dtype::Bfloat16 => Kind::BFloat16,
+            Dtype::Uint8 => Kind::Uint8,
         };
-        let images = tensor(self.images(), &self.shape())?;
-        let targets = tensor(self.targets(), &[self.len(), self.classes()])?;
-        Ok((images, targets))
+        let of_bytes = |shape: [i64; 4]| Tensor::f_from_data_size(self.image_bytes(), &shape, kind);
+        let images = match self.memory_format() {
+            MemoryFormat::Contiguous => of_bytes([batch, channels, height, width])?,
+            MemoryFormat::ChannelsLast => {
+                of_bytes([batch, height, width, channels])?.f_permute([0, 3, 1, 2])?
+            }
+        };
+        let targets = Tensor::f_from_slice(self.targets())?.f_view([batch, self.classes() as i64])?;
+        Ok((images.f_to_device(device)?, targets.f_to_device(device)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Loader, MemorySource};
+
+    /// What torch makes of the batch of float32 is what the loader makes, to the bit.
+    #[test]
+    fn every_dtype_and_memory_format_becomes_a_tensor() {
+        let values: Vec<f32> = (0..4 * 3 * 5 * 6).map(|at| at as f32 / 360.0).collect();
+        let images = |dtype, format| {
+            let set = MemorySource::unit(4, [3, 5, 6], values.clone(), vec![0, 1, 2, 0]).unwrap();
+            let mut loader = Loader::builder(set).dtype(dtype).memory_format(format).build().unwrap();
+            let normalize = loader.info().normalize;
+            let (images, targets) = loader.iter().next().unwrap().unwrap().to_tch(Device::Cpu).unwrap();
+            assert_eq!((images.size(), targets.size()), (vec![4, 3, 5, 6], vec![4, 3]));
+            (images, normalize)
+        };
+        let (plain, normalize) = images(Dtype::Float32, MemoryFormat::Contiguous);
+        let constants = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]);
+        let pixels = &plain * constants(normalize.std) + constants(normalize.mean);
+        let bytes = (pixels * 255.0).round().clamp(0.0, 255.0);
+        for (dtype, kind) in [
+            (Dtype::Float32, Kind::Float),
+            (Dtype::Float16, Kind::Half),
+            (Dtype::Bfloat16, Kind::BFloat16),
+            (Dtype::Uint8, Kind::Uint8),
+        ] {
+            let expected = if kind == Kind::Uint8 { &bytes } else { &plain };
+            let expected = expected.to_kind(kind);
+            let [contiguous, channels_last] = MemoryFormat::ALL.try_into().unwrap();
+            let (made, _) = images(dtype, contiguous);
+            assert!(made.equal(&expected) && made.kind() == kind, "{dtype}");
+            assert_eq!(made.stride(), [90, 30, 6, 1]);
+            let (made, _) = images(dtype, channels_last);
+            assert!(made.equal(&expected) && made.kind() == kind, "{dtype}");
+            assert_eq!(made.stride(), [90, 1, 18, 3]);
+        }
     }
 }

@@ -74,10 +74,10 @@ pub use teacher::{ResNet, Teacher, TeacherBuilder};
 pub use diver_loaders;
 pub use diver_loaders::augment::Augment;
 pub use diver_loaders::{
-    Batch, Cache, CancelToken, ClassMap, Concat, Conditioning, Digest, Identity, Label, Loader,
-    LoaderBuilder, LoaderOptions, LoaderState, MemorySource, Mix, MixMode, Normalize, OnMiss, OpenOptions,
-    Per, Ranks, Refine, Refinery, RgbImage, Sample, Sheet, Source, SourceInfo, Stats, StoredPixels, Targets,
-    Teach, Uneven, ValueSpace, Values, imagenet, open,
+    Batch, Cache, CancelToken, ClassMap, Concat, Conditioning, Digest, Dtype, Identity, Label, Loader,
+    LoaderBuilder, LoaderOptions, LoaderState, MemoryFormat, MemorySource, Mix, MixMode, Normalize, OnError,
+    OnMiss, OpenOptions, Per, Pick, Ranks, Refine, Refinery, RgbImage, Sample, Sheet, Source, SourceInfo,
+    Stats, StoredPixels, Targets, Teach, Uneven, ValueSpace, Values, imagenet, open,
 };
 
 /// The examples of the README, for the doc tests.

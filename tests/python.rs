@@ -33,7 +33,7 @@ fn rust(loader: &mut Loader, batches: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for batch in loader.batches().take(batches) {
         let batch = batch.unwrap();
-        let values = batch.images().iter().chain(batch.targets());
+        let values = batch.images::<f32>().unwrap().iter().chain(batch.targets());
         bytes.extend(values.flat_map(|value| value.to_le_bytes()));
     }
     bytes

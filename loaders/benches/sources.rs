@@ -74,7 +74,7 @@ fn decoding(images: usize) {
         }));
         by_loader.push(seconds(|| {
             for batch in loader.iter() {
-                std::hint::black_box(batch.unwrap().images());
+                std::hint::black_box(batch.unwrap().image_bytes());
             }
         }));
     }

@@ -1,6 +1,7 @@
 //! Loops that every value of a warm epoch passes through, compiled for several processors: the newest that is there is
 //! taken when the program runs. All of them give equal results, to the bit.
 
+use half::bf16;
 use multiversion::multiversion;
 
 /// One round of a swap-or-not shuffle: its key, and the salt of its hash.
@@ -37,6 +38,23 @@ pub(crate) fn mix_bits(mut x: u64) -> u64 {
 pub(crate) fn scale_bytes(bytes: &[u8], zero: f32, scale: f32, out: &mut [f32]) {
     for (out, byte) in out.iter_mut().zip(bytes) {
         *out = (f32::from(*byte) - zero) * scale;
+    }
+}
+
+/// Writes each normalised value as a byte: `255 * (value * std + mean)`, rounded to nearest, ties to even, and clamped.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+pub(crate) fn unit_to_bytes(values: &[f32], mean: f32, std: f32, out: &mut [u8]) {
+    for (out, value) in out.iter_mut().zip(values) {
+        // `as` clamps.
+        *out = ((value * std + mean) * 255.0).round_ties_even() as u8;
+    }
+}
+
+/// Writes each value as bfloat16, rounded to nearest, ties to even.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+pub(crate) fn round_to_bf16(values: &[f32], out: &mut [bf16]) {
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = bf16::from_f32(*value);
     }
 }
 

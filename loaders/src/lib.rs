@@ -60,6 +60,8 @@ pub use cache::Cache;
 pub use classes::{ClassMap, imagenet};
 pub use digest::Digest;
 pub use error::{Error, Result};
+/// The two types of two bytes that images may have ([`Dtype`]), from the crate `half`.
+pub use half::{bf16, f16};
 pub use labels::Targets;
 pub use pixels::{Normalize, RgbImage};
 pub use refine::{CancelToken, Conditioning, Identity, Refine, Refinery};
@@ -70,7 +72,7 @@ pub use source::{
 };
 pub use stats::{Queues, Stage, Stages, Stats};
 pub use stream::{
-    Batch, Loader, LoaderBuilder, LoaderOptions, LoaderState, Mix, MixMode, OnError, OnMiss, Per, Pick,
-    Ranks, Refining, Uneven,
+    Batch, Dtype, Element, Loader, LoaderBuilder, LoaderOptions, LoaderState, MemoryFormat, Mix, MixMode,
+    OnError, OnMiss, Per, Pick, Ranks, Refining, Uneven,
 };
 pub use teach::Teach;

@@ -106,7 +106,8 @@ impl Refine for Darker {
 /// Everything in an epoch's batches, as bits.
 fn plain(loader: &mut Loader, epoch: u64) -> Vec<(Vec<u32>, Vec<u32>, Vec<usize>)> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
-    let plain = |batch: Batch| (bits(batch.images()), bits(batch.targets()), batch.indices().to_vec());
+    let plain =
+        |batch: Batch| (bits(batch.images().unwrap()), bits(batch.targets()), batch.indices().to_vec());
     loader.epoch(epoch).map(|batch| plain(batch.unwrap())).collect()
 }
 
@@ -130,7 +131,9 @@ fn an_image_is_taught_once_and_found_again() {
         let mut loader = loader.cache(Cache::open(folder.path()).unwrap()).threads(1 + run).build().unwrap();
         for batch in loader.epoch(0) {
             let batch = batch.unwrap();
-            for (image, target) in batch.images().chunks(SIZE).zip(batch.targets().chunks(CLASSES)) {
+            for (image, target) in
+                batch.images::<f32>().unwrap().chunks(SIZE).zip(batch.targets().chunks(CLASSES))
+            {
                 assert!(close(target, &softmax(&Teacher::logits(image), 4.0)));
             }
         }
@@ -153,7 +156,12 @@ fn raw_and_refined_images_have_labels_of_their_own() {
     for epoch in 0..2 {
         for batch in loader.epoch(epoch) {
             let batch = batch.unwrap();
-            let rows = batch.images().chunks(SIZE).zip(batch.targets().chunks(CLASSES)).zip(batch.labels());
+            let rows = batch
+                .images::<f32>()
+                .unwrap()
+                .chunks(SIZE)
+                .zip(batch.targets().chunks(CLASSES))
+                .zip(batch.labels());
             for ((image, target), label) in rows {
                 let mut expected: Vec<f32> =
                     softmax(&Teacher::logits(image), 1.0).iter().map(|share| 0.75 * share).collect();
@@ -185,7 +193,9 @@ fn views_are_the_same_for_any_threads_and_are_labelled_as_they_are() {
         let mut loader = loader.cache(Cache::open(folder.path()).unwrap()).build().unwrap();
         for batch in loader.epoch(1) {
             let batch = batch.unwrap();
-            for (view, target) in batch.images().chunks(SIZE).zip(batch.targets().chunks(CLASSES)) {
+            for (view, target) in
+                batch.images::<f32>().unwrap().chunks(SIZE).zip(batch.targets().chunks(CLASSES))
+            {
                 let expected = softmax(&Teacher::logits(view), 20.0);
                 assert!(expected.iter().zip(target).all(|(a, b)| (a - b).abs() < 1e-3), "float16 of a view");
             }
@@ -208,7 +218,7 @@ fn views_do_not_depend_on_batches_or_ranks() {
         let mut views = std::collections::BTreeMap::new();
         for batch in loader.build().unwrap().epoch(3) {
             let batch = batch.unwrap();
-            for (index, view) in batch.indices().iter().zip(batch.images().chunks(SIZE)) {
+            for (index, view) in batch.indices().iter().zip(batch.images::<f32>().unwrap().chunks(SIZE)) {
                 views.insert(*index, view.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
             }
         }

@@ -87,7 +87,7 @@ fn blends_lie_between_raw_and_refined() {
     let images = |mode, share| {
         let loader = builder().mix(Mix::constant(share).unwrap()).mode(mode);
         let mut loader = loader.shuffle(false).build().unwrap();
-        loader.iter().flat_map(|batch| batch.unwrap().images().to_vec()).collect::<Vec<_>>()
+        loader.iter().flat_map(|batch| batch.unwrap().images::<f32>().unwrap().to_vec()).collect::<Vec<_>>()
     };
     let (raw, refined) = (images(MixMode::Replace, 0.0), images(MixMode::Replace, 1.0));
     for (blend, (raw, refined)) in images(MixMode::Blend, 0.25).iter().zip(raw.iter().zip(&refined)) {
@@ -109,7 +109,7 @@ fn each_epoch_has_another_variant_until_all_have_come() {
         for epoch in 0..3 {
             for batch in loader.epoch(epoch) {
                 let batch = batch.unwrap();
-                for (index, image) in batch.indices().iter().zip(batch.images().chunks(3)) {
+                for (index, image) in batch.indices().iter().zip(batch.images::<f32>().unwrap().chunks(3)) {
                     seen[*index].insert(image[0].to_bits());
                 }
             }

@@ -67,7 +67,7 @@ fn epoch(loader: &mut Loader, epoch: u64) -> Vec<Vec<usize>> {
     for batch in loader.epoch(epoch) {
         let batch = batch.unwrap();
         for (row, index) in batch.indices().iter().enumerate() {
-            let value = batch.images()[row * 12];
+            let value = batch.images::<f32>().unwrap()[row * 12];
             let expected = normalize.apply(0, *index as f32 / 32.0);
             assert!((value - expected).abs() < 1.0 / 255.0 / normalize.std[0], "{value} of {index}");
             assert_eq!(batch.labels()[row], index % 4);

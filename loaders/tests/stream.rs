@@ -128,7 +128,14 @@ type Plain = (Vec<usize>, Vec<bool>, Vec<f32>, Vec<f32>);
 fn plain(batches: impl Iterator<Item = Result<diver_loaders::Batch, Error>>) -> Vec<Plain> {
     batches
         .map(|batch| batch.unwrap())
-        .map(|b| (b.indices().to_vec(), b.refined().to_vec(), b.images().to_vec(), b.targets().to_vec()))
+        .map(|b| {
+            (
+                b.indices().to_vec(),
+                b.refined().to_vec(),
+                b.images::<f32>().unwrap().to_vec(),
+                b.targets().to_vec(),
+            )
+        })
         .collect()
 }
 
@@ -147,7 +154,7 @@ fn values_are_those_of_the_set() {
         for (slot, index) in batch.indices().iter().enumerate() {
             let grey = *index as f32 / 32.0;
             let expected = if batch.refined()[slot] { ((1.0 - grey) * 255.0).round() / 255.0 } else { grey };
-            for (at, value) in batch.images()[slot * 12..][..12].iter().enumerate() {
+            for (at, value) in batch.images::<f32>().unwrap()[slot * 12..][..12].iter().enumerate() {
                 assert!((value - normalize.apply(at / 4, expected)).abs() < 1e-5);
             }
             refined_samples += usize::from(batch.refined()[slot]);
@@ -885,7 +892,7 @@ fn images_can_leave_at_another_size() {
     for (slot, index) in batch.indices().iter().enumerate() {
         let grey = *index as f32 / 32.0;
         let expected = if batch.refined()[slot] { ((1.0 - grey) * 255.0).round() / 255.0 } else { grey };
-        for value in &batch.images()[slot * 45..][..15] {
+        for value in &batch.images::<f32>().unwrap()[slot * 45..][..15] {
             assert!((value - normalize.apply(0, expected)).abs() < 1e-5);
         }
     }

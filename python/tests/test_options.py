@@ -44,7 +44,8 @@ FACES = [
         "loader",
         diver.DataLoader,
         diver.DataLoader,
-        {"source", "refiner", "cache", "labels", "augment", "mix", "rank", "world_size", "format", "device"},
+        {"source", "refiner", "cache", "labels", "augment", "mix", "rank", "world_size"}
+        | {"format", "device", "pin_memory"},
     ),
     Face(
         "refiner",

@@ -241,7 +241,7 @@ fn first_of_each_class(loader: &mut Loader) -> Result<Vec<RgbImage>> {
     for batch in loader.epoch(0) {
         let batch = batch?;
         let [_, channels, height, width] = batch.shape();
-        let samples = batch.images().chunks_exact(channels * height * width);
+        let samples = batch.images::<f32>()?.chunks_exact(channels * height * width);
         for ((values, &index), &label) in samples.zip(batch.indices()).zip(batch.labels()) {
             if first[label].as_ref().is_none_or(|(earlier, _)| index < *earlier) {
                 let pixel = |(at, value): (usize, &f32)| normalize.invert(at / (height * width), *value);

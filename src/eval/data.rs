@@ -90,7 +90,8 @@ mod tests {
         let mut expected = Vec::new();
         let mut by_epoch = loader();
         for epoch in 0..3 {
-            expected.extend(by_epoch.epoch(epoch).map(|batch| batch.unwrap().images().to_vec()));
+            expected
+                .extend(by_epoch.epoch(epoch).map(|batch| batch.unwrap().images::<f32>().unwrap().to_vec()));
         }
         let mut loader = loader();
         let stream = endless(&mut loader, Device::Cpu);

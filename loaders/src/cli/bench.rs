@@ -169,7 +169,7 @@ fn time_stream(loader: &mut Loader, runs: u16) -> Result<f64> {
 fn loader_epochs(loader: &mut Loader, epochs: usize) -> Result<()> {
     for _ in 0..epochs {
         for batch in loader.iter() {
-            std::hint::black_box(batch?.images());
+            std::hint::black_box(batch?.image_bytes());
         }
     }
     Ok(())

@@ -183,7 +183,7 @@ mod tests {
             let builder = Loader::builder(crate::open(set).unwrap()).shuffle(false).batch_size(2);
             let builder = if is_refined { builder.refiner(Tinter) } else { builder };
             let batch = builder.build().unwrap().epoch(0).next().unwrap().unwrap();
-            (batch.shape(), batch.images().to_vec())
+            (batch.shape(), batch.images::<f32>().unwrap().to_vec())
         };
         let (_, expected) = batch(&set, true);
         for format in ["dc", "mtt", "safetensors", "parquet"] {

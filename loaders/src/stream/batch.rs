@@ -1,12 +1,16 @@
 //! What leaves a loader.
 
-use super::pool::Buffer;
+use super::dtype::{Dtype, Element};
+use super::layout::{Layout, MemoryFormat};
+use super::sink::Buffer;
+use crate::{Error, Result};
 
-/// `B` samples, raw and refined mixed, all in the normalised space that the network is trained in.
+/// `B` samples, raw and refined mixed. Their images are normalised as the network is trained on them, unless they are
+/// bytes ([`Dtype::Uint8`]).
 #[derive(Debug)]
 pub struct Batch {
-    pub(super) images: Buffer,
-    pub(super) shape: [usize; 4],
+    pub(super) buffer: Box<dyn Buffer>,
+    pub(super) layout: Layout,
     pub(super) targets: Vec<f32>,
     pub(super) classes: usize,
     pub(super) labels: Vec<usize>,
@@ -15,25 +19,87 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Normalised images, `[B, C, H, W]` in row-major order.
-    pub fn images(&self) -> &[f32] {
-        &self.images
+    /// The images, `[B, C, H, W]`, in the order of the loader's [`MemoryFormat`]. `T` is the type of its [`Dtype`]:
+    /// `f32` unless the loader was told otherwise.
+    ///
+    /// ```
+    /// use diver_loaders::{Dtype, Loader, MemorySource, f16};
+    ///
+    /// let set = MemorySource::unit(1, [1, 1, 1], vec![0.5], vec![0])?;
+    /// let mut loader = Loader::builder(set).dtype(Dtype::Float16).build()?;
+    /// let batch = loader.iter().next().unwrap()?;
+    /// let images: &[f16] = batch.images()?;
+    /// assert_eq!(images.len(), 1);
+    /// assert!(batch.images::<f32>().is_err());
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] for `dtype` if the images have another type.
+    pub fn images<T: Element>(&self) -> Result<&[T]> {
+        self.check_type::<T>()?;
+        Ok(T::of(self.buffer.bytes()))
     }
 
     /// The same values, to be changed in place.
-    pub fn images_mut(&mut self) -> &mut [f32] {
-        &mut self.images
+    ///
+    /// # Errors
+    /// As [`images`](Self::images).
+    pub fn images_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        self.check_type::<T>()?;
+        Ok(T::of_mut(self.buffer.bytes_mut()))
     }
 
-    /// `[B, C, H, W]`.
+    fn check_type<T: Element>(&self) -> Result<()> {
+        let found = self.dtype();
+        if found == T::DTYPE {
+            return Ok(());
+        }
+        let reason = format!("the images of this batch are {found}, but were asked for as {}", T::DTYPE);
+        Err(Error::config("dtype", reason))
+    }
+
+    /// The images as bytes in the machine's own order: for programs that hand them on, whatever their type.
+    pub fn image_bytes(&self) -> &[u8] {
+        self.buffer.bytes()
+    }
+
+    /// The same bytes, to be changed in place.
+    pub fn image_bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.bytes_mut()
+    }
+
+    /// What the loader's [`Sink`](super::sink::Sink) gave for the images. A program that knows the sink can ask for
+    /// what is beside the bytes, as `&mut dyn Any`; a buffer that it leaves without bytes leaves the batch without
+    /// images.
+    pub fn buffer_mut(&mut self) -> &mut dyn Buffer {
+        &mut *self.buffer
+    }
+
+    /// `[B, C, H, W]`, in every memory format.
     pub fn shape(&self) -> [usize; 4] {
-        self.shape
+        self.layout.shape
+    }
+
+    /// From one image, channel, row and column to the next, in values.
+    pub fn strides(&self) -> [usize; 4] {
+        self.layout.strides()
+    }
+
+    /// What the values of the images are.
+    pub fn dtype(&self) -> Dtype {
+        self.layout.dtype
+    }
+
+    /// The order of the images' values in memory.
+    pub fn memory_format(&self) -> MemoryFormat {
+        self.layout.memory_format
     }
 
     /// Number of samples, at least 1.
     #[allow(clippy::len_without_is_empty)] // A batch is never empty.
     pub fn len(&self) -> usize {
-        self.shape[0]
+        self.layout.shape[0]
     }
 
     /// Target distributions, `[B, classes]` in row-major order; every row sums to 1. One-hot for hard labels,

@@ -2,16 +2,19 @@
 
 use super::background::Background;
 use super::draw::Draw;
-use super::layout::MixMode;
+use super::dtype::Dtype;
+use super::layout::MemoryFormat;
 use super::options::{LoaderOptions, OnMiss};
 use super::order::Orders;
 use super::pick::{Chosen, Pick};
 use super::pipeline::{Pipeline, Shared};
+use super::places::MixMode;
 use super::plan::{Plan, Uneven};
 use super::pool::Pool;
 use super::progress::Watch;
 use super::ranks::Ranks;
 use super::recipe::Recipe;
+use super::sink::Sink;
 use super::skip::{OnError, Skipping};
 use super::stages::{Flying, Labelling, Per, Standing};
 use super::{Loader, Mix};
@@ -54,6 +57,7 @@ pub struct LoaderBuilder {
     logit_form: LogitForm,
     augment: Augment,
     ranks: Ranks,
+    sink: Option<Box<dyn Sink>>,
     options: LoaderOptions,
 }
 
@@ -69,6 +73,7 @@ impl LoaderBuilder {
             logit_form: LogitForm::default(),
             augment: Augment::default(),
             ranks: Ranks::default(),
+            sink: None,
             options: LoaderOptions::default(),
         }
     }
@@ -201,6 +206,25 @@ impl LoaderBuilder {
         self
     }
 
+    /// What the values of images are written as; normalised float32 by default. [`Dtype::Uint8`] is not normalised.
+    pub fn dtype(mut self, dtype: Dtype) -> Self {
+        self.options.dtype = dtype;
+        self
+    }
+
+    /// In which order images lie in memory; channel after channel by default.
+    pub fn memory_format(mut self, memory_format: MemoryFormat) -> Self {
+        self.options.memory_format = memory_format;
+        self
+    }
+
+    /// Where images are written: what `sink` gives, by default a pool of the loader's own, whose buffers are used again when
+    /// their batch is dropped.
+    pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
+        self.sink = Some(Box::new(sink));
+        self
+    }
+
     /// What targets are made of; the stored labels by default, logits softmaxed at temperature 1.
     pub fn labels(mut self, targets: Targets) -> Self {
         self.targets = targets;
@@ -299,6 +323,11 @@ impl LoaderBuilder {
         let dataset = Dataset::new(self.source, classes, size, refiner)?.with_variants(options.variants);
         let dataset = Arc::new(dataset);
         let samples = dataset.info().num_samples;
+        if options.dtype == Dtype::Uint8 {
+            dataset.info().value_space.check_pixels().map_err(|error| {
+                Error::config("dtype", format!("uint8 needs pixels, and this set has none. {error}"))
+            })?;
+        }
         let plan = Plan {
             samples,
             draw: Draw::new(dataset.portions(), samples, options.seed)?.map(Arc::new),
@@ -378,8 +407,10 @@ impl LoaderBuilder {
             skipping: Skipping::new(options.on_error, options.max_skipped),
             on_miss: options.on_miss,
             labelling,
+            dtype: options.dtype,
+            memory_format: options.memory_format,
             // One buffer in the consumer's hands besides those on their way.
-            pool: Pool::new(options.prefetch + 1),
+            sink: self.sink.unwrap_or_else(|| Box::new(Pool::new(options.prefetch + 1))),
             cancel: CancelToken::new(),
             background: Background::default(),
             standing: Standing::default(),
@@ -428,6 +459,8 @@ mod tests {
             .seed(1)
             .uneven(Uneven::Drop)
             .image_size(2, 3)
+            .dtype(Dtype::Uint8)
+            .memory_format(MemoryFormat::ChannelsLast)
             .memory_limit(1)
             .threads(3)
             .prefetch(5);

@@ -2,14 +2,16 @@
 //!
 //! The plan says, as a pure function of (seed, epoch, position), which sample comes when and as what. A batch of it passes
 //! through stages: its pixels are fetched, from the set, the cache or the refiner, its targets are made, of stored labels or a
-//! teacher's, and it is augmented. Threads made
+//! teacher's, it is augmented, and converted to what the loader writes. Threads made
 //! once for each loader carry the stages out: a few assemble batches ahead of the consumer, and beside them what is missing
 //! is refined. The order of batches does not depend on them.
 
 mod background;
 mod batch;
 mod builder;
+mod convert;
 mod draw;
+mod dtype;
 mod layout;
 mod loader;
 mod mix;
@@ -17,24 +19,29 @@ mod options;
 mod order;
 mod pick;
 mod pipeline;
+mod places;
 mod plan;
 mod pool;
 mod progress;
 pub(crate) mod ranks;
 mod recipe;
+pub mod sink;
 mod skip;
 mod stages;
 mod state;
 mod want;
+mod worker;
 
 pub use batch::Batch;
 pub use builder::LoaderBuilder;
-pub use layout::MixMode;
+pub use dtype::{Dtype, Element};
+pub use layout::MemoryFormat;
 pub use loader::{Batches, Epoch, Loader};
 pub use mix::Mix;
 pub use options::{LoaderOptions, OnMiss};
 pub use order::Permutation;
 pub use pick::Pick;
+pub use places::MixMode;
 pub use plan::Uneven;
 pub use progress::Refining;
 pub use ranks::Ranks;

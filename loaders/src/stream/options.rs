@@ -1,8 +1,10 @@
 //! What a caller says of a loader.
 
 use super::Loader;
-use super::layout::MixMode;
+use super::dtype::Dtype;
+use super::layout::MemoryFormat;
 use super::pick::Pick;
+use super::places::MixMode;
 use super::plan::Uneven;
 use super::skip::OnError;
 use crate::options::{Classes, Size, named_enum};
@@ -72,6 +74,13 @@ pub struct LoaderOptions {
     /// [default: that of the set]
     pub(super) image_size: Option<Size>,
 
+    /// What the values of images are written as: normalised float32, float16 or bfloat16, or pixels from 0 to 255 as uint8,
+    /// which are not normalised
+    pub(super) dtype: Dtype,
+
+    /// In which order images lie in memory, channel after channel or with the channels of a pixel beside each other
+    pub(super) memory_format: MemoryFormat,
+
     /// Number of bytes of decoded refined images that may stay in memory; while the cache cannot be written, images that
     /// wait for it may take as much again
     pub(super) memory_limit: usize,
@@ -101,6 +110,8 @@ impl Default for LoaderOptions {
             seed: 0,
             uneven: Uneven::default(),
             image_size: None,
+            dtype: Dtype::default(),
+            memory_format: MemoryFormat::default(),
             memory_limit: 1 << 30,
             threads: 2,
             prefetch: 4,

@@ -2,24 +2,26 @@
 
 use super::background::Background;
 use super::batch::Batch;
+use super::dtype::Dtype;
+use super::layout::MemoryFormat;
 use super::options::OnMiss;
 use super::pick::Chosen;
 use super::plan::Plan;
-use super::pool::Pool;
 use super::progress::Watch;
+use super::sink::Sink;
 use super::skip::Skipping;
 use super::stages::{
-    Came, Chooser, Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request,
-    Signs, Standing, Teaching,
+    Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs, Standing,
+    Teaching,
 };
-use super::want::{Form, Position, Want};
+use super::want::Position;
+use super::worker::Worker;
 use crate::cache::Resident;
 use crate::planes::Scale;
 use crate::refine::{Dataset, Finder, Keeper, Keeping, Refinement};
 use crate::stats::{Counters, Queues, Stats};
 use crate::{CancelToken, Error, Refine, Result, Teach};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, ThreadId};
@@ -33,7 +35,9 @@ pub(super) struct Shared {
     pub(super) skipping: Skipping,
     pub(super) on_miss: OnMiss,
     pub(super) labelling: Labelling,
-    pub(super) pool: Pool,
+    pub(super) dtype: Dtype,
+    pub(super) memory_format: MemoryFormat,
+    pub(super) sink: Box<dyn Sink>,
     pub(super) cancel: CancelToken,
     pub(super) background: Background,
     pub(super) standing: Standing,
@@ -144,10 +148,11 @@ impl Pipeline {
         let worker = Worker { shared: Arc::clone(&self.shared), fetch, labeller, name: name.clone() };
         let current = Arc::clone(&self.current);
         self.spawn(name, move || {
+            let mut scratch = Vec::new();
             for job in jobs {
                 if job.round == current.load(Ordering::Acquire) {
                     // The consumer may have turned to another epoch meanwhile and dropped its end.
-                    let _ = job.reply.send(worker.assemble_guarded(job.position));
+                    let _ = job.reply.send(worker.assemble_guarded(job.position, &mut scratch));
                 }
             }
         })
@@ -245,77 +250,5 @@ impl std::fmt::Debug for Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-struct Worker {
-    shared: Arc<Shared>,
-    fetch: Fetch,
-    labeller: Labeller,
-    name: String,
-}
-
-impl Worker {
-    fn assemble_guarded(&self, position: Position) -> Result<Batch> {
-        self.shared.cancel.check()?;
-        catch_unwind(AssertUnwindSafe(|| self.assemble(position)))
-            .unwrap_or_else(|panic| Err(Error::panicked(&self.name, panic.as_ref())))
-    }
-
-    fn assemble(&self, position: Position) -> Result<Batch> {
-        let shared = &*self.shared;
-        let planned = shared.skipping.wants(&shared.plan, position)?;
-        let info = shared.dataset.info();
-        let (height, width) = shared.dataset.size();
-        let shape = [planned.len(), info.shape[0], height, width];
-        let size: usize = shape[1..].iter().product();
-        let mut images = shared.pool.take(planned.len().saturating_mul(size))?;
-        let mut targets = vec![0.0; planned.len() * info.num_classes];
-        let (samples, counters) = (planned.len(), &shared.counters);
-        let (wants, came) = counters.fetch.time(samples, || self.fetch(position, planned, &mut images))?;
-        let draft =
-            Draft { position, wants: &wants, came: &came, shape, images: &mut images, targets: &mut targets };
-        counters.label.time(samples, || self.labeller.run(draft))?;
-        Counters::add(&counters.batches, 1);
-        Counters::add(&counters.samples, samples);
-        let indices = wants.iter().map(|want| want.index).collect();
-        let labels = came.iter().map(|came| came.label.class()).collect();
-        let refined: Vec<bool> = came.iter().map(|came| came.form != Form::Raw).collect();
-        Counters::add(&counters.refined, refined.iter().filter(|refined| **refined).count());
-        Ok(Batch { images, shape, targets, classes: info.num_classes, labels, indices, refined })
-    }
-
-    /// Fills a batch with pixels, and says what was asked for and what came. What cannot be had is replaced, where that is
-    /// allowed.
-    fn fetch(
-        &self,
-        position: Position,
-        mut planned: Vec<Want>,
-        images: &mut [f32],
-    ) -> Result<(Vec<Want>, Vec<Came>)> {
-        let shared = &*self.shared;
-        let chooser = Chooser { shared, fetch: &self.fetch, labeller: &self.labeller };
-        let mut came: Vec<Option<Result<Came>>> = planned.iter().map(|_| None).collect();
-        loop {
-            let mut wants = planned.clone();
-            chooser.run(position, &mut wants)?;
-            let slots: Vec<usize> = (0..came.len()).filter(|slot| came[*slot].is_none()).collect();
-            self.fetch.run(position, &wants, &slots, images, &mut came)?;
-            for slot in slots {
-                if let Some(Err(error)) = came[slot].take_if(|came| came.is_err()) {
-                    shared.skipping.note(&planned[slot], error)?;
-                }
-            }
-            if came.iter().all(Option::is_some) {
-                let came: Result<Vec<Came>> = came.into_iter().flatten().collect();
-                return Ok((wants, came?));
-            }
-            let others = shared.skipping.wants(&shared.plan, position)?;
-            for ((came, want), other) in came.iter_mut().zip(&mut planned).zip(others) {
-                if *want != other {
-                    (*came, *want) = (None, other);
-                }
-            }
-        }
     }
 }

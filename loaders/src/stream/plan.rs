@@ -2,9 +2,9 @@
 
 use super::Mix;
 use super::draw::Draw;
-use super::layout::{Layout, MixMode};
 use super::order::{Orders, Permutation};
 use super::pick::Pick;
+use super::places::{MixMode, Places};
 use super::want::{Form, Position, Want};
 use crate::kernels::mix_bits;
 use crate::options::named_enum;
@@ -92,7 +92,7 @@ impl Plan {
         self.layout(epoch).places()
     }
 
-    fn layout(&self, epoch: u64) -> Layout {
+    fn layout(&self, epoch: u64) -> Places {
         let (entries, share) = (self.entries(), self.mix.share(epoch));
         let refined = match self.mode {
             MixMode::Replace | MixMode::Both => (share * entries as f64).round() as usize,
@@ -101,7 +101,7 @@ impl Plan {
             MixMode::Blend => 0,
         };
         let copies = if self.pick == Pick::All { self.variants } else { 1 };
-        Layout { mode: self.mode, entries, refined, copies }
+        Places { mode: self.mode, entries, refined, copies }
     }
 
     /// This rank's share of so many places.

@@ -107,7 +107,8 @@ impl Show {
         for batch in self.loader.as_mut().unwrap().epoch(0).take(batches) {
             let batch = batch.unwrap();
             assert!(batch.refined().iter().all(|refined| *refined));
-            let images = batch.images().chunks(batch.images().len() / BATCH);
+            let images = batch.images::<f32>().unwrap();
+            let images = images.chunks(images.len() / BATCH);
             let samples: Vec<usize> = images.map(|image| sample_of(image).expect("a wrong image")).collect();
             assert_eq!(samples, batch.indices(), "each image is its sample's");
             served += 1;

@@ -19,8 +19,8 @@ class Details(NamedTuple):
 class Batch(tuple[Any, Any]):
     """A batch: unpacks as ``images, targets``, and knows more by name.
 
-    Both are torch tensors (numpy arrays with ``format="numpy"``) on the engine's own buffers, which stay as they are
-    for as long as a tensor is on them: keep batches, or change them in place, as you like.
+    Both are torch tensors (numpy arrays with ``format="numpy"``) on memory that stays as it is for as long as a tensor
+    is on it: keep batches, or change them in place, as you like.
 
     Code that makes a new tuple of a batch's tensors, as some trainers do to move them, gets one without the other
     names; ask for these before, or move it with :meth:`to`.
@@ -30,7 +30,7 @@ class Batch(tuple[Any, Any]):
 
     @property
     def images(self) -> Any:
-        """Normalised images ``[B, C, H, W]``, float32."""
+        """Images ``[B, C, H, W]`` of the loader's ``dtype``: normalised, unless they are uint8."""
         return self[0]
 
     @property

@@ -15,6 +15,22 @@ from diver.errors import OptionError, VersionError
 
 def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
     """What makes a tensor of ``format`` on ``device``."""
+    format, target = place(format, device)
+    if format == "numpy":
+        return numpy_array
+    from torch.utils.dlpack import from_dlpack
+
+    return from_dlpack if target is None else lambda tensor: from_dlpack(tensor).to(target)
+
+
+def place(format: str, device: Any) -> tuple[str, Any]:
+    """``"torch"`` or ``"numpy"``, whichever ``format`` means here; and torch's device, with its index, or None where
+    tensors stay on the CPU.
+
+    Raises:
+        OptionError: the device is not there, or numpy cannot use it.
+        VersionError: torch is asked for, and not installed.
+    """
     format = _options.choice("format", format, ("auto", "torch", "numpy"))
     if format == "auto":
         there = sys.modules.get("torch") or importlib.util.find_spec("torch")
@@ -22,15 +38,13 @@ def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
     if format == "numpy":
         if device is not None:
             raise OptionError("device: numpy arrays stay on the CPU; give format='torch', or no device")
-        return numpy_array
+        return format, None
     try:
         import torch
-        import torch.utils.dlpack
     except ImportError as error:
         raise VersionError("format='torch' needs torch: install it, or give format='numpy'") from error
-    from_dlpack: Callable[[_engine.Tensor], Any] = torch.utils.dlpack.from_dlpack
     if device is None:
-        return from_dlpack
+        return format, None
     try:
         target = torch.device(device)
         if target.type == "cuda" and target.index is None:
@@ -39,9 +53,7 @@ def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
         target = torch.empty(0, device=target).device
     except (RuntimeError, TypeError, AssertionError, ImportError) as error:
         raise OptionError(f"device: {device!r} cannot be used: {error}") from error
-    if target.type == "cpu":
-        return from_dlpack
-    return lambda tensor: from_dlpack(tensor).to(target)
+    return format, None if target.type == "cpu" else target
 
 
 def numpy_array(tensor: _engine.Tensor) -> Any:
@@ -50,7 +62,7 @@ def numpy_array(tensor: _engine.Tensor) -> Any:
 
     values = numpy.from_dlpack(tensor)
     # numpy before 2.1 takes every capsule for read-only.
-    return values if values.flags.writeable else values.copy()
+    return values if values.flags.writeable else values.copy(order="K")
 
 
 #: Names of dtypes in safetensors, by numpy's.

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsFloat, SupportsIndex
 
-from diver import _batch, _engine, _options, _ranks, _tensors
+from diver import _batch, _engine, _options, _ranks
 from diver import augment as augmentations
 from diver import mix as mixes
 from diver._batch import Batch
 from diver._datasets import from_dataset
 from diver._drop_in import hinted
+from diver._output import Output
 from diver._wording import counted
 from diver.cache import Cache
 from diver.errors import ClosedError, OptionError, OptionTypeError, StateError
@@ -87,6 +88,13 @@ class DataLoader:
             last ones, which are logged as a warning; or ``"partial"``, where the last ranks have one sample less.
         image_size: Size of images in batches, a side or (height, width), each from 1 to 16,384; the set's own by
             default. Raw and refined are resized alike, antialiased.
+        dtype: What the values of images are written as. ``"float32"``, ``"float16"`` and ``"bfloat16"`` are normalised
+            values, rounded to the nearest (numpy has no bfloat16). ``"uint8"`` are pixels from 0 to 255, which are
+            **not** normalised: they take a quarter of the memory and of the time to copy, and the training program
+            normalises them on its device. Stored and refined bytes come as they are then, unless they are augmented,
+            blended or resized. Whatever the dtype, images are augmented and labelled as normalised float32.
+        memory_format: ``"contiguous"`` or ``"channels_last"``: torch's names for the order of images in memory. The
+            shape is ``[B, C, H, W]`` in both.
         memory_limit: Bytes of decoded refined images that may stay in memory, and up to a quarter as much of a
             teacher's logits; while the cache cannot be written, images that wait for it may take as much again.
         threads: Threads that assemble batches, 1 to 1,024.
@@ -101,7 +109,10 @@ class DataLoader:
         format: ``"torch"`` or ``"numpy"``; ``"auto"`` is torch where it is installed.
         device: Where torch tensors go, as in ``"cuda"``; they stay on the CPU by default. ``"cuda"`` is this process's
             own device: torch's current one if it was set, else that of the local rank (``LOCAL_RANK``,
-            ``SLURM_LOCALID`` and the like), else the first.
+            ``SLURM_LOCALID`` and the like), else the first. Batches for it are written to pinned memory, and copied
+            while the program goes on.
+        pin_memory: Whether torch tensors are written to pinned memory, for a program that copies them to a CUDA device
+            itself (``images.to("cuda", non_blocking=True)``). With ``device="cuda"`` they always are.
 
     Raises:
         DiverError: of the class that says what is wrong (:mod:`diver.errors`); nothing has been started then.
@@ -134,6 +145,8 @@ class DataLoader:
         world_size: SupportsIndex | None = None,
         uneven: str = "pad",
         image_size: SupportsIndex | Iterable[SupportsIndex] | None = None,
+        dtype: str = "float32",
+        memory_format: str = "contiguous",
         memory_limit: SupportsIndex = 1 << 30,
         threads: SupportsIndex = 2,
         prefetch: SupportsIndex = 4,
@@ -142,6 +155,7 @@ class DataLoader:
         progress: Callable[[Progress], object] | str | None = "auto",
         format: str = "auto",
         device: Any = None,
+        pin_memory: bool = False,
     ) -> None:
         if not isinstance(labels, Labels):
             _options.wrong_type("labels", labels, "what diver.labels makes, as diver.labels.stored(),")
@@ -154,7 +168,9 @@ class DataLoader:
         share, views = _mix(mix), augmentations.made(augment)
         self._ranks = _ranks.decided(rank, world_size)
         self._progress = listener(progress, self._ranks.rank)
-        self._tensor = _tensors.converter(format, device)
+        self._output = Output(
+            format, device, pin_memory, dtype=options["dtype"], memory_format=options["memory_format"]
+        )
         if not isinstance(source, Source):
             # The source has the classes then.
             classes = options.pop("classes", None)
@@ -189,6 +205,7 @@ class DataLoader:
                 targets=labels._targets(),
                 teacher=None if teacher is None else teacher._for_engine(is_kept=cache is not None),
                 augment=views,
+                allocate=self._output.allocate,
             )
             self._engine = make_engine(shard=self._ranks[:2])
             self._make_engine = make_engine
@@ -360,7 +377,7 @@ class _Epoch(Iterator[Batch]):
 
     def __init__(self, loader: DataLoader, epoch: int) -> None:
         self._loader, self._turn, self._epoch = loader, loader._turn, epoch
-        self._next_batch, self._tensor = loader._engine.next_batch, loader._tensor
+        self._next_batch, self._output = loader._engine.next_batch, loader._output
         self._progress = None if loader._progress is None else partial(_hear, loader._progress)
         self._over = False
 
@@ -375,8 +392,7 @@ class _Epoch(Iterator[Batch]):
             raise StopIteration
         if isinstance(self._loader._progress, Bar):
             self._loader._progress.close()
-        tensor = self._tensor
-        return _batch.made(tensor(raw.images), tensor(raw.targets), raw)
+        return _batch.made(self._output.images(raw), self._output.targets(raw), raw)
 
 
 def _hear(

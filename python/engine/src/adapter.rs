@@ -37,12 +37,12 @@ impl CancelToken {
 }
 
 /// What the interpreter knows this thread by.
-struct ThreadState(PyGILState_STATE);
+pub struct ThreadState(PyGILState_STATE);
 
 impl ThreadState {
     /// Keeps it for as long as the thread lives. Otherwise every call into Python would have one of its own, and
     /// libraries that remember the one they were imported under (torch does, by pybind11) would crash in the next.
-    fn keep(_py: Python<'_>) {
+    pub fn keep(_py: Python<'_>) {
         thread_local!(static KEPT: RefCell<Option<ThreadState>> = const { RefCell::new(None) });
         // SAFETY: the thread is attached, and this is taken back when it ends.
         KEPT.with_borrow_mut(|kept| _ = kept.get_or_insert_with(|| Self(unsafe { PyGILState_Ensure() })));

@@ -1,44 +1,90 @@
 //! What leaves a loader.
 
-use diver_loaders::Batch as Engine;
+use crate::sink::PyBuffer;
+use diver_loaders::{Batch as Engine, Dtype};
 use diver_python::tensor::{Owner, Tensor};
 use dlpark::ffi::{DLDataType, DLDevice};
 use pyo3::prelude::*;
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A batch. Its tensors stand on the engine's own buffers, which go back to the engine when the last of them is gone.
+/// A batch. Its tensors stand on the engine's own buffers, which go back to the engine when the last of them is gone;
+/// or its images are in an object of Python's ([`PySink`](crate::sink::PySink)).
 #[pyclass(frozen, module = "diver._engine")]
 pub struct Batch {
-    images: Py<Tensor>,
+    images: Images,
     targets: Py<Tensor>,
+    shape: [usize; 4],
     owner: Arc<Engine>,
+}
+
+enum Images {
+    Engine(Py<Tensor>),
+    /// None once it was taken.
+    Python(Mutex<Option<Py<PyAny>>>),
 }
 
 impl Batch {
     pub fn new(py: Python<'_>, mut batch: Engine) -> PyResult<Self> {
-        let images = batch.images_mut().as_mut_ptr();
-        let targets = batch.targets_mut().as_mut_ptr();
-        let images_shape = batch.shape().map(|n| n as i64).to_vec();
+        let shape = batch.shape();
         let targets_shape = vec![batch.len() as i64, batch.classes() as i64];
-        let owner = Arc::new(batch);
-        let tensor = |data: *mut f32, shape| {
-            let owner: Owner = owner.clone();
-            // SAFETY: the values lie on the heap and stay there as long as the batch, which nothing changes or reads
-            // again: what is asked of it below are its labels, indices and flags.
-            let tensor =
-                unsafe { Tensor::new(data.cast(), DLDataType::of::<f32>(), DLDevice::CPU, shape, owner) };
-            Py::new(py, tensor)
+        let dtype = match batch.dtype() {
+            Dtype::Float32 => DLDataType::F32,
+            Dtype::Float16 => DLDataType::F16,
+            Dtype::Bfloat16 => DLDataType::BF16,
+            Dtype::Uint8 => DLDataType::U8,
         };
-        Ok(Self { images: tensor(images, images_shape)?, targets: tensor(targets, targets_shape)?, owner })
+        let strides = batch.strides().map(|n| n as i64).to_vec();
+        let buffer: &mut dyn Any = batch.buffer_mut();
+        let handed = buffer.downcast_mut::<PyBuffer>().and_then(PyBuffer::hand_over);
+        let images = batch.image_bytes_mut().as_mut_ptr();
+        let targets = batch.targets_mut().as_mut_ptr();
+        let owner = Arc::new(batch);
+        let images = match handed {
+            Some(object) => Images::Python(Mutex::new(Some(object))),
+            None => {
+                let (shape, owner): (_, Owner) = (shape.map(|n| n as i64).to_vec(), owner.clone());
+                // SAFETY: the values lie in a buffer of the engine's own pool, on the heap, and stay there as long as
+                // the batch, which nothing changes or reads again: what is asked of it below are its labels, indices
+                // and flags. The strides are those that they were written with.
+                let tensor = unsafe {
+                    Tensor::new(images.cast(), dtype, DLDevice::CPU, shape, owner).with_strides(strides)
+                };
+                Images::Engine(Py::new(py, tensor)?)
+            }
+        };
+        let targets = {
+            let owner: Owner = owner.clone();
+            // SAFETY: as above.
+            unsafe { Tensor::new(targets.cast(), DLDataType::F32, DLDevice::CPU, targets_shape, owner) }
+        };
+        Ok(Self { images, targets: Py::new(py, targets)?, shape, owner })
     }
 }
 
 #[pymethods]
 impl Batch {
-    /// Normalised images, `[B, C, H, W]`, f32.
+    /// The images, `[B, C, H, W]`; none where they are in an object of Python's.
     #[getter]
-    fn images(&self, py: Python<'_>) -> Py<Tensor> {
-        self.images.clone_ref(py)
+    fn images(&self, py: Python<'_>) -> Option<Py<Tensor>> {
+        match &self.images {
+            Images::Engine(tensor) => Some(tensor.clone_ref(py)),
+            Images::Python(_) => None,
+        }
+    }
+
+    /// The object that the images were written to, from its first byte on: once, for the batch does not keep it.
+    fn take_memory(&self) -> Option<Py<PyAny>> {
+        match &self.images {
+            Images::Engine(_) => None,
+            Images::Python(object) => object.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        }
+    }
+
+    /// `(B, C, H, W)`.
+    #[getter]
+    fn shape(&self) -> (usize, usize, usize, usize) {
+        self.shape.into()
     }
 
     /// Target distributions, `[B, classes]`, f32.

@@ -18,6 +18,7 @@ mod options;
 mod pixels;
 mod ranks;
 mod refiner;
+mod sink;
 mod soft_labels;
 mod source;
 mod teacher;

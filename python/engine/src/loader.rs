@@ -6,6 +6,7 @@ use crate::cache::Cache;
 use crate::labels::Targets;
 use crate::mix::Mix;
 use crate::refiner::PyRefine;
+use crate::sink::PySink;
 use crate::source::Source;
 use crate::teacher::PyTeach;
 use diver_loaders::cache::LogitForm;
@@ -35,13 +36,16 @@ pub struct Loader {
     /// Batches of an epoch, as it was asked last: known in a forked child and once the loader is closed, too.
     batches: AtomicUsize,
     class_map: Option<Vec<usize>>,
+    /// Where images are written, if that is memory from Python.
+    sink: Option<PySink>,
 }
 
 #[pymethods]
 impl Loader {
-    /// `shard` is this process's rank and the number of ranks; `options` the JSON object of `diver_loaders::LoaderOptions`.
+    /// `shard` is this process's rank and the number of ranks; `options` the JSON object of `diver_loaders::LoaderOptions`;
+    /// `allocate` the function of a `PySink`.
     #[new]
-    #[pyo3(signature = (source, options, *, refiner, cache, mix, targets, teacher, augment, shard))]
+    #[pyo3(signature = (source, options, *, refiner, cache, mix, targets, teacher, augment, allocate, shard))]
     #[allow(clippy::too_many_arguments)] // In Python most are keywords.
     fn new(
         py: Python<'_>,
@@ -53,6 +57,7 @@ impl Loader {
         targets: &Targets,
         teacher: Option<Asked<'_>>,
         augment: &Augment,
+        allocate: Option<Py<PyAny>>,
         shard: (usize, usize),
     ) -> PyResult<Self> {
         let options = from_json(options).map_err(|error| to_python(py, &error))?;
@@ -72,6 +77,10 @@ impl Loader {
             let form = LogitForm { half, top_k };
             builder = builder.teacher(PyTeach::new(&teacher)?, per).logit_form(form);
         }
+        let sink = allocate.map(PySink::new);
+        if let Some(sink) = &sink {
+            builder = builder.sink(sink.clone());
+        }
         // A cache with many parts takes a while to open.
         let engine = wait::on_thread(py, "diver-build", AtExit::Abandon, &CancelToken::new(), move || {
             builder.build()
@@ -84,6 +93,7 @@ impl Loader {
             engine: Mutex::new(Some(engine)),
             closed: AtomicBool::new(false),
             process: std::process::id(),
+            sink,
         })
     }
 
@@ -133,7 +143,12 @@ impl Loader {
                 told = tell(progress, &stats, told)?;
             }
             match polled {
-                Poll::Ready(Some(Ok(batch))) => return Batch::new(py, batch).map(Some),
+                Poll::Ready(Some(Ok(batch))) => {
+                    if let Some(sink) = &self.sink {
+                        sink.refill(py);
+                    }
+                    return Batch::new(py, batch).map(Some);
+                }
                 Poll::Ready(Some(Err(error))) => return Err(to_python(py, &error)),
                 Poll::Ready(None) => return Ok(None),
                 Poll::Pending => {}
@@ -177,7 +192,9 @@ impl Loader {
         self.closed.store(true, Ordering::Release);
         let Some(engine) = py.detach(|| self.lock().take()) else { return Ok(()) };
         // Its refiner or teacher may be in the middle of a call, which may be a long one if it is written in Python.
-        wait::on_thread(py, "diver-close", AtExit::Wait, &CancelToken::new(), move || drop(engine))
+        wait::on_thread(py, "diver-close", AtExit::Wait, &CancelToken::new(), move || drop(engine))?;
+        self.sink.iter().for_each(PySink::release);
+        Ok(())
     }
 
     /// Whether the loader was closed.

@@ -24,6 +24,8 @@ pub struct Tensor {
     dtype: DLDataType,
     device: DLDevice,
     shape: Vec<i64>,
+    /// From one place to the next in each dimension, in values; of row-major order where there are none.
+    strides: Option<Vec<i64>>,
     owner: Owner,
 }
 
@@ -45,7 +47,15 @@ impl Tensor {
         shape: Vec<i64>,
         owner: Owner,
     ) -> Self {
-        Self { data, dtype, device, shape, owner }
+        Self { data, dtype, device, shape, strides: None, owner }
+    }
+
+    /// The same memory with the values of each dimension so far apart, in values.
+    ///
+    /// # Safety
+    /// `strides` has one for each dimension, none of them below 0, and leads to none but the values of [`new`](Self::new).
+    pub unsafe fn with_strides(self, strides: Vec<i64>) -> Self {
+        Self { strides: Some(strides), ..self }
     }
 
     /// A tensor on the CPU with the values of a vector, in row-major order.
@@ -65,11 +75,14 @@ impl Tensor {
 
     fn managed<M: ManagedTensorBase>(&self) -> PyResult<Managed<M>> {
         let owner = Box::new(Arc::clone(&self.owner));
-        let mut tensor = Dynamic::compact(self.shape.as_slice())
-            .initialize_as::<M>(owner)
-            .map_err(|error| PyBufferError::new_err(error.to_string()))?;
+        let shape = self.shape.as_slice();
+        let tensor = match &self.strides {
+            Some(strides) => Dynamic::new(shape, strides.as_slice()).initialize_as::<M>(owner),
+            None => Dynamic::compact(shape).initialize_as::<M>(owner),
+        };
+        let mut tensor = tensor.map_err(|error| PyBufferError::new_err(error.to_string()))?;
         tensor.set_data(self.data).set_dtype(self.dtype).set_device(self.device);
-        // SAFETY: data, dtype, device and shape go together (`Tensor::new`), and the context keeps the memory alive.
+        // SAFETY: data, dtype, device, shape and strides go together (`new`, `with_strides`), and the context keeps the memory alive.
         Ok(unsafe { tensor.finish() })
     }
 }
