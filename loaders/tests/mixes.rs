@@ -167,7 +167,7 @@ fn shifts(loader: &mut Loader, epoch: u64) -> Vec<(usize, u8)> {
     let mut seen = Vec::new();
     for batch in loader.epoch(epoch) {
         let batch = batch.unwrap();
-        for (index, image) in batch.indices().iter().zip(batch.images().chunks(3)) {
+        for (index, image) in batch.indices().iter().zip(batch.images::<f32>().unwrap().chunks(3)) {
             let level = 255.0 * (image[0] * normalize.std[0] + normalize.mean[0]);
             seen.push((*index, level.round() as u8 - self::level(*index)));
         }

@@ -95,6 +95,33 @@ def test_every_variant_comes_before_one_comes_again() -> None:
         assert len(set(images[:3])) == 3 and images[3:] == images[:3]
 
 
+@pytest.mark.parametrize("pick", ["all", "nearest", "best"])
+def test_images_decide_which_variants_come(pick: str, refined: torch.Tensor) -> None:
+    def lighter(images: np.ndarray, variants: np.ndarray) -> np.ndarray:
+        shift = 0.1 * (2 - variants[:, None, None, None])
+        return np.round(255 * np.clip(images + shift, 0, 1)).astype(np.uint8)
+
+    def bright(images: np.ndarray) -> np.ndarray:
+        return np.tile(images.mean((1, 2, 3))[:, None], 10) * np.eye(10)[3]
+
+    options: dict[str, Any] = {"labels": labels.teacher(bright)} if pick == "best" else {}
+    with loading(refiner=lighter, variants=3, pick=pick, **options) as loader:
+        assert loader.stats()["batches"] <= len(loader)
+        brightness: dict[int, list[float]] = {}
+        for batch in loader:
+            for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
+                brightness.setdefault(index, []).append(float(image.mean()))
+    assert {len(of_one) for of_one in brightness.values()} == {3 if pick == "all" else 1}
+    if pick == "all":
+        return
+    with loading(refiner=lighter, variants=3, pick="all") as loader:
+        for batch in loader:
+            for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
+                lightest = pick == "best" and index == 3
+                chosen, other = brightness[index][0], float(image.mean())
+                assert (chosen >= other - 1e-6) if lightest else (chosen <= other + 1e-6)
+
+
 def test_variants_that_do_not_draw_are_the_same_image(refined: torch.Tensor) -> None:
     with loading(variants=2) as loader:
         for _ in range(2):
@@ -110,6 +137,8 @@ def test_variants_that_do_not_draw_are_the_same_image(refined: torch.Tensor) -> 
         ({"variants": 0}, OptionError),
         ({"variants": 1025}, OptionError),
         ({"variants": 1.5}, OptionTypeError),
+        ({"pick": "worst"}, OptionError),
+        ({"pick": "best"}, OptionError),
     ],
     ids=str,
 )

@@ -68,7 +68,7 @@ class DataLoader:
         variants: Refinements of each sample, 1 to 1,024, each with its own noise.
         pick: Which of them comes. ``"turn"``: one in an epoch, another in the next, until all have come. ``"all"``: all
             in every epoch, which is longer by that. ``"best"``: the one whose class is most probable to the teacher
-            (``labels``). ``"nearest"``: the one nearest to the raw image, by the mean squared difference of their pixels.
+            (``labels``). ``"nearest"``: the one nearest to the raw image, by the mean squared difference of pixels.
         on_miss: What happens to a sample that is not refined yet: ``"wait"`` lets its batch wait (equal seeds, equal
             batches); ``"raw"`` serves it raw and refines it for a later epoch.
         batch_size: Samples of a batch, 1 or more.
