@@ -13,14 +13,23 @@ import torch
 from support import ROOT, inverter, stored
 
 import diver
-from diver.errors import DiverError, MissingFileError, OptionError, OptionTypeError, OutOfRangeError, StateError
+from diver.errors import (
+    DiverError,
+    MissingFileError,
+    OptionError,
+    OptionTypeError,
+    OutOfRangeError,
+    StateError,
+)
 
 SHAPES = ROOT / "examples" / "shapes"
 DM, DC, PIXELS = SHAPES / "dm_ipc1", SHAPES / "dc_ipc1", ROOT / "examples" / "digits" / "test.parquet"
 
 
 def tiny(labels: list[Any], *, side: int = 2, value: float = 0.5, **options: Any) -> diver.Source:
-    images = torch.full((len(labels), 3, side, side), value) * torch.linspace(0.1, 1, len(labels)).view(-1, 1, 1, 1)
+    images = torch.full((len(labels), 3, side, side), value) * torch.linspace(0.1, 1, len(labels)).view(
+        -1, 1, 1, 1
+    )
     return diver.from_tensors(images, labels, **({"dataset": "cifar10"} | options))
 
 
@@ -45,11 +54,14 @@ def test_the_sets_follow_each_other() -> None:
 
 
 def test_it_is_a_source_as_others_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = diver.concat(["examples/shapes/dm_ipc1", tiny([0, 1], side=32)], weights=[1, 2], classes=[range(10), [3, 10]])
+    sets = ["examples/shapes/dm_ipc1", tiny([0, 1], side=32)]
+    both = diver.concat(sets, weights=[1, 2], classes=[range(10), [3, 10]])
     assert str(both.path) == "examples/shapes/dm_ipc1/images_best.pt + <memory>"
     assert repr(both).startswith(f"<concat '{both.path}': 12 samples, 3 x 32 x 32, 11 classes")
     assert (both.labels, both.class_map, both.value_space) == ("hard", None, "mixed")
-    assert both.mean == diver.open(DM).mean and any("constants of the first set" in note for note in both.notes)
+    assert both.mean == diver.open(DM).mean and any(
+        "constants of the first set" in note for note in both.notes
+    )
     assert [fact["name"] for fact in both.facts] == ["set", "set"]
     assert both.pixels([0, 11]).shape == (2, 3, 32, 32)
     assert np.array_equal(both.pixels([11])[0], tiny([0, 1], side=32).pixels([1])[0])
@@ -61,7 +73,9 @@ def test_it_is_a_source_as_others_are(tmp_path: Path, monkeypatch: pytest.Monkey
     # Torch's loader and subsets see each sample once.
     assert len(list(torch.utils.data.DataLoader(both, batch_size=None))) == 12
     subset = diver.from_dataset(torch.utils.data.Subset(both, [11, 0]))
-    assert np.array_equal(subset.pixels([0]), both.pixels([11])) and any("no weights" in note for note in subset.notes)
+    assert np.array_equal(subset.pixels([0]), both.pixels([11])) and any(
+        "no weights" in note for note in subset.notes
+    )
 
 
 def test_classes_are_matched_by_name() -> None:
@@ -115,6 +129,7 @@ def test_the_cache_is_shared_with_the_sets(tmp_path: Path) -> None:
         (diver.open(DM), {}, OptionTypeError, "sets: a list of sets is expected, not Source"),
         (3, {}, OptionTypeError, "sets: a list with one item for each set is expected, not int"),
         ([DM, 3], {}, OptionTypeError, "expected a path, a source"),
+        ([DM, b"nowhere"], {}, OptionTypeError, r"sets\[1\]: a path as text is expected, not bytes"),
         ([DM, "nowhere"], {}, MissingFileError, "nowhere"),
         ([DM, tiny([0])], {}, OptionError, r"sets: .* 32 x 32 pixels and <memory> of 2 x 2"),
         ([tiny([0, 1]), tiny([0, 1, 2])], {}, OptionError, "sets: .*2 classes and .* 3, .*Pass `classes`"),
@@ -128,7 +143,12 @@ def test_the_cache_is_shared_with_the_sets(tmp_path: Path) -> None:
         ([DM, DC], {"classes": "imagenette"}, OptionTypeError, "classes: a list with one item for each set"),
         ([DM, DC], {"classes": [range(10)]}, OptionError, "classes: 1 lists for 2 sets"),
         ([DM, DC], {"classes": [range(10), range(9)]}, OptionError, "classes: 9 labels for set 1"),
-        ([DM, DC], {"classes": [range(10), [-1] * 10]}, OptionError, r"classes\[1\]\[0\]: -1 must be at least 0"),
+        (
+            [DM, DC],
+            {"classes": [range(10), [-1] * 10]},
+            OptionError,
+            r"classes\[1\]\[0\]: -1 must be at least 0",
+        ),
         ([DM, DC], {"classes": [range(10), range(11, 21)]}, OptionError, "classes: no set has class 10"),
     ],
 )
