@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support import ROOT, inverter, stored
 
 import diver
@@ -105,6 +106,21 @@ def test_weights_decide_how_often_samples_come() -> None:
         assert "set_places" not in loader.state_dict()
         with pytest.raises(StateError, match="set_places"):
             loader.load_state_dict(saved)
+
+
+def test_image_files_are_brought_to_the_size_of_another_set(tmp_path: Path) -> None:
+    for label in range(10):
+        folder = tmp_path / str(label)
+        folder.mkdir()
+        Image.new("RGB", (48, 40), (25 * label, 0, 0)).save(folder / "0.png")
+    with pytest.raises(OptionError, match=r"sets: .*40 x 48.*image_size.*fit"):
+        diver.concat([DM, tmp_path])
+    both = diver.concat([DM, diver.open(tmp_path, image_size=32, fit="crop")])
+    assert (both.shape, both.num_classes, both.value_space) == ((3, 32, 32), 10, "mixed")
+    assert [sample.label for sample in stored(both)] == [*range(10), *range(10)]
+    image, _ = both[13]
+    red = (75 / 255 - both.mean[0]) / both.std[0]
+    assert torch.allclose(image[0], torch.full((32, 32), red), atol=1e-5)
 
 
 def test_the_cache_is_shared_with_the_sets(tmp_path: Path) -> None:
