@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use diver_loaders::export::{ExportFormat, export};
 use diver_loaders::refine::Silent;
 use diver_loaders::{
     Batch, Cache, CancelToken, Concat, Error, Identity, Loader, LoaderBuilder, LoaderState, MemorySource,
@@ -244,4 +245,21 @@ fn all_samples_are_refined_whichever_come_once_more() {
         assert!(came.iter().all(|batch| batch.refined().iter().all(|refined| *refined)));
     }
     assert_eq!(loader.stats().misses, 7);
+}
+
+#[test]
+fn an_export_has_one_value_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let normalized = ValueSpace::Normalized(Normalize::IMAGENET);
+    let exported = |name: &str, concat: Concat| {
+        let samples = (0..concat.info().num_samples).map(|index| concat.sample(index));
+        let folder = folder.path().join(name);
+        export(concat.info(), samples, ExportFormat::Mtt, &folder, &CancelToken::new())?;
+        diver_loaders::open(&folder)
+    };
+    let alike = || both(set("a", 3, normalized), set("b", 4, normalized));
+    let opened = exported("alike", alike()).unwrap();
+    assert_eq!(opened.sample(5).unwrap().digest(), alike().sample(5).unwrap().digest());
+    let error = exported("mixed", both(set("a", 3, normalized), set("b", 4, ValueSpace::Unit))).unwrap_err();
+    assert!(error.to_string().contains("different spaces"), "{error}");
 }

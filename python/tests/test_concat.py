@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support import ROOT, inverter, stored
 
 import diver
@@ -54,9 +55,8 @@ def test_the_sets_follow_each_other() -> None:
 
 
 def test_it_is_a_source_as_others_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = diver.concat(
-        ["examples/shapes/dm_ipc1", tiny([0, 1], side=32)], weights=[1, 2], classes=[range(10), [3, 10]]
-    )
+    sets = ["examples/shapes/dm_ipc1", tiny([0, 1], side=32)]
+    both = diver.concat(sets, weights=[1, 2], classes=[range(10), [3, 10]])
     assert str(both.path) == "examples/shapes/dm_ipc1/images_best.pt + <memory>"
     assert repr(both).startswith(f"<concat '{both.path}': 12 samples, 3 x 32 x 32, 11 classes")
     assert (both.labels, both.class_map, both.value_space) == ("hard", None, "mixed")
@@ -108,6 +108,21 @@ def test_weights_decide_how_often_samples_come() -> None:
             loader.load_state_dict(saved)
 
 
+def test_image_files_are_brought_to_the_size_of_another_set(tmp_path: Path) -> None:
+    for label in range(10):
+        folder = tmp_path / str(label)
+        folder.mkdir()
+        Image.new("RGB", (48, 40), (25 * label, 0, 0)).save(folder / "0.png")
+    with pytest.raises(OptionError, match=r"sets: .*40 x 48.*image_size.*fit"):
+        diver.concat([DM, tmp_path])
+    both = diver.concat([DM, diver.open(tmp_path, image_size=32, fit="crop")])
+    assert (both.shape, both.num_classes, both.value_space) == ((3, 32, 32), 10, "mixed")
+    assert [sample.label for sample in stored(both)] == [*range(10), *range(10)]
+    image, _ = both[13]
+    red = (75 / 255 - both.mean[0]) / both.std[0]
+    assert torch.allclose(image[0], torch.full((32, 32), red), atol=1e-5)
+
+
 def test_the_cache_is_shared_with_the_sets(tmp_path: Path) -> None:
     refiner = inverter()
     refiner.fingerprint = {"refiner": "inverter"}  # type: ignore[attr-defined]
@@ -130,6 +145,7 @@ def test_the_cache_is_shared_with_the_sets(tmp_path: Path) -> None:
         (diver.open(DM), {}, OptionTypeError, "sets: a list of sets is expected, not Source"),
         (3, {}, OptionTypeError, "sets: a list with one item for each set is expected, not int"),
         ([DM, 3], {}, OptionTypeError, "expected a path, a source"),
+        ([DM, b"nowhere"], {}, OptionTypeError, r"sets\[1\]: a path as text is expected, not bytes"),
         ([DM, "nowhere"], {}, MissingFileError, "nowhere"),
         ([DM, tiny([0])], {}, OptionError, r"sets: .* 32 x 32 pixels and <memory> of 2 x 2"),
         ([tiny([0, 1]), tiny([0, 1, 2])], {}, OptionError, "sets: .*2 classes and .* 3, .*Pass `classes`"),

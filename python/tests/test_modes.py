@@ -104,7 +104,7 @@ def test_images_decide_which_variants_come(pick: str, refined: torch.Tensor) -> 
     def bright(images: np.ndarray) -> np.ndarray:
         return np.tile(images.mean((1, 2, 3))[:, None], 10) * np.eye(10)[3]
 
-    options: dict[str, Any] = {"labels": labels.teacher(bright)} if pick == "best" else {}
+    options: dict[str, Any] = {"labels": teacher(bright)} if pick == "best" else {}
     with loading(refiner=lighter, variants=3, pick=pick, **options) as loader:
         assert loader.stats()["batches"] <= len(loader)
         brightness: dict[int, list[float]] = {}

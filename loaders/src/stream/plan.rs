@@ -34,7 +34,7 @@ named_enum! {
 pub(super) struct Plan {
     /// Samples of the dataset.
     pub(super) samples: usize,
-    /// How often each comes in an epoch; once without.
+    /// Which sample each entry of an epoch is; `None` if the entries are the samples.
     pub(super) draw: Option<Arc<Draw>>,
     pub(super) batch_size: usize,
     pub(super) shuffle: bool,

@@ -80,7 +80,9 @@ def _made(sets: list[Source], weights: list[float] | None, classes: list[list[in
 
 
 def _opened(name: str, given: Any) -> Source:
-    if isinstance(given, (str, bytes, os.PathLike)):
+    if isinstance(given, bytes):
+        _options.wrong_type(name, given, "a path as text")
+    if isinstance(given, (str, os.PathLike)):
         return open_source(_options.path(name, given))
     return from_dataset(given)
 

@@ -21,6 +21,7 @@ __all__ = [
     "all_cards",
     "check_refiner",
     "check_teacher",
+    "concat",
     "join_threads",
     "open",
     "own_card",
