@@ -45,7 +45,11 @@ fn batches(loader: &mut Loader) -> Vec<Batch> {
 fn rows(batches: &[Batch]) -> (Vec<u32>, Vec<u32>, Vec<usize>) {
     let bits =
         |of: fn(&Batch) -> &[f32]| batches.iter().flat_map(|b| of(b).iter().map(|v| v.to_bits())).collect();
-    (bits(Batch::images), bits(Batch::targets), batches.iter().flat_map(|b| b.labels().to_vec()).collect())
+    (
+        bits(|batch| batch.images().unwrap()),
+        bits(Batch::targets),
+        batches.iter().flat_map(|b| b.labels().to_vec()).collect(),
+    )
 }
 
 #[test]

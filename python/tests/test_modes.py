@@ -64,15 +64,28 @@ def test_blended_samples_are_averages(share: float, refined: torch.Tensor) -> No
             assert batch.refined.tolist() == [share > 0] * len(batch.images)
 
 
-@pytest.mark.parametrize("mode", ["both", "blend"])
-def test_a_teacher_labels_what_comes(mode: str) -> None:
-    def brightness(images: np.ndarray) -> Any:
-        return np.tile(images.mean((1, 2, 3))[:, None], 10) * np.arange(10)
+def brightness(images: Any) -> Any:
+    return np.tile(np.asarray(images).mean((1, 2, 3))[:, None], 10) * np.arange(10)
 
-    with loading(mode=mode, mix=0.5, labels=teacher(brightness)) as loader:
+
+def softmaxes(images: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(torch.from_numpy(brightness(images)), 1).float()
+
+
+def test_a_teacher_labels_what_comes() -> None:
+    with loading(mode="both", mix=0.5, labels=teacher(brightness)) as loader:
         for images, targets in loader:
-            logits = images.mean((1, 2, 3))[:, None] * torch.arange(10)
-            assert torch.allclose(targets, torch.softmax(logits, 1), atol=1e-5)
+            assert torch.allclose(targets, softmaxes(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("per", ["image", "view"])
+def test_a_blend_has_the_blend_of_both_labels_or_that_of_its_view(per: str, refined: torch.Tensor) -> None:
+    with loading(mode="blend", mix=0.25, labels=teacher(brightness, per=per)) as loader:
+        for batch in loader:
+            raw, other = RAW[batch.indices], refined[batch.indices]
+            blend = 0.75 * softmaxes(raw) + 0.25 * softmaxes(other)
+            expected = blend if per == "image" else softmaxes(batch.images)
+            assert torch.allclose(batch.targets, expected, atol=1e-5)
 
 
 def drawing(images: np.ndarray, keys: tuple[bytes, ...], variants: np.ndarray) -> np.ndarray:
