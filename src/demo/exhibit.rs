@@ -202,7 +202,7 @@ fn as_pixels(source: &dyn Source, indices: &[usize]) -> Result<MemorySource> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::with_capacity(indices.len()));
     for &index in indices {
         let sample = source.sample(index)?;
-        pixels.extend(sample.to_pixels(&info.value_space)?);
+        pixels.extend(sample.to_pixels(&source.value_space(index))?);
         labels.push(sample.label);
     }
     info.num_samples = labels.len();

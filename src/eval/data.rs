@@ -53,7 +53,7 @@ pub fn labelled(set: &dyn Source) -> Result<(Tensor, Tensor)> {
     for index in 0..info.num_samples {
         let sample = set.sample(index)?;
         labels.push(sample.label.class() as i64);
-        let values = sample.into_normalized(&info.value_space, &info.normalize);
+        let values = sample.into_normalized(&set.value_space(index), &info.normalize);
         let image = Tensor::from_slice(&values).f_view(shape).map_err(|_| {
             let reason = format!("{} values do not make an image of shape {shape:?}", values.len());
             Error::sample(&info.path, index, reason)
