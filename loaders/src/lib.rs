@@ -46,6 +46,7 @@ mod parquet_file;
 pub mod paths;
 mod pixels;
 mod planes;
+mod preview;
 pub mod refine;
 mod said;
 mod sheet;
@@ -64,7 +65,8 @@ pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use labels::Targets;
 pub use pixels::{Normalize, RgbImage};
-pub use refine::{CancelToken, Conditioning, Identity, Refine, Refinery};
+pub use preview::Preview;
+pub use refine::{CancelToken, Conditioning, Identity, Refine, Refinery, Refining};
 pub use sheet::Sheet;
 pub use source::{
     Concat, Label, LabelKind, MemorySource, OpenOptions, Sample, Source, SourceInfo, StateDict, StoredPixels,
@@ -73,6 +75,6 @@ pub use source::{
 pub use stats::{Queues, Stage, Stages, Stats};
 pub use stream::{
     Batch, Dtype, Element, Loader, LoaderBuilder, LoaderOptions, LoaderState, MemoryFormat, Mix, MixMode,
-    OnError, OnMiss, Per, Pick, Ranks, Refining, Uneven,
+    OnError, OnMiss, Per, Pick, Ranks, Uneven,
 };
 pub use teach::Teach;

@@ -3,15 +3,19 @@
 mod bulk;
 mod dataset;
 mod keeper;
+mod meter;
 mod micro_batch;
 mod missing;
+mod pace;
 mod refinery;
 
 pub use bulk::Summary;
 pub(crate) use dataset::{Dataset, Refinement};
 pub(crate) use keeper::{Keeper, Keeping, Rows};
+pub use meter::{Meter, Refining};
 pub(crate) use micro_batch::{Finder, MicroBatch, Refined};
 pub(crate) use missing::Missing;
+pub(crate) use pace::Pace;
 pub use refinery::Refinery;
 pub(crate) use refinery::{Pause, partition};
 
@@ -162,8 +166,14 @@ impl CancelToken {
 
 /// Hears how far a refinement has come. Called from the refining thread; must return quickly.
 pub trait Progress: Send + Sync {
-    /// `done` of `total` denoising steps of the current batch are done.
+    /// So many images are refined next, at once. Called by whoever calls the refiner.
+    fn start(&self, _images: usize) {}
+
+    /// `done` of `total` denoising steps of the current batch are done. Called by the refiner.
     fn step(&self, done: usize, total: usize);
+
+    /// The batch is over, and succeeded or failed. Called by whoever calls the refiner.
+    fn end(&self, _is_done: bool) {}
 
     /// `done` of `total` images are there, refined or found in the cache. Called by whoever refines a whole set.
     fn images(&self, _done: usize, _total: usize) {}

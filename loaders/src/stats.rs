@@ -1,6 +1,6 @@
 //! What a loader has done so far.
 
-use crate::stream::Refining;
+use crate::refine::Refining;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};

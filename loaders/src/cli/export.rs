@@ -5,20 +5,12 @@ use super::output::Output;
 use super::progress::Bar;
 use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
-use crate::export::{ExportFormat, FileNames, check, export_named};
-use crate::pixels::planar;
-use crate::refine::Silent;
+use crate::export::{ExportFormat, check, export_raw, export_refined, refined_info};
 use crate::wording::counted;
-use crate::{
-    CancelToken, Error, Refinery, Result, RgbImage, Sample, Source, SourceInfo, StoredPixels, ValueSpace,
-};
+use crate::{CancelToken, Result};
 use clap::Args;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-/// Images that are in memory at a time.
-const CHUNK: usize = 64;
 
 #[derive(Args, Debug)]
 #[command(after_help = "What the cache lacks is refined first. Images leave at the size of the set, and grey
@@ -52,38 +44,14 @@ pub(super) struct ExportArgs {
 
 pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, output: Output) -> Result<()> {
     let source = args.source.open()?;
-    let info = source.info().clone();
-    let names = FileNames::of(&*source)?;
     let exported = if args.raw {
-        let samples = (0..info.num_samples).map(|index| source.sample(index));
-        export_named(&info, &names, samples, args.to, &args.output, cancel)?
+        export_raw(&*source, args.to, &args.output, cancel)?
     } else {
-        let refined = SourceInfo { value_space: ValueSpace::Unit, ..info.clone() };
-        // Before anything is refined, which may take hours.
-        check(&refined, args.to, &args.output)?;
-        let labels = (0..info.num_samples).map(|index| source.label(index)).collect::<Result<Vec<_>>>()?;
+        // Before a backbone is looked for, and anything is refined.
+        check(&refined_info(source.info()), args.to, &args.output)?;
         let cache = args.cache.open()?;
-        let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
-        refinery.run(0..refinery.num_samples(), cancel, &Bar::new())?;
-        let indices: Vec<usize> = (0..info.num_samples).collect();
-        let mut labels = labels.into_iter();
-        let samples = indices.chunks(CHUNK).flat_map(|chunk| {
-            let images = match refinery.images(chunk, cancel, &Silent) {
-                Ok(images) => images.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            };
-            let labels = &mut labels;
-            let joined: Vec<Result<Sample>> = images
-                .into_iter()
-                .map(|image: Result<Arc<RgbImage>>| {
-                    let label =
-                        labels.next().ok_or_else(|| Error::format(&info.path, "more images than labels"))?;
-                    Ok(Sample { pixels: pixels(&*image?, refined.shape[0]), shape: refined.shape, label })
-                })
-                .collect();
-            joined
-        });
-        export_named(&refined, &names, samples, args.to, &args.output, cancel)?
+        let refiner = host.refiner(&args.refiner, cancel)?;
+        export_refined(source, refiner, Some(&cache), args.to, &args.output, cancel, &Bar::new())?
     };
 
     let mut text = format!("{}: {}", counted(exported.samples, "sample"), args.output.display());
@@ -96,23 +64,13 @@ pub(super) fn run(args: &ExportArgs, host: &dyn Host, cancel: &CancelToken, outp
     output.result(&text, &json)
 }
 
-/// A refined image for a set of so many channels; for one, the mean of the three, as batches have it: between bytes.
-fn pixels(image: &RgbImage, channels: usize) -> StoredPixels {
-    if channels != 1 {
-        return StoredPixels::U8(planar(image.as_bytes()));
-    }
-    let (pixels, _) = image.as_bytes().as_chunks::<3>();
-    let mean = |pixel: &[u8; 3]| pixel.iter().map(|byte| f32::from(*byte)).sum::<f32>() / (3.0 * 255.0);
-    StoredPixels::F32(pixels.iter().map(mean).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{DemoArgs, DemoReport, run};
     use super::*;
     use crate::export::export;
     use crate::refine::{Progress, RawBatch};
-    use crate::{Conditioning, Identity, Loader, MemorySource, Refine};
+    use crate::{Conditioning, Error, Identity, Loader, MemorySource, Refine, RgbImage, Source as _};
     use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -7,12 +7,9 @@ use super::source_args::SourceArgs;
 use super::{Host, RefinerArgs};
 use crate::paths::local;
 use crate::wording::counted;
-use crate::{CancelToken, Error, Refinery, Result, RgbImage, Sheet, Source};
+use crate::{CancelToken, Error, Preview, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
-
-/// Images beside one another.
-const COLUMNS: usize = 10;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
@@ -46,18 +43,11 @@ pub(super) fn run(args: &PreviewArgs, host: &dyn Host, cancel: &CancelToken, out
     if let Some(folder) = args.output.parent() {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "cannot make the folder"))?;
     }
-    let source = args.source.open()?;
-    let (chosen, raw) = choose(&*source, args.per_class.into())?;
-    let width = source.info().shape[2];
+    let preview = Preview::of(args.source.open()?, args.per_class.into())?;
+    let chosen = preview.indices().to_vec();
     let cache = args.cache.open()?;
-    let mut refinery = Refinery::new(source, host.refiner(&args.refiner, cancel)?, Some(&cache))?;
-    let refined = refinery.images(&chosen, cancel, &Bar::new())?;
-
-    let mut sheet = Sheet::new(args.scale.unwrap_or((96 / width).max(1)), 2)?;
-    for (raw, refined) in raw.chunks(COLUMNS).zip(refined.chunks(COLUMNS)) {
-        sheet = sheet.row(raw.to_vec()).row(refined.iter().map(|image| (**image).clone()).collect());
-    }
-    let png = sheet.to_image()?.to_png()?;
+    let refiner = host.refiner(&args.refiner, cancel)?;
+    let png = preview.refined(refiner, Some(&cache), args.scale, cancel, &Bar::new())?.to_png()?;
     std::fs::write(&args.output, png).map_err(Error::io(&args.output, "cannot write the sheet"))?;
     let text = format!("{}, raw above refined: {}", counted(chosen.len(), "image"), args.output.display());
     output.result(&text, &serde_json::json!({ "images": chosen, "output": args.output }))
@@ -74,25 +64,6 @@ fn check_name(output: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The first `per_class` samples of each class by class: their positions, and their pixels as the refiner sees
-/// them.
-fn choose(source: &dyn Source, per_class: usize) -> Result<(Vec<usize>, Vec<RgbImage>)> {
-    let info = source.info();
-    let [_, height, width] = info.shape;
-    let mut classes: Vec<Vec<(usize, RgbImage)>> = vec![Vec::new(); info.num_classes];
-    for index in 0..info.num_samples {
-        if classes.iter().all(|chosen| chosen.len() >= per_class) {
-            break;
-        }
-        let chosen = &mut classes[source.label(index)?.class()];
-        if chosen.len() < per_class {
-            let pixels = source.sample(index)?.to_pixels(&source.value_space(index))?;
-            chosen.push((index, RgbImage::from_planar(width, height, &pixels)?));
-        }
-    }
-    Ok(classes.into_iter().flatten().unzip())
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@ mod files;
 mod images;
 mod names;
 mod parquet;
+mod refined;
 mod safetensors;
 mod torch;
 
 pub use names::FileNames;
+pub use refined::{export_raw, export_refined, refined_info};
 
+use crate::options::named_enum;
 use crate::paths::local;
 use crate::source::{ClassList, SIDECAR, Sidecar};
 use crate::wording::counted;
@@ -18,30 +21,29 @@ use crate::{
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A format to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[non_exhaustive]
-pub enum ExportFormat {
-    /// `res_DIVER.pt`, as DC, DSA and DM save their results: one experiment, normalised images, class indices.
-    Dc,
-    /// `images_best.pt` and `labels_best.pt`, as MTT and EDF save them: normalised images; class indices or logits; and
-    /// `lr_best.pt` where a learning rate was learned with them.
-    Mtt,
-    /// `<class>/class<class>_id<n>.png`, classes of five digits or more as RDED has them; `<wnid>/<n>.png` where classes
-    /// are named by WordNet ids. Images keep their own names where these are in order ([`FileNames`]); numbers have as
-    /// many digits as the largest. So every reader, which sorts names as text, lists a class in the set's order. Labels
-    /// are class indices.
-    ImageFolder,
-    /// `data-<n>.tar` with `<key>.png` and `<key>.cls`, a thousand samples each. Keys are the images' own names where all
-    /// of these differ and are in order, else numbers. Labels are class indices.
-    #[cfg_attr(feature = "cli", value(name = "webdataset"))]
-    WebDataset,
-    /// `data-<n>.parquet`, as Hugging Face `datasets` writes images: `image` and `label`, and `soft_label` where
-    /// the set has logits.
-    Parquet,
-    /// `data.safetensors` with `images`, as they are stored, and `labels`.
-    Safetensors,
+named_enum! {
+    /// A format to write.
+    #[non_exhaustive]
+    ExportFormat, "to" {
+        /// `res_DIVER.pt`, as DC, DSA and DM save their results: one experiment, normalised images, class indices.
+        Dc = "dc",
+        /// `images_best.pt` and `labels_best.pt`, as MTT and EDF save them: normalised images; class indices or logits; and
+        /// `lr_best.pt` where a learning rate was learned with them.
+        Mtt = "mtt",
+        /// `<class>/class<class>_id<n>.png`, classes of five digits or more as RDED has them; `<wnid>/<n>.png` where classes
+        /// are named by WordNet ids. Images keep their own names where these are in order ([`FileNames`]); numbers have as
+        /// many digits as the largest. So every reader, which sorts names as text, lists a class in the set's order. Labels
+        /// are class indices.
+        ImageFolder = "image-folder",
+        /// `data-<n>.tar` with `<key>.png` and `<key>.cls`, a thousand samples each. Keys are the images' own names where all
+        /// of these differ and are in order, else numbers. Labels are class indices.
+        WebDataset = "webdataset",
+        /// `data-<n>.parquet`, as Hugging Face `datasets` writes images: `image` and `label`, and `soft_label` where
+        /// the set has logits.
+        Parquet = "parquet",
+        /// `data.safetensors` with `images`, as they are stored, and `labels`.
+        Safetensors = "safetensors",
+    }
 }
 
 /// What was written.

@@ -97,8 +97,10 @@ impl Finder {
         progress: &dyn Progress,
     ) -> Result<(Vec<ImageRow>, Duration)> {
         let started = Instant::now();
-        let images = refiner.refine(&batch.raw(), cancel, progress)?;
-        let time = started.elapsed();
+        progress.start(batch.samples.len());
+        let images = refiner.refine(&batch.raw(), cancel, progress);
+        progress.end(images.is_ok());
+        let (images, time) = (images?, started.elapsed());
         if images.len() != batch.samples.len() {
             let reason = format!("{} came back for {}", counted(images.len(), "image"), batch.samples.len());
             return Err(Error::refine(reason));

@@ -43,7 +43,6 @@ pub use order::Permutation;
 pub use pick::Pick;
 pub use places::MixMode;
 pub use plan::Uneven;
-pub use progress::Refining;
 pub use ranks::Ranks;
 pub use skip::OnError;
 pub use stages::Per;

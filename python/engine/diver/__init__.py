@@ -12,6 +12,7 @@
   (:mod:`diver.labels`), augmented or not (:mod:`diver.augment`);
 - :class:`Refiner`: DIVER itself, on torch; any callable may stand in for it (:mod:`diver.refiners`);
 - :class:`SoftLabels`: a teacher's labels of every crop (FKD), with the crops;
+- :func:`refine`, :func:`label`, :func:`preview` and :func:`export`: a whole set at once (:mod:`diver.bulk`);
 - :class:`Cache`: refined images on disk, shared by all runs and processes;
 - :mod:`progress`: what is heard of long work;
 - :class:`DiverError`: the base of all exceptions (:mod:`diver.errors`).
@@ -21,10 +22,11 @@ Importing diver imports neither torch nor numpy. Messages go to :mod:`logging`.
 
 from typing import TYPE_CHECKING, Any
 
-from diver import augment, labels, mix, progress
+from diver import augment, bulk, labels, mix, progress
 from diver._batch import Batch
 from diver._concat import concat
 from diver._datasets import from_dataset
+from diver.bulk import export, label, preview, refine
 from diver.cache import Cache
 from diver.errors import DiverError
 from diver.loader import DataLoader
@@ -45,13 +47,18 @@ __all__ = [
     "Source",
     "Views",
     "augment",
+    "bulk",
     "concat",
+    "export",
     "from_dataset",
     "from_tensors",
+    "label",
     "labels",
     "mix",
     "open",
+    "preview",
     "progress",
+    "refine",
 ]
 __version__ = "0.1.0"
 

@@ -8,9 +8,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any, SupportsFloat, SupportsIndex
 
 from diver import _engine, _options
-from diver._datasets import from_dataset
+from diver._datasets import as_source
 from diver.source import Source
-from diver.source import open as open_source
 
 
 def concat(
@@ -58,7 +57,7 @@ def concat(
     """
     if isinstance(sets, (str, bytes, os.PathLike, Source, Mapping, AbstractSet)):
         _options.wrong_type("sets", sets, "a list of sets")
-    opened = [_opened(f"sets[{number}]", given) for number, given in enumerate(_listed("sets", sets))]
+    opened = [as_source(f"sets[{number}]", given) for number, given in enumerate(_listed("sets", sets))]
     shares = None
     if weights is not None:
         shares = [
@@ -77,14 +76,6 @@ def concat(
 def _made(sets: list[Source], weights: list[float] | None, classes: list[list[int]] | None) -> Source:
     engine = _engine.concat([source._engine for source in sets], weights, classes)
     return Source(engine, (_made, (sets, weights, classes)))
-
-
-def _opened(name: str, given: Any) -> Source:
-    if isinstance(given, bytes):
-        _options.wrong_type(name, given, "a path as text")
-    if isinstance(given, (str, os.PathLike)):
-        return open_source(_options.path(name, given))
-    return from_dataset(given)
 
 
 def _listed(name: str, values: Iterable[Any]) -> Sequence[Any]:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 from diver import _options, _tensors
 from diver.errors import OptionError, OptionTypeError
 from diver.source import Source, from_tensors, joined, subset
+from diver.source import open as open_source
 
 #: More samples than these are not fetched one by one: it would take too long, and all of them must fit into memory.
 MOST_FETCHED = 1 << 20
+
+
+def as_source(
+    name: str,
+    given: Any,
+    *,
+    classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
+) -> Source:
+    """The source that an argument names: a path for :func:`diver.open`, or what :func:`from_dataset` takes."""
+    if isinstance(given, (str, bytes, os.PathLike)):
+        return open_source(_options.path(name, given), classes=classes)  # type: ignore[arg-type] # Bytes are refused.
+    return from_dataset(given, classes=classes)
 
 
 def from_dataset(
     dataset: Any,
     /,
     *,
-    classes: str | Iterable[SupportsIndex] | None = None,
+    classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
     **options: Any,
 ) -> Source:
     """A source of what a program has: images and labels, or a map-style dataset of torch's.

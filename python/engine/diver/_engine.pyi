@@ -22,12 +22,15 @@ __all__ = [
     "check_refiner",
     "check_teacher",
     "concat",
+    "export",
     "join_threads",
     "open",
     "own_card",
     "parse_duration",
     "parse_size",
+    "preview",
     "ranks_from_env",
+    "refine",
     "refused_path",
     "run_command",
     "schema",
@@ -154,6 +157,7 @@ class Loader:
     def load_state(self, state: str) -> None: ...
     def stats(self) -> str: ...
     def close(self) -> None: ...
+    def finish(self) -> str: ...
     @property
     def closed(self) -> bool: ...
 
@@ -175,6 +179,30 @@ def concat(
     weights: Sequence[float] | None = None,
     classes: Sequence[Sequence[int]] | None = None,
 ) -> Source: ...
+def refine(
+    source: Source,
+    refiner: Adapter,
+    cache: Cache,
+    variants: int,
+    share: tuple[int, int],
+    progress: Callable[[str, int, int, float | None], object] | None,
+) -> tuple[int, int, float]: ...
+def preview(
+    source: Source,
+    refiner: Adapter | None,
+    cache: Cache | None,
+    per_class: int,
+    scale: int | None,
+    progress: Callable[[str, int, int, float | None], object] | None,
+) -> tuple[int, int, bytes]: ...
+def export(
+    source: Source,
+    to: str,
+    folder: str,
+    refiner: Adapter | None,
+    cache: Cache | None,
+    progress: Callable[[str, int, int, float | None], object] | None,
+) -> tuple[int, list[str]]: ...
 def open(path: str, options: str, content: bytes | None = None) -> Source: ...
 def schema(group: str) -> str: ...
 def subset(sources: Sequence[Source], indices: Sequence[int] | None = None) -> Source: ...

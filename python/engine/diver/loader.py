@@ -16,17 +16,16 @@ from diver import _batch, _engine, _options, _ranks
 from diver import augment as augmentations
 from diver import mix as mixes
 from diver._batch import Batch
-from diver._datasets import from_dataset
+from diver._datasets import as_source
 from diver._drop_in import hinted
 from diver._output import Output
 from diver._wording import counted
 from diver.cache import Cache
 from diver.errors import ClosedError, OptionError, OptionTypeError, StateError
 from diver.labels import Labels, stored
-from diver.progress import Bar, Progress, listener
+from diver.progress import Bar, Progress, hears, listener
 from diver.refiners import Adapter
 from diver.source import Source
-from diver.source import open as open_source
 
 if TYPE_CHECKING:
     from diver_refiner import Refiner
@@ -174,10 +173,7 @@ class DataLoader:
         if not isinstance(source, Source):
             # The source has the classes then.
             classes = options.pop("classes", None)
-            if isinstance(source, (str, bytes, os.PathLike)):
-                source = open_source(_options.path("source", source), classes=classes)
-            else:
-                source = from_dataset(source, classes=classes)
+            source = as_source("source", source, classes=classes)
         self._source = source
         if cache is not None and not isinstance(cache, Cache):
             cache = Cache(cache)
@@ -329,6 +325,12 @@ class DataLoader:
         if self._own_refiner is not None:
             self._own_refiner.close()
 
+    def _finish(self) -> dict[str, Any]:
+        """Ends the loader, and says what it did; an error if the cache has not taken all that was made."""
+        self._make_engine = None
+        stats: dict[str, Any] = json.loads(self._engine.finish())
+        return stats
+
     def __enter__(self) -> DataLoader:
         return self
 
@@ -378,7 +380,7 @@ class _Epoch(Iterator[Batch]):
     def __init__(self, loader: DataLoader, epoch: int) -> None:
         self._loader, self._turn, self._epoch = loader, loader._turn, epoch
         self._next_batch, self._output = loader._engine.next_batch, loader._output
-        self._progress = None if loader._progress is None else partial(_hear, loader._progress)
+        self._progress = None if loader._progress is None else partial(hears, loader._progress)
         self._over = False
 
     def __next__(self) -> Batch:
@@ -393,12 +395,6 @@ class _Epoch(Iterator[Batch]):
         if isinstance(self._loader._progress, Bar):
             self._loader._progress.close()
         return _batch.made(self._output.images(raw), self._output.targets(raw), raw)
-
-
-def _hear(
-    progress: Callable[[Progress], object], stage: str, done: int, total: int, eta_seconds: float | None
-) -> None:
-    progress(Progress(stage, done, total, eta_seconds))
 
 
 def _warn_of_loss(path: Path) -> None:

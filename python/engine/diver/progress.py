@@ -74,6 +74,13 @@ class Bar:
         self._bar = self._stage = None
 
 
+def hears(
+    progress: Callable[[Progress], object], stage: str, done: int, total: int, eta_seconds: float | None
+) -> None:
+    """Tells ``progress`` what the engine says."""
+    progress(Progress(stage, done, total, eta_seconds))
+
+
 def listener(progress: object, rank: int) -> Callable[[Progress], object] | None:
     """What hears of progress, as the option ``progress`` says: one rank speaks for all."""
     if progress is None:

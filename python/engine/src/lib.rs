@@ -8,6 +8,7 @@
 mod adapter;
 mod augment;
 mod batch;
+mod bulk;
 mod cache;
 mod command;
 mod conformance;
@@ -35,6 +36,8 @@ mod _engine {
     use super::augment::Augment;
     #[pymodule_export]
     use super::batch::Batch;
+    #[pymodule_export]
+    use super::bulk::{export, preview, refine};
     #[pymodule_export]
     use super::cache::{Cache, parse_duration, parse_size};
     #[pymodule_export]

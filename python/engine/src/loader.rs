@@ -197,6 +197,20 @@ impl Loader {
         Ok(())
     }
 
+    /// As `close`, and says what the loader did, as JSON; an error if the cache has not taken all that was made.
+    fn finish(&self, py: Python<'_>) -> PyResult<String> {
+        self.check(py)?;
+        self.check_thread(py)?;
+        self.closed.store(true, Ordering::Release);
+        let Some(engine) = py.detach(|| self.lock().take()) else {
+            return Err(Class::Closed.error(py, "the loader is closed: make a new one"));
+        };
+        let stats =
+            wait::on_thread(py, "diver-close", AtExit::Wait, &CancelToken::new(), move || engine.finish())?
+                .map_err(|error| to_python(py, &error))?;
+        serde_json::to_string(&stats).map_err(|error| Class::Internal.error(py, error.to_string()))
+    }
+
     /// Whether the loader was closed.
     #[getter]
     fn closed(&self) -> bool {

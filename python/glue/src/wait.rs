@@ -17,10 +17,22 @@ pub const SLICE: Duration = Duration::from_millis(50);
 /// # Errors
 /// The signal handler's exception; an internal error if the sender is gone.
 pub fn receive<T: Send>(py: Python<'_>, results: &Receiver<T>, cancel: &CancelToken) -> PyResult<T> {
+    receive_while(py, results, cancel, &mut || Ok(()))
+}
+
+/// As [`receive`], doing `meanwhile` now and then. Its exception ends the wait as a signal handler's does.
+fn receive_while<T: Send>(
+    py: Python<'_>,
+    results: &Receiver<T>,
+    cancel: &CancelToken,
+    meanwhile: &mut dyn FnMut() -> PyResult<()>,
+) -> PyResult<T> {
     loop {
         match py.detach(|| results.recv_timeout(SLICE)) {
             Ok(value) => return Ok(value),
-            Err(RecvTimeoutError::Timeout) => py.check_signals().inspect_err(|_| cancel.cancel())?,
+            Err(RecvTimeoutError::Timeout) => {
+                py.check_signals().and_then(|()| meanwhile()).inspect_err(|_| cancel.cancel())?;
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Class::Internal.error(py, "a thread of diver ended without an answer"));
             }
@@ -87,12 +99,20 @@ impl<T: Send + 'static> Task<T> {
     /// The signal handler's exception; an internal error if the work panics; in a forked child, which does not have the
     /// thread, an error that says so.
     pub fn result(self, py: Python<'_>) -> PyResult<T> {
+        self.result_while(py, &mut || Ok(()))
+    }
+
+    /// As [`result`](Self::result), doing `meanwhile` now and then, with the interpreter held.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result); that of `meanwhile`.
+    pub fn result_while(self, py: Python<'_>, meanwhile: &mut dyn FnMut() -> PyResult<()>) -> PyResult<T> {
         if self.process != std::process::id() {
             let message =
                 format!("this was begun by process {}, and cannot be waited for in its child", self.process);
             return Err(Class::Closed.error(py, message));
         }
-        receive(py, &self.results, &self.cancel)
+        receive_while(py, &self.results, &self.cancel, meanwhile)
     }
 }
 

@@ -4,7 +4,7 @@
 //! keeps what comes back ([`Keeper`]): the refiner, which is most of the work, is never kept waiting for files.
 
 use super::ahead::{Call, Request, Work};
-use crate::refine::{Finder, Keeper, MicroBatch, Missing, Pause, Refined, Rows};
+use crate::refine::{Finder, Keeper, MicroBatch, Missing, Pause, Progress as _, Refined, Rows};
 use crate::stream::pipeline::Shared;
 use crate::stream::want::Position;
 use crate::{Error, Refine, Result};
@@ -263,10 +263,12 @@ impl Refining {
     fn refine(&mut self, batch: &MicroBatch) -> Result<(), Arc<Error>> {
         let Self { shared, finder, refiner, .. } = self;
         let refine = || finder.refine(batch, &mut **refiner, &shared.cancel, &shared.watch);
-        shared.watch.start_call(batch.rows().count());
         let refined = catch_unwind(AssertUnwindSafe(refine))
             .unwrap_or_else(|panic| Err(Error::panicked("diver-refine", panic.as_ref())));
-        shared.watch.end_call(refined.is_ok());
+        if refined.is_err() {
+            // It may have panicked.
+            shared.watch.end(false);
+        }
         let (rows, refining) = refined?;
         let shared = Arc::clone(&self.shared);
         let keys: Vec<_> = batch.rows().collect();
