@@ -2,6 +2,7 @@
 
 use super::background::Background;
 use super::dtype::Dtype;
+use super::held::Held;
 use super::layout::MemoryFormat;
 use super::options::{LoaderOptions, OnMiss};
 use super::order::Orders;
@@ -52,6 +53,7 @@ pub struct LoaderBuilder {
     augment: Augment,
     ranks: Ranks,
     sink: Option<Box<dyn Sink>>,
+    is_resident: bool,
     options: LoaderOptions,
 }
 
@@ -68,6 +70,7 @@ impl LoaderBuilder {
             augment: Augment::default(),
             ranks: Ranks::default(),
             sink: None,
+            is_resident: false,
             options: LoaderOptions::default(),
         }
     }
@@ -198,6 +201,13 @@ impl LoaderBuilder {
     /// their batch is dropped.
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
         self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Whether the program may keep images itself, on a device say, to which they are copied once: [`Loader::hold`]. Such a
+    /// loader can neither augment nor blend nor ask a teacher, which take the images of every batch.
+    pub fn resident(mut self, is_resident: bool) -> Self {
+        self.is_resident = is_resident;
         self
     }
 
@@ -346,6 +356,24 @@ impl LoaderBuilder {
                 return Err(Error::config("memory_limit", reason));
             }
         }
+        let held = match self.is_resident {
+            true => {
+                let takes = [
+                    (
+                        !self.augment.is_empty(),
+                        "augments them: leave `augment` out, and augment on the device",
+                    ),
+                    (self.targets.needs_teacher(), "asks a teacher about them: take stored labels"),
+                    (options.mode == MixMode::Blend, "blends them: take another `mode`"),
+                ];
+                if let Some((_, what)) = takes.into_iter().find(|(takes, _)| *takes) {
+                    let reason = format!("images stay where they are, but this loader {what}");
+                    return Err(Error::config("resident", reason));
+                }
+                Some(Held::new(dataset.info().num_samples, options.variants)?)
+            }
+            false => None,
+        };
         let labelling = Labelling {
             taught: match &self.teacher {
                 Some((teacher, per)) if self.targets.needs_teacher() => {
@@ -372,6 +400,7 @@ impl LoaderBuilder {
             plan: plan.clone(),
             on_miss: options.on_miss,
             labelling,
+            held,
             dtype: options.dtype,
             memory_format: options.memory_format,
             // One buffer in the consumer's hands besides those on their way.

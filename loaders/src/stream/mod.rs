@@ -11,6 +11,7 @@ mod batch;
 mod builder;
 mod convert;
 mod dtype;
+mod held;
 mod layout;
 mod loader;
 mod mix;

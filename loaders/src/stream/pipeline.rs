@@ -4,15 +4,16 @@ use super::background::Background;
 use super::batch::Batch;
 use super::convert;
 use super::dtype::{Dtype, bytes::AsBytes as _};
+use super::held::{Held, NoImages, slot};
 use super::layout::{Layout, MemoryFormat};
 use super::options::OnMiss;
 use super::plan::Plan;
-use super::sink::{self, Sink};
+use super::sink::{self, Buffer, Sink};
 use super::stages::{
     Draft, Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs, Standing,
     Teaching,
 };
-use super::want::{Form, Position};
+use super::want::{Form, Position, Want};
 use crate::cache::Resident;
 use crate::planes::Scale;
 use crate::refine::{Dataset, Finder, Keeper, Keeping, Refinement};
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) plan: Plan,
     pub(super) on_miss: OnMiss,
     pub(super) labelling: Labelling,
+    /// Which images the program keeps itself, where it may.
+    pub(super) held: Option<Held>,
     pub(super) dtype: Dtype,
     pub(super) memory_format: MemoryFormat,
     pub(super) sink: Box<dyn Sink>,
@@ -169,6 +172,13 @@ impl Pipeline {
         self.current.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Takes note of images that the program keeps itself.
+    pub(super) fn hold(&self, slots: &[usize]) {
+        if let Some(held) = &self.shared.held {
+            held.hold(slots);
+        }
+    }
+
     /// Takes note of where the consumer stands.
     pub(super) fn stand_at(&self, position: Position) {
         let round = self.current.load(Ordering::Acquire);
@@ -230,31 +240,57 @@ impl Worker {
         let (height, width) = shared.dataset.size();
         let shape = [wants.len(), info.shape[0], height, width];
         let layout = Layout { shape, dtype: shared.dtype, memory_format: shared.memory_format };
-        let mut buffer = sink::take(&*shared.sink, layout.bytes())?;
-        let images =
-            if layout.is_plain() { f32::of_mut(buffer.bytes_mut()) } else { room(scratch, layout.values())? };
         let mut targets = vec![0.0; wants.len() * info.num_classes];
         let labels: Vec<Label> =
             wants.iter().map(|want| shared.dataset.label(want.index)).collect::<Result<_>>()?;
-        let came = self.fetch.run(position, &wants, images)?;
-        self.labeller.run(Draft {
-            position,
-            wants: &wants,
-            came: &came,
-            labels: &labels,
-            shape,
-            images,
-            targets: &mut targets,
-        })?;
-        if !layout.is_plain() {
-            convert::write(scratch, &layout, shared.dataset.normalize(), buffer.bytes_mut());
-        }
+        let is_held = shared.held.as_ref().is_some_and(|held| held.has_all(&wants));
+        let (buffer, came): (Box<dyn Buffer>, _) = if is_held {
+            for (label, target) in labels.iter().zip(targets.chunks_exact_mut(info.num_classes)) {
+                shared.labelling.targets.write(label, None, target)?;
+            }
+            (Box::new(NoImages), wants.iter().map(|want| want.form).collect())
+        } else {
+            self.images(position, &wants, &labels, &mut targets, &layout, scratch)?
+        };
         Counters::add(&shared.counters.batches, 1);
         Counters::add(&shared.counters.samples, wants.len());
         let indices = wants.iter().map(|want| want.index).collect();
         let labels = labels.iter().map(Label::class).collect();
         let refined = came.iter().map(|form| *form != Form::Raw).collect();
-        Ok(Batch { buffer, layout, targets, classes: info.num_classes, labels, indices, refined })
+        let variants = shared.plan.variants;
+        let slots = wants.iter().zip(&came).map(|(want, form)| slot(variants, want.index, *form)).collect();
+        let classes = info.num_classes;
+        Ok(Batch { buffer, layout, targets, classes, labels, indices, refined, slots, is_held })
+    }
+
+    /// Writes images and targets, and says what each image came as.
+    fn images(
+        &self,
+        position: Position,
+        wants: &[Want],
+        labels: &[Label],
+        targets: &mut [f32],
+        layout: &Layout,
+        scratch: &mut Vec<f32>,
+    ) -> Result<(Box<dyn Buffer>, Vec<Form>)> {
+        let shared = &*self.shared;
+        let mut buffer = sink::take(&*shared.sink, layout.bytes())?;
+        let images =
+            if layout.is_plain() { f32::of_mut(buffer.bytes_mut()) } else { room(scratch, layout.values())? };
+        let came = self.fetch.run(position, wants, images)?;
+        self.labeller.run(Draft {
+            position,
+            wants,
+            came: &came,
+            labels,
+            shape: layout.shape,
+            images,
+            targets,
+        })?;
+        if !layout.is_plain() {
+            convert::write(scratch, layout, shared.dataset.normalize(), buffer.bytes_mut());
+        }
+        Ok((buffer, came))
     }
 }
 
