@@ -361,3 +361,36 @@ def test_a_set_that_does_not_fit_a_device_is_refused() -> None:
         diver.DataLoader(
             DIGITS, image_size=16384, resident="cpu", memory_limit=2**50, variants=1024, refiner=inverter()
         )
+
+
+# On a CUDA device, where there is one.
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+@needs_cuda
+def test_memory_is_pinned() -> None:
+    with diver.DataLoader(SHAPES, batch_size=8, pin_memory=True, memory_format="channels_last") as loader:
+        for batch in loader:
+            assert batch.images.is_pinned() and batch.targets.is_pinned()
+            assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("place", ["device", "resident"])
+def test_batches_on_a_device_are_those_of_the_engine(dtype: str, memory_format: str, place: str) -> None:
+    options: dict[str, Any] = {"source": SHAPES, "batch_size": 8, "shuffle": True, "image_size": 128}
+    options |= {"dtype": dtype, "memory_format": memory_format}
+    found = []
+    with diver.DataLoader(**options) as plain, diver.DataLoader(**options, **{place: "cuda"}) as loader:
+        expected = [batch for _ in range(4) for batch in plain]
+        # The device is late, and batches are dropped before their copies are over.
+        for _ in range(4):
+            for images, targets in loader:
+                torch.cuda._sleep(10_000_000)
+                found.append((images.clone(), targets.clone(), images.stride()))
+    for (images, targets, stride), batch in zip(found, expected, strict=True):
+        assert images.device.type == targets.device.type == "cuda" and stride == batch.images.stride()
+        assert torch.equal(images.cpu(), batch.images) and torch.equal(targets.cpu(), batch.targets)

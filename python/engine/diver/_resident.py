@@ -62,7 +62,8 @@ class Resident:
         """Copies images ``[B, C, H, W]``, which are on the device, to the rows of their slots ``[B]``."""
         import torch
 
-        new = slots[self._rows[slots] < 0].unique()
+        # A sample that pads its batch comes twice.
+        new: torch.Tensor = torch.unique(slots[self._rows[slots] < 0])
         self._rows[new] = torch.arange(self._taken, self._taken + len(new))
         self._taken += len(new)
         if self._is_channels_last:
