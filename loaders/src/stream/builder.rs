@@ -356,24 +356,7 @@ impl LoaderBuilder {
                 return Err(Error::config("memory_limit", reason));
             }
         }
-        let held = match self.is_resident {
-            true => {
-                let takes = [
-                    (
-                        !self.augment.is_empty(),
-                        "augments them: leave `augment` out, and augment on the device",
-                    ),
-                    (self.targets.needs_teacher(), "asks a teacher about them: take stored labels"),
-                    (options.mode == MixMode::Blend, "blends them: take another `mode`"),
-                ];
-                if let Some((_, what)) = takes.into_iter().find(|(takes, _)| *takes) {
-                    let reason = format!("images stay where they are, but this loader {what}");
-                    return Err(Error::config("resident", reason));
-                }
-                Some(Held::new(dataset.info().num_samples, options.variants)?)
-            }
-            false => None,
-        };
+        let held = self.is_resident.then(|| Held::new(&plan, &self.augment, &self.targets)).transpose()?;
         let labelling = Labelling {
             taught: match &self.teacher {
                 Some((teacher, per)) if self.targets.needs_teacher() => {

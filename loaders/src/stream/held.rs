@@ -1,8 +1,10 @@
 //! Images that a program keeps itself.
 
+use super::plan::{MixMode, Plan};
 use super::sink::Buffer;
 use super::want::{Form, Want};
-use crate::{Error, Result};
+use crate::augment::Augment;
+use crate::{Error, Result, Targets};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which images of a set the program keeps, on a device say. Batches of these alone come without images.
@@ -15,11 +17,25 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// None of the images of so many samples, with so many refinements each.
+    /// None of the images that a loader of `plan` streams.
     ///
     /// # Errors
-    /// If there is no memory for a byte for each.
-    pub(super) fn new(samples: usize, variants: u32) -> Result<Self> {
+    /// [`Error::Config`] for `resident` if the loader needs the images of every batch.
+    pub(super) fn new(plan: &Plan, augment: &Augment, targets: &Targets) -> Result<Self> {
+        let uses = [
+            (!augment.is_empty(), "augments them: leave `augment` out, and augment on the device"),
+            (targets.needs_teacher(), "asks a teacher about them: take stored labels"),
+            (plan.mode == MixMode::Blend, "blends them: take another `mode`"),
+        ];
+        if let Some((_, what)) = uses.into_iter().find(|(is_used, _)| *is_used) {
+            let reason = format!("images stay where they are, but this loader {what}");
+            return Err(Error::config("resident", reason));
+        }
+        Self::with_slots(plan.samples, plan.variants)
+    }
+
+    /// None of the images of so many samples, with so many refinements each.
+    fn with_slots(samples: usize, variants: u32) -> Result<Self> {
         let count = samples.saturating_mul(1 + variants as usize);
         let mut slots = Vec::new();
         slots.try_reserve_exact(count).map_err(|_| {
@@ -83,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_held_once_all_of_it_is() {
-        let held = Held::new(3, 1).unwrap();
+        let held = Held::with_slots(3, 1).unwrap();
         let want = |index, form| Want { index, form, place: index };
         let batch = [want(0, Form::Raw), want(2, Form::Refined(0))];
         held.hold(&[0, 4]);
