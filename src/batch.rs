@@ -1,6 +1,6 @@
 //! Batches as tensors.
 
-use crate::{Result, load_cuda};
+use crate::{Error, Result, load_cuda};
 use diver_loaders::{Batch, Dtype, MemoryFormat};
 use tch::{Device, Kind, Tensor};
 
@@ -24,7 +24,7 @@ pub trait BatchExt {
     /// to ask libtorch for one (`Device::cuda_if_available()`), call that first.
     ///
     /// # Errors
-    /// If the device is not there or has no memory left.
+    /// If the device is not there or has no memory left; if the batch comes without images ([`Batch::is_held`]).
     fn to_tch(&self, device: Device) -> Result<(Tensor, Tensor)>;
 }
 
@@ -40,7 +40,15 @@ impl BatchExt for Batch {
             Dtype::Bfloat16 => Kind::BFloat16,
             Dtype::Uint8 => Kind::Uint8,
         };
-        let of_bytes = |shape: [i64; 4]| Tensor::f_from_data_size(self.image_bytes(), &shape, kind);
+        let bytes = self.image_bytes();
+        // libtorch reads as many as the shape says.
+        if bytes.len() != self.shape().iter().product::<usize>() * self.dtype().size() {
+            return Err(Error::Engine(diver_loaders::Error::config(
+                "resident",
+                "this batch comes without images",
+            )));
+        }
+        let of_bytes = |shape: [i64; 4]| Tensor::f_from_data_size(bytes, &shape, kind);
         let images = match self.memory_format() {
             MemoryFormat::Contiguous => of_bytes([batch, channels, height, width])?,
             MemoryFormat::ChannelsLast => {

@@ -4,11 +4,13 @@
 use diver_loaders::augment::{Augment, HorizontalFlip, RandomResizedCrop};
 use diver_loaders::refine::{Progress, RawBatch};
 use diver_loaders::stream::sink::{ALIGNMENT, Buffer, Sink};
+use diver_loaders::teach::{self, TeachBatch};
 use diver_loaders::{
     Batch, CancelToken, Conditioning, Dtype, Element, Error, Label, Loader, LoaderBuilder, MemoryFormat,
-    MemorySource, Mix, MixMode, Normalize, Refine, RgbImage, Sample, Source, SourceInfo, StoredPixels,
-    ValueSpace, bf16, f16,
+    MemorySource, Mix, MixMode, Normalize, Per, Refine, RgbImage, Sample, Source, SourceInfo, StoredPixels,
+    Targets, ValueSpace, bf16, f16,
 };
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -326,4 +328,62 @@ fn planes_of_float32_are_written_where_they_stay() {
     assert!(is_written_in_place(1, Dtype::Float32, ChannelsLast));
     assert!(!is_written_in_place(3, Dtype::Float32, ChannelsLast));
     assert!(!is_written_in_place(3, Dtype::Float16, Contiguous));
+}
+
+#[test]
+fn what_a_program_keeps_comes_without_images() {
+    for mode in [MixMode::Replace, MixMode::Both] {
+        let mixed =
+            || builder(3).refiner(Inverter).mix(Mix::linear(0.0, 1.0, 4).unwrap()).variants(2).mode(mode);
+        let mut plain = mixed().build().unwrap();
+        let mut loader = mixed().resident(true).build().unwrap();
+        let mut kept: HashMap<usize, Vec<f32>> = HashMap::new();
+        for epoch in 0..8 {
+            let mut held = 0;
+            for (expected, batch) in plain.epoch(epoch).map(Result::unwrap).zip(epoch_of(&mut loader, epoch))
+            {
+                let images = expected.images::<f32>().unwrap().chunks_exact(3 * SIDE * SIDE);
+                assert_eq!(batch.slots(), expected.slots());
+                assert_eq!((batch.indices(), batch.refined()), (expected.indices(), expected.refined()));
+                assert_eq!((batch.targets(), batch.labels()), (expected.targets(), expected.labels()));
+                assert_eq!(batch.shape(), expected.shape());
+                if batch.is_held() {
+                    held += 1;
+                    assert!(batch.image_bytes().is_empty());
+                    assert!(matches!(batch.images::<f32>(), Err(Error::Config { option: "resident", .. })));
+                    for (slot, image) in batch.slots().iter().zip(images) {
+                        assert_eq!(kept[slot], image);
+                    }
+                } else {
+                    assert_eq!(batch.image_bytes(), expected.image_bytes());
+                    kept.extend(batch.slots().iter().copied().zip(images.map(<[f32]>::to_vec)));
+                    loader.hold(&batch);
+                }
+            }
+            // Nothing comes twice in the first epoch. From the fourth on all are refined, by one refinement and then by
+            // the other; some of the sixth may have been made before the fifth was looked at.
+            assert!(epoch > 0 || held == 0, "{held} batches are held at first");
+            assert!(epoch < 6 || held == plain.len(), "{held} batches are held in epoch {epoch}");
+        }
+    }
+}
+
+/// The batches of an epoch.
+fn epoch_of(loader: &mut Loader, epoch: u64) -> Vec<Batch> {
+    loader.epoch(epoch).map(Result::unwrap).collect()
+}
+
+#[test]
+fn what_takes_every_image_is_refused_where_images_stay() {
+    let refused = |builder: LoaderBuilder| match builder.resident(true).build() {
+        Err(Error::Config { option: "resident", reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let flip = Augment::new([HorizontalFlip::default().into()]).unwrap();
+    assert!(refused(builder(3).augment(flip)).contains("augment"));
+    let mix = Mix::constant(0.5).unwrap();
+    assert!(refused(builder(3).refiner(Inverter).mix(mix).mode(MixMode::Blend)).contains("mode"));
+    let teacher = teach::from_fn(|images: &TeachBatch<'_>| Ok(vec![0.0; images.len()]));
+    let taught = builder(3).labels(Targets::teacher(1.0).unwrap()).teacher(teacher, Per::Image);
+    assert!(refused(taught).contains("teacher"));
 }

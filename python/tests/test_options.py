@@ -45,7 +45,7 @@ FACES = [
         diver.DataLoader,
         diver.DataLoader,
         {"source", "refiner", "cache", "labels", "augment", "mix", "rank", "world_size"}
-        | {"format", "device", "pin_memory", "progress"},
+        | {"format", "device", "pin_memory", "progress", "resident"},
     ),
     Face(
         "refiner",

@@ -132,6 +132,7 @@ class Host:
     def __init__(self) -> None:
         #: For each call, whether it came from the thread that trains.
         self.asked: list[bool] = []
+        self.sizes: list[int] = []
         #: Numbers of the calls that fail, from 0 on.
         self.fails_at: set[int] = set()
         self._lock = threading.Lock()
@@ -140,6 +141,7 @@ class Host:
     def empty(self, size: int) -> torch.Tensor:
         with self._lock:
             self.asked.append(threading.get_ident() == self._here)
+            self.sizes.append(size)
             if len(self.asked) - 1 in self.fails_at:
                 raise RuntimeError("CUDA error: out of memory")
         return torch.empty(size, dtype=torch.uint8)
@@ -260,3 +262,135 @@ def test_no_thread_waits_for_one_that_waits_for_it() -> None:
     """
     code, out, err = run(program, str(SHAPES), timeout=100)
     assert (code, out) == (0, "done\n"), err
+
+
+# Images that stay on a device.
+
+RESIDENT: dict[str, Callable[[], dict[str, Any]]] = {
+    "raw": lambda: {"source": SHAPES},
+    "resized": lambda: {"source": SHAPES, "image_size": (24, 20)},
+    "refined": lambda: {"source": DIGITS, "refiner": inverter()},
+    "mixed": lambda: {
+        "source": DIGITS,
+        "refiner": inverter(),
+        "mix": diver.mix.linear(0, 1, epochs=4),
+        "variants": 2,
+    },
+    "both": lambda: {"source": DIGITS, "refiner": inverter(), "mode": "both"},
+}
+
+
+@pytest.mark.parametrize("kind", RESIDENT)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_images_that_stay_are_those_of_the_engine(kind: str, dtype: str, memory_format: str) -> None:
+    options = {**RESIDENT[kind](), "dtype": dtype, "memory_format": memory_format}
+    options |= {"batch_size": 4, "shuffle": True, "seed": 3, "prefetch": 2}
+    with diver.DataLoader(**options) as plain, diver.DataLoader(**options, resident="cpu") as loader:
+        for epoch in range(9):
+            held = []
+            for batch, expected in zip(loader, plain, strict=True):
+                assert torch.equal(batch.images, expected.images)
+                assert batch.images.dtype == expected.images.dtype
+                assert batch.images.stride() == expected.images.stride()
+                assert torch.equal(batch.targets, expected.targets)
+                for name in ("labels", "indices", "refined"):
+                    assert getattr(batch, name).tolist() == getattr(expected, name).tolist()
+                held.append(batch._raw.is_held)
+                # What a program does with its batch does not reach those that stay.
+                batch.images.zero_()
+            assert epoch != 0 or not any(held)
+        assert all(held)
+
+
+def test_images_stay_while_they_come_raw_for_want_of_refined_ones() -> None:
+    source = diver.open(DIGITS)
+    with diver.DataLoader(source, refiner=inverter(), on_miss="raw", batch_size=4, resident="cpu") as loader:
+        assert eventually(lambda: all(batch.refined.all() for batch in loader))
+        for batch in loader:
+            expected = 255 - (source.pixels(batch.indices.tolist()) * 255).round()
+            mean, std = (
+                np.array(values, np.float32).reshape(3, 1, 1) for values in (source.mean, source.std)
+            )
+            np.testing.assert_allclose(batch.images.numpy() * std + mean, expected / 255, atol=1e-5)
+
+
+def test_images_that_stay_come_by_way_of_pinned_memory(host: Host) -> None:
+    options: dict[str, Any] = {"source": SHAPES, "batch_size": 5, "shuffle": True}
+    with (
+        diver.DataLoader(**options) as plain,
+        diver.DataLoader(**options, resident="cpu", pin_memory=True) as loader,
+    ):
+        for _ in range(3):
+            for batch, expected in zip(loader, plain, strict=True):
+                assert torch.equal(batch.images, expected.images)
+        # Targets, and where the images are, take a few bytes.
+        large = [size for size in host.sizes if size > 4096]
+        for batch, expected in zip(loader, plain, strict=True):
+            assert torch.equal(batch.images, expected.images)
+        assert [size for size in host.sizes if size > 4096] == large
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"augment": [diver.augment.HorizontalFlip()]}, "augment"),
+        ({"refiner": inverter(), "mode": "blend", "mix": 0.5}, "mode"),
+        (
+            {"labels": diver.labels.teacher(lambda images: np.zeros((len(images), 10)), fingerprint=None)},
+            "teacher",
+        ),
+        ({"format": "numpy"}, "numpy"),
+        ({"resident": "nowhere"}, "nowhere"),
+        ({"resident": 1.5}, "1.5"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_images_that_cannot_stay_are_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(OptionError, match=rf"^resident: .*{named}"):
+        diver.DataLoader(DIGITS, **{"resident": "cpu", **options})
+
+
+def test_there_is_one_device() -> None:
+    with pytest.raises(OptionError, match=r"^device: .*resident"):
+        diver.DataLoader(DIGITS, resident="cpu", device="cpu")
+
+
+def test_a_set_that_does_not_fit_a_device_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"^resident: .*bytes"):
+        diver.DataLoader(
+            DIGITS, image_size=16384, resident="cpu", memory_limit=2**50, variants=1024, refiner=inverter()
+        )
+
+
+# On a CUDA device, where there is one.
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+@needs_cuda
+def test_memory_is_pinned() -> None:
+    with diver.DataLoader(SHAPES, batch_size=8, pin_memory=True, memory_format="channels_last") as loader:
+        for batch in loader:
+            assert batch.images.is_pinned() and batch.targets.is_pinned()
+            assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("place", ["device", "resident"])
+def test_batches_on_a_device_are_those_of_the_engine(dtype: str, memory_format: str, place: str) -> None:
+    options: dict[str, Any] = {"source": SHAPES, "batch_size": 8, "shuffle": True, "image_size": 128}
+    options |= {"dtype": dtype, "memory_format": memory_format}
+    found = []
+    with diver.DataLoader(**options) as plain, diver.DataLoader(**options, **{place: "cuda"}) as loader:
+        expected = [batch for _ in range(4) for batch in plain]
+        # The device is late, and batches are dropped before their copies are over.
+        for _ in range(4):
+            for images, targets in loader:
+                torch.cuda._sleep(10_000_000)
+                found.append((images.clone(), targets.clone(), images.stride()))
+    for (images, targets, stride), batch in zip(found, expected, strict=True):
+        assert images.device.type == targets.device.type == "cuda" and stride == batch.images.stride()
+        assert torch.equal(images.cpu(), batch.images) and torch.equal(targets.cpu(), batch.targets)

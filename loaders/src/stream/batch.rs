@@ -16,6 +16,8 @@ pub struct Batch {
     pub(super) labels: Vec<usize>,
     pub(super) indices: Vec<usize>,
     pub(super) refined: Vec<bool>,
+    pub(super) slots: Vec<usize>,
+    pub(super) is_held: bool,
 }
 
 impl Batch {
@@ -35,7 +37,8 @@ impl Batch {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] for `dtype` if the images have another type.
+    /// [`Error::Config`] for `dtype` if the images have another type, and for `resident` if the batch comes without images
+    /// ([`is_held`](Self::is_held)).
     pub fn images<T: Element>(&self) -> Result<&[T]> {
         self.check_type::<T>()?;
         Ok(T::of(self.buffer.bytes()))
@@ -52,6 +55,10 @@ impl Batch {
 
     fn check_type<T: Element>(&self) -> Result<()> {
         let found = self.dtype();
+        if self.is_held {
+            let reason = "the program keeps the images of this batch itself: look them up by `slots`";
+            return Err(Error::config("resident", reason));
+        }
         if found == T::DTYPE {
             return Ok(());
         }
@@ -59,7 +66,8 @@ impl Batch {
         Err(Error::config("dtype", reason))
     }
 
-    /// The images as bytes in the machine's own order: for programs that hand them on, whatever their type.
+    /// The images as bytes in the machine's own order: for programs that hand them on, whatever their type. There are none
+    /// in a batch that [comes without images](Self::is_held).
     pub fn image_bytes(&self) -> &[u8] {
         self.buffer.bytes()
     }
@@ -131,5 +139,18 @@ impl Batch {
     /// Whether each sample came refined.
     pub fn refined(&self) -> &[bool] {
         &self.refined
+    }
+
+    /// A number for the image of each sample: equal slots have equal images in all batches of a loader that neither augments
+    /// nor blends. With `V` [variants](super::LoaderBuilder::variants), sample `i` has the slots from `i * (1 + V)` on: the
+    /// first for its raw image, and one for each refinement.
+    pub fn slots(&self) -> &[usize] {
+        &self.slots
+    }
+
+    /// Whether the batch comes without images, because the program keeps all of them itself
+    /// ([`Loader::hold`](super::Loader::hold)).
+    pub fn is_held(&self) -> bool {
+        self.is_held
     }
 }

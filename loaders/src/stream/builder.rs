@@ -3,6 +3,7 @@
 use super::background::Background;
 use super::draw::Draw;
 use super::dtype::Dtype;
+use super::held::Held;
 use super::layout::MemoryFormat;
 use super::options::{LoaderOptions, OnMiss};
 use super::order::Orders;
@@ -58,6 +59,7 @@ pub struct LoaderBuilder {
     augment: Augment,
     ranks: Ranks,
     sink: Option<Box<dyn Sink>>,
+    is_resident: bool,
     options: LoaderOptions,
 }
 
@@ -74,6 +76,7 @@ impl LoaderBuilder {
             augment: Augment::default(),
             ranks: Ranks::default(),
             sink: None,
+            is_resident: false,
             options: LoaderOptions::default(),
         }
     }
@@ -222,6 +225,13 @@ impl LoaderBuilder {
     /// their batch is dropped.
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
         self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Whether the program may keep images itself, on a device say, to which they are copied once: [`Loader::hold`]. Such a
+    /// loader can neither augment nor blend nor ask a teacher, which take the images of every batch.
+    pub fn resident(mut self, is_resident: bool) -> Self {
+        self.is_resident = is_resident;
         self
     }
 
@@ -380,6 +390,7 @@ impl LoaderBuilder {
                 return Err(Error::config("memory_limit", reason));
             }
         }
+        let held = self.is_resident.then(|| Held::new(&plan, &self.augment, &self.targets)).transpose()?;
         let labelling = Labelling {
             taught: match &self.teacher {
                 Some((teacher, per)) if asks_teacher => {
@@ -407,6 +418,7 @@ impl LoaderBuilder {
             skipping: Skipping::new(options.on_error, options.max_skipped),
             on_miss: options.on_miss,
             labelling,
+            held,
             dtype: options.dtype,
             memory_format: options.memory_format,
             // One buffer in the consumer's hands besides those on their way.

@@ -175,6 +175,34 @@ impl Loader {
         Ok(())
     }
 
+    /// Takes note that the program keeps the images of `batch` itself, by their [`slots`](Batch::slots). Batches whose images
+    /// are all kept come without images from then on, and cost next to nothing; those that are on their way may still have
+    /// them. Nothing happens unless the loader was built to be [`resident`](LoaderBuilder::resident).
+    ///
+    /// ```
+    /// use diver_loaders::{Loader, MemorySource};
+    /// use std::collections::HashMap;
+    ///
+    /// let set = MemorySource::unit(2, [1, 1, 1], vec![0.0, 1.0], vec![0, 1])?;
+    /// let mut loader = Loader::builder(set).batch_size(1).prefetch(1).shuffle(true).resident(true).build()?;
+    /// let mut images = HashMap::new();
+    /// for number in 0..8 {
+    ///     let batch = loader.batches().next().unwrap()?;
+    ///     let slot = batch.slots()[0];
+    ///     if batch.is_held() {
+    ///         assert!(images.contains_key(&slot));
+    ///     } else {
+    ///         images.insert(slot, batch.images::<f32>()?.to_vec());
+    ///         loader.hold(&batch);
+    ///     }
+    ///     assert!(number < 4 || batch.is_held());
+    /// }
+    /// # Ok::<(), diver_loaders::Error>(())
+    /// ```
+    pub fn hold(&self, batch: &Batch) {
+        self.pipeline.hold(batch.slots());
+    }
+
     /// What the loader has done so far, and what it is doing.
     pub fn stats(&self) -> Stats {
         let stats = self.pipeline.stats();

@@ -12,6 +12,7 @@ mod builder;
 mod convert;
 mod draw;
 mod dtype;
+mod held;
 mod layout;
 mod loader;
 mod mix;

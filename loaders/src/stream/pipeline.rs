@@ -3,6 +3,7 @@
 use super::background::Background;
 use super::batch::Batch;
 use super::dtype::Dtype;
+use super::held::Held;
 use super::layout::MemoryFormat;
 use super::options::OnMiss;
 use super::pick::Chosen;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) skipping: Skipping,
     pub(super) on_miss: OnMiss,
     pub(super) labelling: Labelling,
+    /// Which images the program keeps itself, where it may.
+    pub(super) held: Option<Held>,
     pub(super) dtype: Dtype,
     pub(super) memory_format: MemoryFormat,
     pub(super) sink: Box<dyn Sink>,
@@ -217,6 +220,13 @@ impl Pipeline {
     /// Forgets the batches that were asked for and are not begun yet.
     pub(super) fn abandon(&self) {
         self.current.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes note of images that the program keeps itself.
+    pub(super) fn hold(&self, slots: &[usize]) {
+        if let Some(held) = &self.shared.held {
+            held.hold(slots);
+        }
     }
 
     /// Takes note of where the consumer stands.

@@ -3,9 +3,10 @@
 use super::batch::Batch;
 use super::convert;
 use super::dtype::bytes::AsBytes as _;
+use super::held::{NoImages, slot};
 use super::layout::Layout;
 use super::pipeline::Shared;
-use super::sink;
+use super::sink::{self, Buffer};
 use super::stages::{Came, Chooser, Draft, Fetch, Labeller};
 use super::want::{Form, Position, Want};
 use crate::stats::Counters;
@@ -34,31 +35,80 @@ impl Worker {
 
     fn assemble(&self, position: Position, scratch: &mut Vec<f32>) -> Result<Batch> {
         let shared = &*self.shared;
-        let planned = shared.skipping.wants(&shared.plan, position)?;
+        let mut planned = shared.skipping.wants(&shared.plan, position)?;
         let info = shared.dataset.info();
         let (height, width) = shared.dataset.size();
         let shape = [planned.len(), info.shape[0], height, width];
         let layout = Layout { shape, dtype: shared.dtype, memory_format: shared.memory_format };
-        let mut buffer = sink::take(&*shared.sink, layout.bytes())?;
-        let images =
-            if layout.is_plain() { f32::of_mut(buffer.bytes_mut()) } else { room(scratch, layout.values())? };
         let mut targets = vec![0.0; planned.len() * info.num_classes];
         let (samples, counters) = (planned.len(), &shared.counters);
-        let (wants, came) = counters.fetch.time(samples, || self.fetch(position, planned, images))?;
-        counters.label.time(samples, || {
-            let draft = Draft { position, wants: &wants, came: &came, shape, images, targets: &mut targets };
-            self.labeller.run(draft)
-        })?;
-        if !layout.is_plain() {
-            convert::write(scratch, &layout, shared.dataset.normalize(), buffer.bytes_mut());
-        }
+        let is_held = self.is_held(&planned);
+        let (buffer, wants, came): (Box<dyn Buffer>, _, _) = if is_held {
+            self.chooser().recall(&mut planned);
+            let came = self.held(&planned, &mut targets)?;
+            (Box::new(NoImages), planned, came)
+        } else {
+            let mut buffer = sink::take(&*shared.sink, layout.bytes())?;
+            let images = if layout.is_plain() {
+                f32::of_mut(buffer.bytes_mut())
+            } else {
+                room(scratch, layout.values())?
+            };
+            let (wants, came) = counters.fetch.time(samples, || self.fetch(position, planned, images))?;
+            counters.label.time(samples, || {
+                let draft =
+                    Draft { position, wants: &wants, came: &came, shape, images, targets: &mut targets };
+                self.labeller.run(draft)
+            })?;
+            if !layout.is_plain() {
+                convert::write(scratch, &layout, shared.dataset.normalize(), buffer.bytes_mut());
+            }
+            (buffer, wants, came)
+        };
         Counters::add(&counters.batches, 1);
         Counters::add(&counters.samples, samples);
-        let indices = wants.iter().map(|want| want.index).collect();
-        let labels = came.iter().map(|came| came.label.class()).collect();
         let refined: Vec<bool> = came.iter().map(|came| came.form != Form::Raw).collect();
         Counters::add(&counters.refined, refined.iter().filter(|refined| **refined).count());
-        Ok(Batch { buffer, layout, targets, classes: info.num_classes, labels, indices, refined })
+        let variants = shared.plan.variants;
+        Ok(Batch {
+            is_held,
+            buffer,
+            layout,
+            targets,
+            classes: info.num_classes,
+            labels: came.iter().map(|came| came.label.class()).collect(),
+            indices: wants.iter().map(|want| want.index).collect(),
+            slots: wants
+                .iter()
+                .zip(&came)
+                .map(|(want, came)| slot(variants, want.index, came.form))
+                .collect(),
+            refined,
+        })
+    }
+
+    fn chooser(&self) -> Chooser<'_> {
+        Chooser { shared: &self.shared, fetch: &self.fetch, labeller: &self.labeller }
+    }
+
+    /// Whether the program keeps all images of a batch.
+    fn is_held(&self, planned: &[Want]) -> bool {
+        let Some(held) = &self.shared.held else { return false };
+        let mut wants = planned.to_vec();
+        self.chooser().recall(&mut wants);
+        held.has_all(&wants)
+    }
+
+    /// Writes the targets of a batch whose images the program keeps, and says what each came as.
+    fn held(&self, wants: &[Want], targets: &mut [f32]) -> Result<Vec<Came>> {
+        let Shared { dataset, labelling, .. } = &*self.shared;
+        let rows = wants.iter().zip(targets.chunks_exact_mut(dataset.info().num_classes));
+        rows.map(|(want, target)| {
+            let label = dataset.label(want.index)?;
+            labelling.targets.write(&label, None, target)?;
+            Ok(Came { label, form: want.form, refined: None })
+        })
+        .collect()
     }
 
     /// Fills a batch with pixels, and says what was asked for and what came. What cannot be had is replaced, where that is
@@ -70,7 +120,7 @@ impl Worker {
         images: &mut [f32],
     ) -> Result<(Vec<Want>, Vec<Came>)> {
         let shared = &*self.shared;
-        let chooser = Chooser { shared, fetch: &self.fetch, labeller: &self.labeller };
+        let chooser = self.chooser();
         let mut came: Vec<Option<Result<Came>>> = planned.iter().map(|_| None).collect();
         loop {
             let mut wants = planned.clone();

@@ -23,9 +23,9 @@ def converter(format: str, device: Any) -> Callable[[_engine.Tensor], Any]:
     return from_dlpack if target is None else lambda tensor: from_dlpack(tensor).to(target)
 
 
-def place(format: str, device: Any) -> tuple[str, Any]:
+def place(format: str, device: Any, name: str = "device") -> tuple[str, Any]:
     """``"torch"`` or ``"numpy"``, whichever ``format`` means here; and torch's device, with its index, or None where
-    tensors stay on the CPU.
+    tensors stay on the CPU. ``name`` is the option that the device was given by.
 
     Raises:
         OptionError: the device is not there, or numpy cannot use it.
@@ -37,7 +37,7 @@ def place(format: str, device: Any) -> tuple[str, Any]:
         format = "torch" if there else "numpy"
     if format == "numpy":
         if device is not None:
-            raise OptionError("device: numpy arrays stay on the CPU; give format='torch', or no device")
+            raise OptionError(f"{name}: numpy arrays stay on the CPU; give format='torch', or no {name}")
         return format, None
     try:
         import torch
@@ -52,7 +52,7 @@ def place(format: str, device: Any) -> tuple[str, Any]:
         # With its index: what the current device is, each thread has for itself.
         target = torch.empty(0, device=target).device
     except (RuntimeError, TypeError, AssertionError, ImportError) as error:
-        raise OptionError(f"device: {device!r} cannot be used: {error}") from error
+        raise OptionError(f"{name}: {device!r} cannot be used: {error}") from error
     return format, None if target.type == "cpu" else target
 
 

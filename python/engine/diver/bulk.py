@@ -151,7 +151,7 @@ def label(
         _options.wrong_type("labels", labels, "what diver.labels.teacher makes")
     if labels.per != "image":
         raise OptionError(
-            f"labels: per={labels.per!r}: views are made by a loader's augmentation: give per='image'"
+            f"labels: per={labels.per!r}: a loader's augmentation makes views: give per='image'"
         )
     known = as_source("source", source, classes=classes)
     if labels._adapter(is_kept=True).fingerprint is None:

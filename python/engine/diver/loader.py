@@ -112,6 +112,10 @@ class DataLoader:
             while the program goes on.
         pin_memory: Whether torch tensors are written to pinned memory, for a program that copies them to a CUDA device
             itself (``images.to("cuda", non_blocking=True)``). With ``device="cuda"`` they always are.
+        resident: A device, as ``"cuda"``, that keeps the images. Each is copied there when it first comes, and batches
+            are gathered there from then on, which costs the CPU next to nothing. Batches come on that device; leave
+            ``device`` out. It needs memory for every image that may come, raw or refined, in the given ``dtype``. A
+            loader that augments, blends or asks a teacher cannot keep images on a device.
 
     Raises:
         DiverError: of the class that says what is wrong (:mod:`diver.errors`); nothing has been started then.
@@ -155,6 +159,7 @@ class DataLoader:
         format: str = "auto",
         device: Any = None,
         pin_memory: bool = False,
+        resident: Any = None,
     ) -> None:
         if not isinstance(labels, Labels):
             _options.wrong_type("labels", labels, "what diver.labels makes, as diver.labels.stored(),")
@@ -168,7 +173,12 @@ class DataLoader:
         self._ranks = _ranks.decided(rank, world_size)
         self._progress = listener(progress, self._ranks.rank)
         self._output = Output(
-            format, device, pin_memory, dtype=options["dtype"], memory_format=options["memory_format"]
+            format,
+            device,
+            pin_memory,
+            resident,
+            dtype=options["dtype"],
+            memory_format=options["memory_format"],
         )
         if not isinstance(source, Source):
             # The source has the classes then.
@@ -202,9 +212,12 @@ class DataLoader:
                 teacher=None if teacher is None else teacher._for_engine(is_kept=cache is not None),
                 augment=views,
                 allocate=self._output.allocate,
+                is_resident=self._output.is_resident,
             )
             self._engine = make_engine(shard=self._ranks[:2])
             self._make_engine = make_engine
+            if self._output.is_resident:
+                self._reside(options, has_refiner=refiner is not None, is_mixed=mix is not None)
         except BaseException:
             if self._own_refiner is not None:
                 self._own_refiner.close()
@@ -343,6 +356,23 @@ class DataLoader:
         closed = ", closed" if self.closed else ""
         return f"<DataLoader of {self._source!r}: {batches}{ranks}{closed}>"
 
+    def _reside(self, options: Mapping[str, Any], *, has_refiner: bool, is_mixed: bool) -> None:
+        """Takes memory for the images on the device that keeps them."""
+        samples, variants = len(self._source), options["variants"]
+        channels, *size = self._source.shape
+        height, width = options.get("image_size", size)
+        is_refined = (
+            has_refiner and not is_mixed and options["mode"] == "replace" and options["on_miss"] == "wait"
+        )
+        raw = 0 if is_refined else samples
+        refined = samples * variants if has_refiner else 0
+        slots = samples * (1 + variants)
+        try:
+            self._output.reside((channels, height, width), slots=slots, rows=raw + refined)
+        except BaseException:
+            self._engine.close()
+            raise
+
     def _follow_ranks(self) -> None:
         """Takes the share that ``torch.distributed`` says, if that was initialised after the loader was made and before
         its first epoch. Otherwise every process that makes its loader first would train on every sample."""
@@ -379,7 +409,8 @@ class _Epoch(Iterator[Batch]):
 
     def __init__(self, loader: DataLoader, epoch: int) -> None:
         self._loader, self._turn, self._epoch = loader, loader._turn, epoch
-        self._next_batch, self._output = loader._engine.next_batch, loader._output
+        self._output = loader._output
+        self._next_batch, self._hold = loader._engine.next_batch, loader._engine.hold
         self._progress = None if loader._progress is None else partial(hears, loader._progress)
         self._over = False
 
@@ -394,7 +425,7 @@ class _Epoch(Iterator[Batch]):
             raise StopIteration
         if isinstance(self._loader._progress, Bar):
             self._loader._progress.close()
-        return _batch.made(self._output.images(raw), self._output.targets(raw), raw)
+        return _batch.made(self._output.images(raw, self._hold), self._output.targets(raw), raw)
 
 
 def _warn_of_loss(path: Path) -> None:

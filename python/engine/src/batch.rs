@@ -15,10 +15,12 @@ pub struct Batch {
     images: Images,
     targets: Py<Tensor>,
     shape: [usize; 4],
-    owner: Arc<Engine>,
+    pub owner: Arc<Engine>,
 }
 
 enum Images {
+    /// Not here: the program keeps them.
+    Held,
     Engine(Py<Tensor>),
     /// None once it was taken.
     Python(Mutex<Option<Py<PyAny>>>),
@@ -42,6 +44,7 @@ impl Batch {
         let owner = Arc::new(batch);
         let images = match handed {
             Some(object) => Images::Python(Mutex::new(Some(object))),
+            None if owner.is_held() => Images::Held,
             None => {
                 let (shape, owner): (_, Owner) = (shape.map(|n| n as i64).to_vec(), owner.clone());
                 // SAFETY: the values lie in a buffer of the engine's own pool, on the heap, and stay there as long as
@@ -69,14 +72,14 @@ impl Batch {
     fn images(&self, py: Python<'_>) -> Option<Py<Tensor>> {
         match &self.images {
             Images::Engine(tensor) => Some(tensor.clone_ref(py)),
-            Images::Python(_) => None,
+            Images::Python(_) | Images::Held => None,
         }
     }
 
     /// The object that the images were written to, from its first byte on: once, for the batch does not keep it.
     fn take_memory(&self) -> Option<Py<PyAny>> {
         match &self.images {
-            Images::Engine(_) => None,
+            Images::Engine(_) | Images::Held => None,
             Images::Python(object) => object.lock().unwrap_or_else(PoisonError::into_inner).take(),
         }
     }
@@ -85,6 +88,20 @@ impl Batch {
     #[getter]
     fn shape(&self) -> (usize, usize, usize, usize) {
         self.shape.into()
+    }
+
+    /// A number for the image of each sample, `[B]`, i64: equal slots have equal images.
+    #[getter]
+    fn slots(&self) -> Tensor {
+        let slots: Vec<i64> = self.owner.slots().iter().map(|slot| *slot as i64).collect();
+        let shape = vec![slots.len() as i64];
+        Tensor::from_vec(slots, shape)
+    }
+
+    /// Whether the images are not here, because the program keeps all of them.
+    #[getter]
+    fn is_held(&self) -> bool {
+        self.owner.is_held()
     }
 
     /// Target distributions, `[B, classes]`, f32.

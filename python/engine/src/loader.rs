@@ -45,7 +45,7 @@ impl Loader {
     /// `shard` is this process's rank and the number of ranks; `options` the JSON object of `diver_loaders::LoaderOptions`;
     /// `allocate` the function of a `PySink`.
     #[new]
-    #[pyo3(signature = (source, options, *, refiner, cache, mix, targets, teacher, augment, allocate, shard))]
+    #[pyo3(signature = (source, options, *, refiner, cache, mix, targets, teacher, augment, allocate, is_resident, shard))]
     #[allow(clippy::too_many_arguments)] // In Python most are keywords.
     fn new(
         py: Python<'_>,
@@ -58,11 +58,12 @@ impl Loader {
         teacher: Option<Asked<'_>>,
         augment: &Augment,
         allocate: Option<Py<PyAny>>,
+        is_resident: bool,
         shard: (usize, usize),
     ) -> PyResult<Self> {
         let options = from_json(options).map_err(|error| to_python(py, &error))?;
         let mut builder = Engine::builder(Arc::clone(&source.0)).options(options).shard(shard.0, shard.1);
-        builder = builder.labels(targets.0).augment(augment.0.clone());
+        builder = builder.labels(targets.0).augment(augment.0.clone()).resident(is_resident);
         if let Some(refiner) = refiner {
             builder = builder.refiner(PyRefine::new(&refiner)?);
         }
@@ -144,7 +145,7 @@ impl Loader {
             }
             match polled {
                 Poll::Ready(Some(Ok(batch))) => {
-                    if let Some(sink) = &self.sink {
+                    if let Some(sink) = self.sink.as_ref().filter(|_| !batch.is_held()) {
                         sink.refill(py);
                     }
                     return Batch::new(py, batch).map(Some);
@@ -160,6 +161,11 @@ impl Loader {
                 None => Poll::Pending,
             });
         }
+    }
+
+    /// Takes note that the program keeps the images of a batch.
+    fn hold(&self, py: Python<'_>, batch: &Batch) -> PyResult<()> {
+        self.with(py, |engine| engine.hold(&batch.owner))
     }
 
     /// Where the loader stands, as JSON.

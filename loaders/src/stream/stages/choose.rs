@@ -35,6 +35,15 @@ impl Chooser<'_> {
         for some in open.chunks(at_once) {
             self.choose(place, some)?;
         }
+        self.recall(wants);
+        Ok(())
+    }
+
+    /// Has each of `wants` ask for the refinement that is chosen, where that is known.
+    pub(in crate::stream) fn recall(&self, wants: &mut [Want]) {
+        if !self.shared.plan.pick.is_choice() {
+            return;
+        }
         for want in wants {
             if let Some(chosen) = self.shared.chosen.get(want.index) {
                 want.form = match want.form {
@@ -44,7 +53,6 @@ impl Chooser<'_> {
                 };
             }
         }
-        Ok(())
     }
 
     fn choose(&self, place: Position, samples: &[Want]) -> Result<()> {
