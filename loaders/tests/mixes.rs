@@ -8,7 +8,7 @@ use diver_loaders::{
     Batch, Cache, CancelToken, Conditioning, Error, Loader, LoaderBuilder, MemorySource, Mix, MixMode,
     OnError, OnMiss, Per, Pick, Refine, Result, RgbImage, Uneven,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -257,4 +257,37 @@ fn nothing_is_chosen_before_it_is_there() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     panic!("not all were chosen");
+}
+
+/// A program that keeps images gets those that are chosen, and no batch without one that it has.
+#[test]
+fn chosen_images_can_stay() {
+    for on_miss in [OnMiss::Wait, OnMiss::Raw] {
+        let loader = shifting(Shifting::default(), Pick::Nearest).on_miss(on_miss).resident(true);
+        let mut loader = loader.threads(4).build().unwrap();
+        let normalize = loader.info().normalize;
+        let nearest: BTreeSet<(usize, u8)> = chosen(|index| [2, 0, 0][index % 3]).into_iter().collect();
+        let mut kept: HashMap<usize, Vec<f32>> = HashMap::new();
+        for epoch in 0.. {
+            assert!(epoch < 1000, "{on_miss}");
+            let (mut are_held, mut seen) = (true, BTreeSet::new());
+            for _ in 0..SAMPLES.div_ceil(4) {
+                let batch = loader.batches().next().unwrap().unwrap();
+                are_held &= batch.is_held();
+                for (row, slot) in batch.slots().iter().enumerate() {
+                    if !batch.is_held() {
+                        let images = batch.images::<f32>().unwrap();
+                        kept.insert(*slot, images[3 * row..][..3].to_vec());
+                    }
+                    let level = 255.0 * (kept[slot][0] * normalize.std[0] + normalize.mean[0]);
+                    let index = batch.indices()[row];
+                    seen.insert((index, level.round() as u8 - self::level(index)));
+                }
+                loader.hold(&batch);
+            }
+            if are_held && seen == nearest {
+                break;
+            }
+        }
+    }
 }

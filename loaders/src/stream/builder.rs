@@ -1,37 +1,23 @@
 //! How a loader is described.
 
-use super::background::Background;
-use super::draw::Draw;
+use super::Mix;
 use super::dtype::Dtype;
-use super::held::Held;
 use super::layout::MemoryFormat;
 use super::options::{LoaderOptions, OnMiss};
-use super::order::Orders;
-use super::pick::{Chosen, Pick};
-use super::pipeline::{Pipeline, Shared};
+use super::pick::Pick;
 use super::places::MixMode;
-use super::plan::{Plan, Uneven};
-use super::pool::Pool;
-use super::progress::Watch;
+use super::plan::Uneven;
 use super::ranks::Ranks;
-use super::recipe::Recipe;
 use super::sink::Sink;
-use super::skip::{OnError, Skipping};
-use super::stages::{Flying, Labelling, Per, Standing};
-use super::{Loader, Mix};
+use super::skip::OnError;
+use super::stages::Per;
 use crate::augment::Augment;
-use crate::cache::{LogitForm, Resident};
-use crate::options::{Classes, Size, check};
-use crate::planes::Scale;
-use crate::refine::{Dataset, partition};
-use crate::said::warn_once;
-use crate::stats::Counters;
-use crate::wording::counted;
-use crate::{Cache, CancelToken, Error, Refine, Result, Source, SourceInfo, Targets, Teach};
+use crate::cache::LogitForm;
+use crate::options::{Classes, Size};
+use crate::{Cache, Refine, Source, Targets, Teach};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-/// Describes a [`Loader`].
+/// Describes a [`Loader`](super::Loader).
 ///
 /// ```
 /// use diver_loaders::{Identity, Loader, MemorySource, Mix, OnMiss};
@@ -49,24 +35,24 @@ use std::sync::atomic::AtomicUsize;
 /// ```
 #[must_use = "a builder does nothing until `build`"]
 pub struct LoaderBuilder {
-    source: Box<dyn Source>,
-    refiner: Option<Box<dyn Refine>>,
-    cache: Option<Cache>,
-    mix: Option<Mix>,
-    targets: Targets,
-    teacher: Option<(Box<dyn Teach>, Per)>,
-    logit_form: LogitForm,
-    augment: Augment,
-    ranks: Ranks,
-    sink: Option<Box<dyn Sink>>,
-    is_resident: bool,
-    options: LoaderOptions,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) refiner: Option<Box<dyn Refine>>,
+    pub(super) cache: Option<Cache>,
+    pub(super) mix: Option<Mix>,
+    pub(super) targets: Targets,
+    pub(super) teacher: Option<(Box<dyn Teach>, Per)>,
+    pub(super) logit_form: LogitForm,
+    pub(super) augment: Augment,
+    pub(super) ranks: Ranks,
+    pub(super) sink: Option<Box<dyn Sink>>,
+    pub(super) is_resident: bool,
+    pub(super) options: LoaderOptions,
 }
 
 impl LoaderBuilder {
     pub(super) fn new(source: Box<dyn Source>) -> Self {
         Self {
-            source,
+            source: source.into(),
             refiner: None,
             cache: None,
             mix: None,
@@ -294,149 +280,6 @@ impl LoaderBuilder {
         self.options.prefetch = batches;
         self
     }
-
-    /// Makes the loader and starts its threads; nothing is read or refined yet.
-    ///
-    /// # Errors
-    /// If an option has a value that it cannot have, a class cannot be refined, or the cache cannot be used.
-    pub fn build(self) -> Result<Loader> {
-        let options = self.options;
-        check(&options)?;
-        let classes = options.classes.as_ref().map(Classes::resolve).transpose()?;
-        let size = options.image_size.map(|Size { height, width }| (height, width));
-        let mix = match self.mix {
-            Some(mix) => mix,
-            None => Mix::constant(if self.refiner.is_some() { 1.0 } else { 0.0 })?,
-        };
-        if self.refiner.is_none() && !mix.is_raw() {
-            return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
-        }
-        let asks_teacher = self.targets.needs_teacher() || options.pick == Pick::Best;
-        match (asks_teacher, self.teacher.is_some()) {
-            (true, false) if options.pick == Pick::Best => {
-                return Err(Error::config(
-                    "pick",
-                    "`best` asks a teacher, but the loader has none: give one",
-                ));
-            }
-            (true, false) => {
-                return Err(Error::config("labels", "are a teacher's, but the loader has no teacher"));
-            }
-            (false, true) => {
-                let reason =
-                    "has nothing to do: labels are stored ones; ask for `Targets::teacher` or `average`";
-                return Err(Error::config("teacher", reason));
-            }
-            _ => {}
-        }
-        let refiner = self.refiner.as_deref();
-        let dataset = Dataset::new(self.source, classes, size, refiner)?.with_variants(options.variants);
-        let dataset = Arc::new(dataset);
-        let samples = dataset.info().num_samples;
-        if options.dtype == Dtype::Uint8 {
-            dataset.info().value_space.check_pixels().map_err(|error| {
-                Error::config("dtype", format!("uint8 needs pixels, and this set has none. {error}"))
-            })?;
-        }
-        let plan = Plan {
-            samples,
-            draw: Draw::new(dataset.portions(), samples, options.seed)?.map(Arc::new),
-            batch_size: options.batch_size,
-            shuffle: options.shuffle,
-            drop_last: options.drop_last,
-            seed: options.seed,
-            rank: self.ranks.rank(),
-            world: self.ranks.world_size(),
-            uneven: options.uneven,
-            mix,
-            mode: options.mode,
-            variants: options.variants,
-            pick: options.pick,
-            orders: Orders::default(),
-        }
-        .validated()?;
-        if plan.world > 1 && self.ranks.is_found() {
-            warn_once(&format!("{}: the loaders of this process stream the share of this rank", self.ranks));
-        }
-        // Ranks are alike: one speaks for all.
-        let speaks = plan.rank == 0;
-        if speaks {
-            dataset.say_notes();
-        }
-        if speaks && plan.left_out() > 0 {
-            tracing::warn!(
-                "{}: {} of {} left out in every epoch, as they do not divide among {} ranks: `uneven` is drop, and \
-                 with pad none would be",
-                dataset.info().path.display(),
-                plan.left_out(),
-                counted(plan.entries(), "sample"),
-                plan.world,
-            );
-        }
-        let store = Arc::new(Resident::new(
-            partition(self.cache.as_ref(), refiner)?,
-            options.memory_limit,
-            dataset.size(),
-        ));
-        if refiner.is_some() && store.disk().is_none() {
-            let images = dataset.info().num_samples.saturating_mul(options.variants as usize);
-            let bytes = images.saturating_mul(3 * dataset.size().0 * dataset.size().1);
-            if bytes > options.memory_limit {
-                let reason = format!(
-                    "{bytes} bytes of refined images do not fit into {}, and would be refined again in every epoch: \
-                     raise the limit, or give a cache and a refiner with a fingerprint",
-                    options.memory_limit
-                );
-                return Err(Error::config("memory_limit", reason));
-            }
-        }
-        let held = self.is_resident.then(|| Held::new(&plan, &self.augment, &self.targets)).transpose()?;
-        let labelling = Labelling {
-            taught: match &self.teacher {
-                Some((teacher, per)) if asks_teacher => {
-                    let cache = self.cache.as_ref();
-                    let recipe = Recipe {
-                        per: *per,
-                        form: self.logit_form,
-                        augment: &self.augment,
-                        seed: options.seed,
-                        limit: options.memory_limit / 4,
-                    };
-                    Some(recipe.taught(&**teacher, refiner, cache, &dataset)?)
-                }
-                _ => None,
-            },
-            targets: self.targets,
-            augment: self.augment,
-        };
-        let counters = Arc::<Counters>::default();
-        let shared = Shared {
-            dataset: Arc::clone(&dataset),
-            store: Arc::clone(&store),
-            counters: Arc::clone(&counters),
-            plan: plan.clone(),
-            skipping: Skipping::new(options.on_error, options.max_skipped),
-            on_miss: options.on_miss,
-            labelling,
-            held,
-            dtype: options.dtype,
-            memory_format: options.memory_format,
-            // One buffer in the consumer's hands besides those on their way.
-            sink: self.sink.unwrap_or_else(|| Box::new(Pool::new(options.prefetch + 1))),
-            cancel: CancelToken::new(),
-            background: Background::default(),
-            standing: Standing::default(),
-            flying: Flying::default(),
-            watch: Watch::default(),
-            chosen: Chosen::default(),
-            teaching: AtomicUsize::new(0),
-            scale: Scale::new(dataset.normalize()),
-        };
-        let info = SourceInfo { class_map: dataset.class_map()?, ..dataset.info().clone() };
-        let teacher = self.teacher.map(|(teacher, _)| teacher).filter(|_| shared.labelling.taught.is_some());
-        let pipeline = Pipeline::start(shared, self.refiner, teacher, options.threads)?;
-        Ok(Loader::new(pipeline, plan, info, counters, options.prefetch))
-    }
 }
 
 impl std::fmt::Debug for LoaderBuilder {
@@ -452,7 +295,7 @@ impl std::fmt::Debug for LoaderBuilder {
 mod tests {
     use super::*;
     use crate::options::assert_every_one_is_set;
-    use crate::{ClassMap, MemorySource, Uneven};
+    use crate::{ClassMap, Loader, MemorySource, Uneven};
 
     #[test]
     fn every_option_has_a_setter() {

@@ -8,6 +8,7 @@
 
 mod background;
 mod batch;
+mod build;
 mod builder;
 mod convert;
 mod draw;

@@ -35,18 +35,18 @@ impl Worker {
 
     fn assemble(&self, position: Position, scratch: &mut Vec<f32>) -> Result<Batch> {
         let shared = &*self.shared;
-        let mut planned = shared.skipping.wants(&shared.plan, position)?;
+        let planned = shared.skipping.wants(&shared.plan, position)?;
         let info = shared.dataset.info();
         let (height, width) = shared.dataset.size();
         let shape = [planned.len(), info.shape[0], height, width];
         let layout = Layout { shape, dtype: shared.dtype, memory_format: shared.memory_format };
         let mut targets = vec![0.0; planned.len() * info.num_classes];
         let (samples, counters) = (planned.len(), &shared.counters);
-        let is_held = self.is_held(&planned);
-        let (buffer, wants, came): (Box<dyn Buffer>, _, _) = if is_held {
-            self.chooser().recall(&mut planned);
-            let came = self.held(&planned, &mut targets)?;
-            (Box::new(NoImages), planned, came)
+        let held = self.held(&planned);
+        let is_held = held.is_some();
+        let (buffer, wants, came): (Box<dyn Buffer>, _, _) = if let Some(wants) = held {
+            let came = self.label_held(&wants, &mut targets)?;
+            (Box::new(NoImages), wants, came)
         } else {
             let mut buffer = sink::take(&*shared.sink, layout.bytes())?;
             let images = if layout.is_plain() {
@@ -91,16 +91,15 @@ impl Worker {
         Chooser { shared: &self.shared, fetch: &self.fetch, labeller: &self.labeller }
     }
 
-    /// Whether the program keeps all images of a batch.
-    fn is_held(&self, planned: &[Want]) -> bool {
-        let Some(held) = &self.shared.held else { return false };
-        let mut wants = planned.to_vec();
-        self.chooser().recall(&mut wants);
-        held.has_all(&wants)
+    /// The samples of a batch, each with the refinement that is chosen, if the program keeps all of their images.
+    fn held(&self, planned: &[Want]) -> Option<Vec<Want>> {
+        let held = self.shared.held.as_ref()?;
+        let wants = self.chooser().recall(planned)?;
+        held.has_all(&wants).then_some(wants)
     }
 
     /// Writes the targets of a batch whose images the program keeps, and says what each came as.
-    fn held(&self, wants: &[Want], targets: &mut [f32]) -> Result<Vec<Came>> {
+    fn label_held(&self, wants: &[Want], targets: &mut [f32]) -> Result<Vec<Came>> {
         let Shared { dataset, labelling, .. } = &*self.shared;
         let rows = wants.iter().zip(targets.chunks_exact_mut(dataset.info().num_classes));
         rows.map(|(want, target)| {

@@ -21,8 +21,7 @@ impl Chooser<'_> {
     /// # Errors
     /// As [`Fetch::run`]'s; the teacher's.
     pub(in crate::stream) fn run(&self, place: Position, wants: &mut [Want]) -> Result<()> {
-        let plan = &self.shared.plan;
-        if plan.variants == 1 || !plan.pick.is_choice() {
+        if !self.is_needed() {
             return Ok(());
         }
         let is_open =
@@ -31,28 +30,35 @@ impl Chooser<'_> {
         open.sort_unstable_by_key(|want| want.index);
         open.dedup_by_key(|want| want.index);
         // Not more images at once than a batch has.
-        let at_once = (wants.len() / plan.variants as usize).max(1);
+        let at_once = (wants.len() / self.shared.plan.variants as usize).max(1);
         for some in open.chunks(at_once) {
             self.choose(place, some)?;
         }
-        self.recall(wants);
+        for want in wants {
+            *want = self.known(want).unwrap_or(*want);
+        }
         Ok(())
     }
 
-    /// Has each of `wants` ask for the refinement that is chosen, where that is known.
-    pub(in crate::stream) fn recall(&self, wants: &mut [Want]) {
-        if !self.shared.plan.pick.is_choice() {
-            return;
-        }
-        for want in wants {
-            if let Some(chosen) = self.shared.chosen.get(want.index) {
-                want.form = match want.form {
-                    Form::Raw => Form::Raw,
-                    Form::Refined(_) => Form::Refined(chosen),
-                    Form::Blend(_, share) => Form::Blend(chosen, share),
-                };
-            }
-        }
+    /// The same, if everything is chosen.
+    pub(in crate::stream) fn recall(&self, wants: &[Want]) -> Option<Vec<Want>> {
+        wants.iter().map(|want| self.known(want)).collect()
+    }
+
+    /// What is asked for with the refinement that is chosen, once that is known.
+    fn known(&self, want: &Want) -> Option<Want> {
+        let chosen = || self.shared.chosen.get(want.index);
+        let form = match want.form {
+            Form::Raw => Form::Raw,
+            form if !self.is_needed() => form,
+            Form::Refined(_) => Form::Refined(chosen()?),
+            Form::Blend(_, share) => Form::Blend(chosen()?, share),
+        };
+        Some(Want { form, ..*want })
+    }
+
+    fn is_needed(&self) -> bool {
+        self.shared.plan.variants > 1 && self.shared.plan.pick.is_choice()
     }
 
     fn choose(&self, place: Position, samples: &[Want]) -> Result<()> {
