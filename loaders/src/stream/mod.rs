@@ -1,10 +1,10 @@
 //! Samples to batches: what an epoch holds, and how it gets there in time.
 //!
 //! The plan says, as a pure function of (seed, epoch, position), which sample comes when and as what. A batch of it passes
-//! through stages: its pixels are fetched, from the set, the cache or the refiner, its targets are made, of stored labels or a
-//! teacher's, it is augmented, and converted to what the loader writes. Threads made
-//! once for each loader carry the stages out: a few assemble batches ahead of the consumer, and beside them what is missing
-//! is refined. The order of batches does not depend on them.
+//! through stages: its pixels are fetched, from the set, the cache or the refiner; its targets are made, of stored labels or a
+//! teacher's; it is augmented; and it is written to a sink as its dtype. Threads made once for each loader carry the stages
+//! out: a few assemble batches ahead of the consumer, and beside them what is missing is refined. The order of batches does
+//! not depend on them.
 
 mod background;
 mod batch;
@@ -27,6 +27,7 @@ mod pool;
 mod progress;
 pub(crate) mod ranks;
 mod recipe;
+mod shared;
 pub mod sink;
 mod skip;
 mod stages;

@@ -1,63 +1,17 @@
 //! The threads of a loader: a few that assemble batches, and three around the refiner.
 
-use super::background::Background;
 use super::batch::Batch;
-use super::dtype::Dtype;
-use super::held::Held;
-use super::layout::MemoryFormat;
-use super::options::OnMiss;
-use super::pick::Chosen;
-use super::plan::Plan;
-use super::progress::Watch;
-use super::sink::Sink;
-use super::skip::Skipping;
-use super::stages::{
-    Fetch, Flying, Labeller, Labelling, Lesson, LookAhead, Order, Refining, Request, Signs, Standing,
-    Teaching,
-};
+use super::shared::Shared;
+use super::stages::{Fetch, Labeller, Lesson, LookAhead, Order, Refining, Request, Signs, Teaching};
 use super::want::Position;
 use super::worker::Worker;
-use crate::cache::Resident;
-use crate::planes::Scale;
-use crate::refine::{Dataset, Finder, Keeper, Keeping, Refinement};
-use crate::stats::{Counters, Queues, Stats};
+use crate::refine::{Finder, Keeper, Keeping};
+use crate::stats::{Queues, Stats};
 use crate::{CancelToken, Error, Refine, Result, Teach};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{JoinHandle, ThreadId};
-
-/// What the threads share.
-pub(super) struct Shared {
-    pub(super) dataset: Arc<Dataset>,
-    pub(super) store: Arc<Resident>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) plan: Plan,
-    pub(super) skipping: Skipping,
-    pub(super) on_miss: OnMiss,
-    pub(super) labelling: Labelling,
-    /// Which images the program keeps itself, where it may.
-    pub(super) held: Option<Held>,
-    pub(super) dtype: Dtype,
-    pub(super) memory_format: MemoryFormat,
-    pub(super) sink: Box<dyn Sink>,
-    pub(super) cancel: CancelToken,
-    pub(super) background: Background,
-    pub(super) standing: Standing,
-    pub(super) flying: Flying,
-    pub(super) watch: Watch,
-    pub(super) chosen: Chosen,
-    /// How much the teacher is to look at.
-    pub(super) teaching: AtomicUsize,
-    pub(super) scale: Scale,
-}
-
-impl Shared {
-    /// A number for each refinement, from 0 on.
-    pub(super) fn number(&self, Refinement { index, variant }: Refinement) -> usize {
-        index * self.plan.variants as usize + variant as usize
-    }
-}
 
 /// A batch to be assembled.
 struct Job {

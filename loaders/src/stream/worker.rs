@@ -5,7 +5,7 @@ use super::convert;
 use super::dtype::bytes::AsBytes as _;
 use super::held::{NoImages, slot};
 use super::layout::Layout;
-use super::pipeline::Shared;
+use super::shared::Shared;
 use super::sink::{self, Buffer};
 use super::stages::{Came, Chooser, Draft, Fetch, Labeller};
 use super::want::{Form, Position, Want};

@@ -6,7 +6,7 @@
 
 use super::replies::Reply;
 use crate::refine::{Refined, Refinement};
-use crate::stream::pipeline::Shared;
+use crate::stream::shared::Shared;
 use crate::stream::want::Position;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

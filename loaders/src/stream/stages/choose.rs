@@ -3,7 +3,7 @@
 use super::fetch::{Came, Fetch};
 use super::label::Labeller;
 use crate::stream::Pick;
-use crate::stream::pipeline::Shared;
+use crate::stream::shared::Shared;
 use crate::stream::want::{Form, Position, Want};
 use crate::{Error, Result};
 

@@ -6,7 +6,7 @@ use crate::planes::Planes;
 use crate::refine::{Refined, Refinement};
 use crate::stats::Counters;
 use crate::stream::OnMiss;
-use crate::stream::pipeline::Shared;
+use crate::stream::shared::Shared;
 use crate::stream::want::{Form, Position, Want};
 use crate::{Error, Label, Result};
 use crossbeam::channel::Sender;

@@ -7,7 +7,7 @@ use crate::augment::{Augment, Views};
 use crate::cache::{LogitRow, RowKey};
 use crate::refine::Refinement;
 use crate::stats::Counters;
-use crate::stream::pipeline::Shared;
+use crate::stream::shared::Shared;
 use crate::stream::want::{Form, Position, Want};
 use crate::teach::Bank;
 use crate::{Digest, Error, Label, Result, Targets};

@@ -5,7 +5,7 @@
 
 use super::ahead::{Call, Request, Work};
 use crate::refine::{Finder, Keeper, MicroBatch, Missing, Pause, Progress as _, Refined, Rows};
-use crate::stream::pipeline::Shared;
+use crate::stream::shared::Shared;
 use crate::stream::want::Position;
 use crate::{Error, Refine, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};

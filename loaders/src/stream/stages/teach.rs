@@ -3,7 +3,7 @@
 use super::replies::Reply;
 use crate::cache::RowKey;
 use crate::stats::Counters;
-use crate::stream::pipeline::Shared;
+use crate::stream::shared::Shared;
 use crate::teach::{Logits, Teach, TeachBatch};
 use crate::{Error, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
