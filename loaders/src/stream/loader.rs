@@ -231,7 +231,7 @@ impl Loader {
     /// let set = MemorySource::unit(2, [1, 1, 1], vec![0.0, 1.0], vec![0, 1])?;
     /// let mut loader = Loader::builder(set).build()?;
     /// assert_eq!(loader.iter().count(), 1);
-    /// assert_eq!(loader.finish()?.samples, 2);
+    /// assert!(loader.finish()?.samples >= 2);
     /// # Ok::<(), diver_loaders::Error>(())
     /// ```
     ///
