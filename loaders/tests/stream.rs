@@ -11,6 +11,7 @@ use diver_loaders::{
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 const SAMPLES: usize = 23;
@@ -383,7 +384,7 @@ fn no_sample_is_left_out_unless_told_to() {
     assert_eq!(log.lines("left out"), [""; 0]);
     assert_eq!(seen(Some(Uneven::Drop)), 20);
     let [line] = &log.lines("left out")[..] else { panic!("rank 0 alone says so") };
-    assert!(line.contains("3 of 23 samples left out in every epoch"), "{line}");
+    assert!(line.contains("3 of 23 samples of an epoch are left out"), "{line}");
 }
 
 /// A program makes a loader for every setting and seed that it tries, and a training one for every rank.
@@ -942,7 +943,7 @@ fn options_are_checked_when_the_loader_is_built() {
     assert!(message(builder(&inverter).threads(0)).starts_with("threads:"));
     assert!(message(builder(&inverter).prefetch(0)).starts_with("prefetch:"));
     assert!(message(builder(&inverter).image_size(0, 3)).starts_with("image_size:"));
-    assert!(message(builder(&inverter).shard(3, 3)).starts_with("shard:"));
+    assert!(message(builder(&inverter).shard(3, 3)).starts_with("rank:"));
     assert!(message(builder(&inverter).batch_size(64).drop_last(true)).starts_with("batch_size:"));
     assert!(message(builder(&inverter).memory_limit(100)).starts_with("memory_limit: 276 bytes"));
     assert!(message(Loader::builder(set()).mix(Mix::constant(0.1).unwrap())).starts_with("mix:"));
@@ -983,6 +984,35 @@ impl Refine for Stepping {
             progress.step(step, 10);
         }
         Identity.refine(batch, cancel, &Silent)
+    }
+}
+
+/// Whether the epoch is one batch or many, and what is asked for comes in calls of its own or with what is ahead.
+#[test]
+fn what_is_done_of_an_epoch_grows_with_every_call() {
+    for (batch, prefetch) in [(1, 1), (2, 4), (5, 4), (7, 1), (SAMPLES, 1)] {
+        let loader = Loader::builder(set()).refiner(Stepping).batch_size(batch).prefetch(prefetch);
+        let mut loader = loader.shuffle(true).build().unwrap();
+        let epoch = loader.start_epoch();
+        let (mut taken, mut last) = (0, 0);
+        loop {
+            match loader.poll_batch(epoch, Duration::from_millis(1)) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(batch)) => taken += batch.unwrap().len(),
+                Poll::Pending => {}
+            }
+            let Some(refining) = loader.stats().refining.filter(|_| taken < SAMPLES) else { continue };
+            // What has come is done, and so is little more than what was refined.
+            let refined = loader.stats().misses as usize;
+            assert!(refining.done + 2 >= taken, "{refining:?}, {taken} taken, batches of {batch}");
+            assert!(
+                refining.done <= refined.max(refining.done.min(taken)) + 4,
+                "{refining:?}, {refined} refined"
+            );
+            assert!(refining.done >= last);
+            last = refining.done;
+        }
+        assert_eq!(taken, SAMPLES);
     }
 }
 

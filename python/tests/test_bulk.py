@@ -72,6 +72,9 @@ def test_a_labelled_set_is_found_by_a_loader(tmp_path: Path) -> None:
     assert [(p.stage, p.done) for p in heard if p.done in (4, 8, 10)][-1] == ("labelling", 10)
     assert diver.label(DIGITS, labels=TEACHER, progress=None, **refined).cached == 10
     assert diver.label(DIGITS, labels=TEACHER, cache=tmp_path).labelled == 10, "raw images are others"
+    # It has no noise, so that its refinements are alike; and still each has logits of its own.
+    more = diver.label(DIGITS, labels=TEACHER, variants=3, progress=None, **refined)
+    assert (more.cached, more.labelled) == (10, 20)
     with diver.DataLoader(DIGITS, labels=TEACHER, **refined) as loader:
         list(loader)
         assert loader.stats()["taught"] == 0
@@ -134,6 +137,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         diver.label(DIGITS, labels=diver.labels.teacher(brightness, per="view"), cache=tmp_path)
     with pytest.raises(OptionError, match="classes: "):
         diver.refine(diver.open(DIGITS), refiner=slow, cache=tmp_path, classes=range(10))
+    for call in (diver.preview, lambda *a, **k: diver.export(*a, tmp_path / "y", to="mtt", **k)):
+        with pytest.raises(OptionError, match="cache: without a refiner"):
+            call(DIGITS, cache=tmp_path)
     with pytest.raises(DiverError, match="nowhere"):
         diver.preview(tmp_path / "nowhere")
 

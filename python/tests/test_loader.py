@@ -240,7 +240,7 @@ def test_no_sample_is_left_out_unless_told_to(caplog: pytest.LogCaptureFixture) 
     assert seen() == seen(shuffle=True, seed=3) == set(range(10))
     assert "left out" not in caplog.text
     assert seen(uneven="drop") == set(range(8))
-    assert caplog.text.count("2 of 10 samples left out in every epoch") == 1, "rank 0 alone says so"
+    assert caplog.text.count("2 of 10 samples of an epoch are left out") == 1, "rank 0 alone says so"
 
 
 def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,7 +444,6 @@ def test_closing_ends_every_thread_and_every_use() -> None:
         loader.state_dict,
         lambda: loader.load_state_dict(state),
         lambda: loader.set_epoch(1),
-        loader.stats,
     ]
     for use in uses:
         with pytest.raises(ClosedError, match="closed"):
@@ -547,7 +546,7 @@ def test_a_bad_rank_is_refused_by_name(options: dict[str, Any]) -> None:
 def test_an_epoch_without_a_batch_is_refused() -> None:
     with pytest.raises(OptionError, match="there is no batch of"):
         diver.DataLoader(DIGITS, batch_size=11, drop_last=True)
-    with pytest.raises(OptionError, match="10 samples leave none for rank 0 of 11: take fewer ranks, or pad"):
+    with pytest.raises(OptionError, match="of 10 samples, none is left for rank 0 of 11: take fewer ranks"):
         diver.DataLoader(DIGITS, rank=0, world_size=11, uneven="drop")
 
 

@@ -152,6 +152,10 @@ def test_variants_that_do_not_draw_are_the_same_image(refined: torch.Tensor) -> 
         ({"variants": 1.5}, OptionTypeError),
         ({"pick": "worst"}, OptionError),
         ({"pick": "best"}, OptionError),
+        ({"mode": "both", "refiner": None}, OptionError),
+        ({"variants": 2, "refiner": None}, OptionError),
+        ({"pick": "all", "refiner": None}, OptionError),
+        ({"on_miss": "raw", "refiner": None}, OptionError),
     ],
     ids=str,
 )

@@ -98,6 +98,34 @@ def test_a_log_gets_lines(monkeypatch: pytest.MonkeyPatch, out: type[io.StringIO
     assert any(line.endswith(" s left") for line in lines), lines
 
 
+def test_a_log_gets_a_line_for_all_batches_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(Bar, "PATIENCE", 0.2)
+    monkeypatch.setattr(Bar, "PAUSE", 0.4)
+    with diver.DataLoader(DIGITS, refiner=slow, batch_size=2, prefetch=1, progress="auto") as batches:
+        list(batches)
+    # Each batch is there within less.
+    assert "refining: " in sys.stderr.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_is_done_grows_from_batch_to_batch() -> None:
+    heard: list[Progress] = []
+    with diver.DataLoader(DIGITS, refiner=slow, batch_size=1, prefetch=1, progress=heard.append) as batches:
+        list(batches)
+        assert batches.stats()["refining"]["done"] == 10
+    assert heard[-1].done > 4
+
+
+def test_what_progress_calls_may_end_the_epoch() -> None:
+    def jumps(progress: Progress) -> None:
+        batches.set_epoch(3)
+
+    batches = loader(jumps)
+    with batches, pytest.raises(diver.errors.ClosedError, match="another was begun"):
+        list(batches)
+    assert batches.stats()["samples"] >= 0, "what it had done is known when it is closed"
+
+
 def test_what_is_short_is_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
     with loader("auto") as batches:
         list(batches)

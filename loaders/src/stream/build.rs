@@ -4,9 +4,11 @@ use super::background::Background;
 use super::draw::Draw;
 use super::dtype::Dtype;
 use super::held::Held;
+use super::options::OnMiss;
 use super::order::Orders;
 use super::pick::{Chosen, Pick};
 use super::pipeline::Pipeline;
+use super::places::MixMode;
 use super::plan::Plan;
 use super::pool::Pool;
 use super::progress::Watch;
@@ -71,15 +73,31 @@ impl LoaderBuilder {
         Ok(Loader::new(pipeline, plan, info, counters, options.prefetch))
     }
 
+    /// What has no meaning without a refiner would otherwise stream raw samples without a word.
+    fn check_refiner(&self, mix: &Mix) -> Result<()> {
+        let options = &self.options;
+        let asked = [
+            (!mix.is_raw(), "mix", "asks for refined samples"),
+            (options.mode != MixMode::Replace, "mode", "mixes raw with refined samples"),
+            (options.variants > 1, "variants", "asks for refinements"),
+            (options.pick != Pick::Turn, "pick", "picks among refinements"),
+            (options.on_miss != OnMiss::Wait, "on_miss", "is about refinements"),
+        ];
+        match asked.into_iter().find(|(is_asked, _, _)| *is_asked && self.refiner.is_none()) {
+            Some((_, option, what)) => {
+                Err(Error::config(option, format!("{what}, but the loader has no refiner: give one")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The share of refined samples: all where there is a refiner, unless it is said.
     fn share(&mut self) -> Result<Mix> {
         let mix = match self.mix.take() {
             Some(mix) => mix,
             None => Mix::constant(if self.refiner.is_some() { 1.0 } else { 0.0 })?,
         };
-        if self.refiner.is_none() && !mix.is_raw() {
-            return Err(Error::config("mix", "asks for refined samples, but the loader has no refiner"));
-        }
+        self.check_refiner(&mix)?;
         Ok(mix)
     }
 
@@ -150,11 +168,11 @@ impl LoaderBuilder {
         dataset.say_notes();
         if plan.left_out() > 0 {
             tracing::warn!(
-                "{}: {} of {} left out in every epoch, as they do not divide among {} ranks: `uneven` is drop, and \
-                 with pad none would be",
+                "{}: {} of {} of an epoch are left out, as they do not divide among {} ranks: `uneven` is drop; pad \
+                 keeps all",
                 dataset.info().path.display(),
                 plan.left_out(),
-                counted(plan.entries(), "sample"),
+                counted(plan.places(plan.leaves_out_in().unwrap_or_default()), "sample"),
                 plan.world,
             );
         }

@@ -165,7 +165,7 @@ impl Pipeline {
         };
         Stats {
             queues,
-            refining: shared.watch.read(shared.flying.len_of(shared.watch.epoch())),
+            refining: shared.watch.read(),
             skipped: shared.skipping.count() as u64,
             ..shared.counters.snapshot()
         }

@@ -29,6 +29,9 @@ named_enum! {
     }
 }
 
+/// Epochs of a training, or more.
+const EPOCHS: u64 = 1000;
+
 /// The order of samples for every epoch, as one rank sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -55,19 +58,20 @@ impl Plan {
     /// Checks that the parts agree.
     pub(super) fn validated(self) -> Result<Self> {
         if self.world == 0 || self.rank >= self.world {
-            let reason = format!("rank {} of {}: ranks run from 0 to world - 1", self.rank, self.world);
-            return Err(Error::config("shard", reason));
+            let reason =
+                format!("{} of {}: ranks run from 0 to one less than their number", self.rank, self.world);
+            return Err(Error::config("rank", reason));
         }
         // No epoch has fewer places.
         let here = self.share_of(self.entries());
         if here == 0 {
             let reason = format!(
-                "{} leave none for rank {} of {}: take fewer ranks, or pad the epoch",
+                "of {}, none is left for rank {} of {}: take fewer ranks, or let `uneven` be pad",
                 counted(self.entries(), "sample"),
                 self.rank,
                 self.world
             );
-            return Err(Error::config("shard", reason));
+            return Err(Error::config("rank", reason));
         }
         if self.batches_of(here) == 0 {
             let reason = format!(
@@ -122,12 +126,16 @@ impl Plan {
         self.share_of(self.places(epoch).saturating_sub(first))
     }
 
-    /// Samples that no rank holds in the first epoch, as they do not divide among the ranks.
+    /// The first epoch of which some samples are held by no rank, as they do not divide among the ranks. Looks as far as a
+    /// schedule of the mix is likely to reach.
+    pub(super) fn leaves_out_in(&self) -> Option<u64> {
+        let drops = |epoch: &u64| !self.places(*epoch).is_multiple_of(self.world);
+        (0..EPOCHS).filter(|_| self.uneven == Uneven::Drop).find(drops)
+    }
+
+    /// How many samples of that epoch.
     pub(super) fn left_out(&self) -> usize {
-        match self.uneven {
-            Uneven::Drop => self.places(0) % self.world,
-            Uneven::Pad | Uneven::Partial => 0,
-        }
+        self.leaves_out_in().map_or(0, |epoch| self.places(epoch) % self.world)
     }
 
     /// Batches of this rank in an epoch, from place `first` of its order on.

@@ -1,56 +1,59 @@
 //! How far the refinements of an epoch are.
 
 use crate::refine::{Pace, Progress, Refining};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the threads around the refiner say of it.
+/// Which refinements are there of those that the consumer's epoch asks for, and how fast the others come.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// The epoch that the consumer stands in, how many refinements it asks for, and how many of them nobody has looked for.
-    epoch: AtomicU64,
-    total: AtomicUsize,
-    unseen: AtomicUsize,
-    /// Requests that no call has taken up.
-    asked: AtomicUsize,
-    /// How many were there when that was asked last. On their way from one count to the next, images are in both.
-    done: AtomicUsize,
+    seen: Mutex<Seen>,
     pace: Pace,
 }
 
+/// By the number of each refinement.
+#[derive(Debug, Default)]
+struct Seen {
+    is_there: Vec<bool>,
+    is_wanted: Vec<bool>,
+    /// How many are wanted, and how many of them are there.
+    wanted: usize,
+    done: usize,
+}
+
 impl Watch {
-    /// The consumer stands in another epoch.
-    pub(super) fn begin(&self, epoch: u64, total: usize, unseen: usize) {
-        self.epoch.store(epoch, Ordering::Relaxed);
-        self.total.store(total, Ordering::Relaxed);
-        self.unseen.store(unseen, Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
+    /// The consumer stands in an epoch that asks for these of so many refinements, each once.
+    pub(super) fn begin(&self, of: usize, numbers: &[usize]) {
+        let mut seen = self.seen();
+        seen.is_there.resize(of, false);
+        seen.is_wanted = vec![false; of];
+        for number in numbers {
+            seen.is_wanted[*number] = true;
+        }
+        seen.wanted = numbers.len();
+        seen.done = numbers.iter().filter(|number| seen.is_there[**number]).count();
     }
 
-    /// A refinement was looked for that an epoch asks for.
-    pub(super) fn see(&self, epoch: u64) {
-        if epoch == self.epoch() {
-            // It is one of those.
-            let _ = self
-                .unseen
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |unseen| unseen.checked_sub(1));
+    /// A refinement is there: found, or refined.
+    pub(super) fn arrive(&self, number: usize) {
+        let mut seen = self.seen();
+        if number >= seen.is_there.len() {
+            seen.is_there.resize(number + 1, false);
+        }
+        let is_new = !std::mem::replace(&mut seen.is_there[number], true);
+        if is_new && seen.is_wanted.get(number) == Some(&true) {
+            seen.done += 1;
         }
     }
 
-    pub(super) fn set_asked(&self, requests: usize) {
-        self.asked.store(requests, Ordering::Relaxed);
+    /// How far the epoch's refinements are; none before it is known what they are, and where there are none.
+    pub(super) fn read(&self) -> Option<Refining> {
+        let Seen { wanted: total, done, .. } = *self.seen();
+        (total > 0).then(|| Refining { done, total, eta_seconds: self.pace.eta(total - done) })
     }
 
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-
-    /// How far the epoch's refinements are, of which `flying` are on their way; none where there are none.
-    pub(super) fn read(&self, flying: usize) -> Option<Refining> {
-        let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0)?;
-        let missing = self.unseen.load(Ordering::Relaxed) + self.asked.load(Ordering::Relaxed) + flying;
-        let done = total.saturating_sub(missing);
-        let done = done.max(self.done.fetch_max(done, Ordering::Relaxed));
-        Some(Refining { done, total, eta_seconds: self.pace.eta(total - done) })
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Every update leaves it whole enough to tell of progress.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,7 +14,8 @@ named_enum! {
         /// Its batch is an error.
         #[default]
         Raise = "raise",
-        /// A sample that comes after its batch takes its place, in this epoch and in later ones. The error is logged.
+        /// A sample that comes after its batch takes its place, in this epoch and in all later ones. The error is logged. What
+        /// a teacher fails on is an error all the same.
         Skip = "skip",
     }
 }
@@ -104,7 +105,7 @@ impl Skipping {
                 let other = later.find(|want| !failed.contains(&Failed::of(want))).ok_or_else(|| {
                     Error::config(
                         "on_error",
-                        "every sample fails: there is none to take the place of another",
+                        "every sample fails, as was logged: there is none to take the place of another",
                     )
                 })?;
                 // Its view is that of its new place.

@@ -2,13 +2,14 @@
 
 use super::batch::Batch;
 use super::convert;
-use super::dtype::bytes::AsBytes as _;
+use super::dtype::{Dtype, bytes::AsBytes as _};
 use super::held::{NoImages, slot};
 use super::layout::Layout;
 use super::shared::Shared;
 use super::sink::{self, Buffer};
 use super::stages::{Came, Chooser, Draft, Fetch, Labeller};
 use super::want::{Form, Position, Want};
+use crate::said::warn_once;
 use crate::stats::Counters;
 use crate::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,6 +61,9 @@ impl Worker {
                     Draft { position, wants: &wants, came: &came, shape, images, targets: &mut targets };
                 self.labeller.run(draft)
             })?;
+            if layout.dtype == Dtype::Uint8 && position.epoch == 0 {
+                self.warn_of_clipping(scratch, shape);
+            }
             if !layout.is_plain() {
                 convert::write(scratch, &layout, shared.dataset.normalize(), buffer.bytes_mut());
             }
@@ -69,6 +73,8 @@ impl Worker {
         Counters::add(&counters.samples, samples);
         let refined: Vec<bool> = came.iter().map(|came| came.form != Form::Raw).collect();
         Counters::add(&counters.refined, refined.iter().filter(|refined| **refined).count());
+        let asked = wants.iter().filter(|want| want.form != Form::Raw).count();
+        Counters::add(&counters.raw_fallbacks, asked - refined.iter().filter(|refined| **refined).count());
         let variants = shared.plan.variants;
         Ok(Batch {
             is_held,
@@ -85,6 +91,25 @@ impl Worker {
                 .collect(),
             refined,
         })
+    }
+
+    /// Says, once for a set, that bytes hold less than its values.
+    fn warn_of_clipping(&self, images: &[f32], [_, channels, height, width]: [usize; 4]) {
+        let dataset = &self.shared.dataset;
+        let normalize = dataset.normalize();
+        // Half a grey level is what rounding takes as well.
+        let range =
+            |channel: usize| [-0.5 / 255.0, 255.5 / 255.0].map(|value| normalize.apply(channel, value));
+        let is_clipped = images.chunks_exact(height * width).enumerate().any(|(plane, values)| {
+            let [low, high] = range(plane % channels);
+            values.iter().any(|value| !(low..=high).contains(value))
+        });
+        if is_clipped {
+            warn_once(&format!(
+                "{}: some values are outside [0, 1], and are clipped in bytes: take another dtype to keep them",
+                dataset.info().path.display()
+            ));
+        }
     }
 
     fn chooser(&self) -> Chooser<'_> {

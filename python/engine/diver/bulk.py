@@ -38,9 +38,9 @@ Listener = Callable[[Progress], object] | str | None
 class Refined:
     """What :func:`refine` did."""
 
-    #: Images that the cache had.
+    #: Images that did not have to be refined: the cache had them, or one of equal content and class was refined.
     cached: int
-    #: Images that were refined now. Samples with equal content and class are refined once.
+    #: Images that were refined now.
     refined: int
     #: Seconds that the refiner worked.
     seconds: float
@@ -50,7 +50,7 @@ class Refined:
 class Labelled:
     """What :func:`label` did."""
 
-    #: Images whose logits were in the cache.
+    #: Images that the teacher did not have to look at: the cache had their logits, or those of an equal image.
     cached: int
     #: Images that the teacher looked at now.
     labelled: int
@@ -124,11 +124,12 @@ def label(
     cache: Cache | str | os.PathLike[str],
     refiner: Callable[..., Any] | str | os.PathLike[str] | None = None,
     classes: str | os.PathLike[str] | Iterable[SupportsIndex] | None = None,
+    variants: SupportsIndex = 1,
     progress: Listener = "auto",
 ) -> Labelled:
     """Has a teacher label every image of a set, raw, or refined where there is a refiner. A loader with the same set,
-    refiner and teacher, and a label per image, finds all logits in the cache then. What is not refined yet is refined
-    first.
+    refiner, variants and teacher, and a label per image, finds all logits in the cache then. What is not refined yet is
+    refined first.
 
     Args:
         source: The set.
@@ -136,6 +137,7 @@ def label(
         cache: Where logits and refined images go.
         refiner: What refines the images; without one they are labelled as they are stored.
         classes: The refiner's class for each label, as for :func:`diver.open`.
+        variants: Refinements of each sample, 1 to 1,024, all of which are labelled.
         progress: What hears how far it is.
 
     Raises:
@@ -161,25 +163,35 @@ def label(
         )
     if refiner is not None and not isinstance(refiner, (str, os.PathLike)):
         _check_fingerprint(Adapter(refiner))
+    count = _options.integer("variants", variants, least=1, most=1024)
     options: dict[str, Any] = {"refiner": refiner, "cache": _cache(cache), "labels": labels}
-    loader = DataLoader(
-        known,
-        batch_size=labels.batch_size,
-        rank=0,
-        world_size=1,
-        progress=progress,
-        format="numpy",
-        **options,
-    )
-    with closing(loader), _heard(progress) as hear:
-        done = 0
-        for images, _ in loader:
-            done += len(images)
-            if hear is not None:
-                hear("labelling", done, len(known), loader.stats()["eta_seconds"])
-        stats = loader._finish()
-    labelled = min(stats["taught"], len(known))
-    return Labelled(len(known) - labelled, labelled, stats["stages"]["teach"]["seconds"])
+    if count > 1:
+        options |= {"variants": count, "pick": "all"}
+    with _heard(progress) as hear:
+
+        def heard(of_loader: Progress) -> None:
+            # How far the labels are is known better here.
+            if hear is not None and of_loader.stage == "refining":
+                hear(*of_loader)
+
+        loader = DataLoader(
+            known,
+            batch_size=labels.batch_size,
+            rank=0,
+            world_size=1,
+            progress=heard,
+            format="numpy",
+            **options,
+        )
+        with closing(loader):
+            done, images = 0, len(known) * count
+            for batch in loader:
+                done += len(batch.images)
+                if hear is not None:
+                    hear("labelling", done, images, loader.stats()["eta_seconds"])
+            stats = loader._finish()
+    labelled = min(stats["taught"], images)
+    return Labelled(images - labelled, labelled, stats["stages"]["teach"]["seconds"])
 
 
 def preview(
@@ -216,6 +228,7 @@ def preview(
         from PIL import Image
     except ImportError as error:
         raise VersionError("preview needs Pillow: pip install pillow") from error
+    _check_cache(refiner, cache)
     known = as_source("source", source, classes=classes)
     count = _options.integer("per_class", per_class, least=1)
     times = None if scale is None else _options.integer("scale", scale, least=1)
@@ -257,6 +270,7 @@ def export(
     >>> diver.open(folder).num_classes
     10
     """
+    _check_cache(refiner, cache)
     known = as_source("source", source, classes=classes)
     folder = _options.absolute(_options.path("path", path))
     format = _options.text("to", to)
@@ -287,6 +301,13 @@ def _heard(progress: Listener) -> Iterator[Callable[[str, int, int, float | None
     finally:
         if isinstance(hear, Bar):
             hear.close()
+
+
+def _check_cache(refiner: object, cache: object) -> None:
+    if refiner is None and cache is not None:
+        raise OptionError(
+            "cache: without a refiner the images are raw ones, which no cache has: give the refiner, or no cache"
+        )
 
 
 def _check_fingerprint(refiner: Adapter) -> None:

@@ -251,6 +251,11 @@ def average(stored: Stored, teacher: Teacher, *, weight: SupportsFloat) -> Avera
         _options.wrong_type("stored", stored, "what diver.labels.stored makes")
     if not isinstance(teacher, Teacher):
         _options.wrong_type("teacher", teacher, "what diver.labels.teacher makes")
+    if teacher.temperature is None:
+        raise OptionError(
+            "teacher: its targets are logits (temperature=None), which cannot be averaged with distributions: give it "
+            "the temperature of the stored labels"
+        )
     if stored.temperature != teacher.temperature:
         raise OptionError(
             f"temperature: the stored labels have {stored.temperature}, the teacher has {teacher.temperature}: give "

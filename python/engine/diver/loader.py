@@ -91,7 +91,8 @@ class DataLoader:
             values, rounded to the nearest (numpy has no bfloat16). ``"uint8"`` are pixels from 0 to 255, which are
             **not** normalised: they take a quarter of the memory and of the time to copy, and the training program
             normalises them on its device. Stored and refined bytes come as they are then, unless they are augmented,
-            blended or resized. Whatever the dtype, images are augmented and labelled as normalised float32.
+            blended or resized; values outside [0, 1], as raw distilled images often have, are clipped, which is logged
+            as a warning. Whatever the dtype, images are augmented and labelled as normalised float32.
         memory_format: ``"contiguous"`` or ``"channels_last"``: torch's names for the order of images in memory. The
             shape is ``[B, C, H, W]`` in both.
         memory_limit: Bytes of decoded refined images that may stay in memory, and up to a quarter as much of a
@@ -99,7 +100,8 @@ class DataLoader:
         threads: Threads that assemble batches, 1 to 1,024.
         prefetch: Batches made ahead, 1 to 65,536.
         on_error: What happens to a sample that cannot be read or refined: ``"raise"`` makes its batch an error; with
-            ``"skip"`` a sample that comes after the batch takes its place, and the error is logged.
+            ``"skip"`` a sample that comes after the batch takes its place, in all later epochs too, and the error is
+            logged. What a teacher fails on is an error all the same.
         max_skipped: Number of samples that may be skipped before their errors are raised after all.
         progress: What hears how far the work is while a batch is waited for: a function of a
             :class:`diver.progress.Progress`, called from the loop over batches; or ``"auto"``, a bar of tqdm where it
@@ -236,8 +238,8 @@ class DataLoader:
         return _Epoch(self, epoch)
 
     def __len__(self) -> int:
-        """Number of batches in the epoch that comes next, or is being iterated. All are alike, but with ``mode="both"``
-        and a share that changes, and where a loaded state leaves the rest of an epoch."""
+        """Number of batches in the epoch that comes next, or is being iterated. All are alike, but where a share changes
+        with ``mode="both"`` or ``pick="all"``, and where a loaded state leaves the rest of an epoch."""
         self._follow_ranks()
         return len(self._engine)
 
@@ -279,7 +281,8 @@ class DataLoader:
         self._turn += 1
 
     def stats(self) -> dict[str, Any]:
-        """What the loader has done since it was made, batches made ahead included, and what it is doing.
+        """What the loader has done since it was made, batches made ahead included, and what it is doing; once it is
+        closed, what it had done.
 
         Counts: ``batches``, ``samples``, ``refined`` (those that came refined, or as a blend), ``memory_hits``,
         ``disk_hits``, ``misses`` (what was refined now), ``raw_fallbacks``, ``skipped``, ``label_hits`` (images or
@@ -420,11 +423,13 @@ class _Epoch(Iterator[Batch]):
         if self._loader._turn != self._turn:
             raise ClosedError("this epoch ended when another was begun: a loader has one iterator at a time")
         raw = self._next_batch(self._epoch, self._progress)
+        if self._loader._turn != self._turn:
+            raise ClosedError("this epoch ended when another was begun by what `progress` called")
         if raw is None:
             self._over = True
             raise StopIteration
         if isinstance(self._loader._progress, Bar):
-            self._loader._progress.close()
+            self._loader._progress.hide()
         return _batch.made(self._output.images(raw, self._hold), self._output.targets(raw), raw)
 
 

@@ -67,11 +67,16 @@ class Bar:
         self._bar.update(progress.done - self._bar.n)
         self._bar.refresh()
 
-    def close(self) -> None:
-        """Takes the bar away."""
+    def hide(self) -> None:
+        """Takes the bar away until there is more to show."""
         if self._bar is not None:
             self._bar.close()
-        self._bar = self._stage = None
+        self._bar = None
+
+    def close(self) -> None:
+        """Ends what was shown."""
+        self.hide()
+        self._stage = None
 
 
 def hears(

@@ -101,5 +101,12 @@ fn metered<T: Send + 'static>(
         }
         _ => Ok(()),
     })?;
-    result.map_err(|error| to_python(py, &error))
+    let result = result.map_err(|error| to_python(py, &error))?;
+    // What came of it between two looks.
+    if let (Some(progress), now @ Some(Refining { done, total, eta_seconds })) = (progress, meter.read())
+        && now != told
+    {
+        progress.call1(("refining", done, total, eta_seconds))?;
+    }
+    Ok(result)
 }

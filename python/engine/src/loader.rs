@@ -38,6 +38,8 @@ pub struct Loader {
     class_map: Option<Vec<usize>>,
     /// Where images are written, if that is memory from Python.
     sink: Option<PySink>,
+    /// What it had done when it was closed.
+    last: Mutex<Option<Stats>>,
 }
 
 #[pymethods]
@@ -92,6 +94,7 @@ impl Loader {
             class_map: engine.info().class_map.as_indices().map(<[usize]>::to_vec),
             threads: engine.threads(),
             engine: Mutex::new(Some(engine)),
+            last: Mutex::default(),
             closed: AtomicBool::new(false),
             process: std::process::id(),
             sink,
@@ -185,7 +188,11 @@ impl Loader {
 
     /// What the loader has done so far, as JSON.
     fn stats(&self, py: Python<'_>) -> PyResult<String> {
-        let stats = self.with(py, |engine| engine.stats())?;
+        let last = *self.last();
+        let stats = match last {
+            Some(stats) => stats,
+            None => self.with(py, |engine| engine.stats())?,
+        };
         serde_json::to_string(&stats).map_err(|error| Class::Internal.error(py, error.to_string()))
     }
 
@@ -197,6 +204,7 @@ impl Loader {
         self.check_thread(py)?;
         self.closed.store(true, Ordering::Release);
         let Some(engine) = py.detach(|| self.lock().take()) else { return Ok(()) };
+        *self.last() = Some(engine.stats());
         // Its refiner or teacher may be in the middle of a call, which may be a long one if it is written in Python.
         wait::on_thread(py, "diver-close", AtExit::Wait, &CancelToken::new(), move || drop(engine))?;
         self.sink.iter().for_each(PySink::release);
@@ -249,6 +257,11 @@ impl Loader {
     /// The engine does not panic while it is locked, and stays whole if it did.
     fn lock(&self) -> MutexGuard<'_, Option<Engine>> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Stats>> {
+        // Every update leaves it whole.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_foreign(&self) -> bool {

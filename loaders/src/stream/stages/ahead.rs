@@ -64,8 +64,8 @@ impl Standing {
 pub(super) struct Call {
     /// What batches wait for, or met.
     pub(super) requests: Vec<Request>,
-    /// What later batches will ask for, and in which epoch.
-    pub(super) ahead: Vec<(Refinement, u64)>,
+    /// What later batches will ask for.
+    pub(super) ahead: Vec<Refinement>,
 }
 
 impl Call {
@@ -75,14 +75,7 @@ impl Call {
 
     /// What is asked for, that of requests first.
     pub(super) fn wanted(&self) -> Vec<Refinement> {
-        let ahead = self.ahead.iter().map(|(refinement, _)| *refinement);
-        self.requests.iter().map(|request| request.refinement).chain(ahead).collect()
-    }
-
-    /// The epochs that ask for it, in the same order.
-    pub(super) fn epochs(&self) -> Vec<u64> {
-        let ahead = self.ahead.iter().map(|(_, epoch)| *epoch);
-        self.requests.iter().map(|request| request.place.epoch).chain(ahead).collect()
+        self.requests.iter().map(|request| request.refinement).chain(self.ahead.iter().copied()).collect()
     }
 
     /// A call for each batch, or for each request, without what is done ahead.
@@ -91,7 +84,7 @@ impl Call {
         for request in self.requests {
             match calls.last_mut().filter(|call| !of_each && call.requests[0].place == request.place) {
                 Some(call) => call.requests.push(request),
-                None => calls.push(Self { requests: vec![request], ahead: Vec::new() }),
+                None => calls.push(Self { requests: vec![request], ..Self::default() }),
             }
         }
         calls
@@ -105,7 +98,6 @@ pub(super) struct Work<'a> {
     /// Where the walk along the plan stands, and what is left of the batch that it is in.
     cursor: Position,
     batch: VecDeque<Refinement>,
-    epoch: u64,
     round: Option<u64>,
     /// Where the consumer stood when it was counted what the epoch asks for.
     counted: Option<(u64, u64)>,
@@ -127,7 +119,6 @@ impl<'a> Work<'a> {
             requests: Vec::new(),
             cursor: Position::default(),
             batch: VecDeque::new(),
-            epoch: 0,
             counted: None,
             round: None,
             seen,
@@ -140,7 +131,7 @@ impl<'a> Work<'a> {
     pub(super) fn add(&mut self, requests: impl IntoIterator<Item = Request>) {
         let shared = self.shared;
         let join = |request: Request| match shared.dataset.identity(request.refinement) {
-            Ok(identity) => shared.flying.join(identity.row, request),
+            Ok(identity) => shared.flying.join(identity.row, shared.number(request.refinement), request),
             // The call finds out why.
             Err(_) => Some(request),
         };
@@ -171,20 +162,12 @@ impl<'a> Work<'a> {
             (Position::start(stand.at.epoch.saturating_add(2)), self.requests.len())
         };
         self.count(stand);
-        self.report();
         let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
         let ahead =
             if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end, go_on) };
         let call = Call { requests, ahead };
         // Nothing is missing for the first batch: on with the others.
         if is_first && call.is_empty() && go_on() { self.next_call(at_most, go_on) } else { call }
-    }
-
-    /// Says how many requests no call has taken up.
-    pub(super) fn report(&self) {
-        let epoch = self.shared.watch.epoch();
-        let waiting = self.requests.iter().filter(|request| request.place.epoch == epoch);
-        self.shared.watch.set_asked(waiting.count());
     }
 
     /// Counts what the epoch asks for, from where the consumer stands on, and what of it has not been looked for.
@@ -194,7 +177,7 @@ impl<'a> Work<'a> {
             return;
         }
         if self.unseen == 0 {
-            return self.shared.watch.begin(epoch, 0, 0);
+            return self.shared.watch.begin(self.seen.len(), &[]);
         }
         let mut numbers = Vec::new();
         let mut position = stand.at;
@@ -211,8 +194,7 @@ impl<'a> Work<'a> {
         // Some may come again where the epoch is padded.
         numbers.sort_unstable();
         numbers.dedup();
-        let unseen = numbers.iter().filter(|number| !self.seen[**number]).count();
-        self.shared.watch.begin(epoch, numbers.len(), unseen);
+        self.shared.watch.begin(self.seen.len(), &numbers);
     }
 
     /// A call failed: nothing is done ahead until the consumer has moved on, and has seen why.
@@ -228,12 +210,14 @@ impl<'a> Work<'a> {
             let Some(reply) = &request.reply else {
                 let is_there = shared.store.has(&identity.row);
                 if is_there {
+                    shared.watch.arrive(shared.number(request.refinement));
                     shared.background.finish(request.refinement, None);
                 }
                 return !is_there;
             };
             match shared.store.find(&identity.row, &shared.counters) {
                 Ok(Some(image)) => {
+                    shared.watch.arrive(shared.number(request.refinement));
                     reply.answer(Ok(image));
                     false
                 }
@@ -251,7 +235,7 @@ impl<'a> Work<'a> {
         at_most: usize,
         end: Position,
         go_on: &dyn Fn() -> bool,
-    ) -> Vec<(Refinement, u64)> {
+    ) -> Vec<Refinement> {
         let requested: HashSet<Refinement> =
             requests.iter().chain(&self.requests).map(|request| request.refinement).collect();
         let mut found = Vec::new();
@@ -264,7 +248,6 @@ impl<'a> Work<'a> {
                 if self.cursor >= end {
                     break;
                 }
-                self.epoch = self.cursor.epoch;
                 let wants = self.shared.plan.wants(self.cursor);
                 self.batch.extend(wants.iter().flat_map(|want| self.shared.plan.refinements(want)));
                 self.cursor = self.shared.plan.after(self.cursor);
@@ -275,25 +258,44 @@ impl<'a> Work<'a> {
                 continue;
             }
             self.unseen -= 1;
-            if !requested.contains(&refinement) && self.is_missing(refinement) {
-                found.push((refinement, self.epoch));
-            } else {
-                self.shared.watch.see(self.epoch);
+            if requested.contains(&refinement) {
                 passed += 1;
+                continue;
+            }
+            match self.look(refinement) {
+                Looked::Missing => found.push(refinement),
+                Looked::There => {
+                    self.shared.watch.arrive(number);
+                    passed += 1;
+                }
+                Looked::Flying => passed += 1,
             }
         }
         found
     }
 
-    /// Whether no cache has a refinement. A sample that cannot be read is for its batch to report.
-    fn is_missing(&self, refinement: Refinement) -> bool {
+    /// Looks for a refinement. A sample that cannot be read is for its batch to report.
+    fn look(&self, refinement: Refinement) -> Looked {
         let look = || {
-            let identity = self.shared.dataset.identity(refinement);
-            identity.is_ok_and(|identity| {
-                // In this order: what lands between the two is in the store.
-                !self.shared.flying.contains(&identity.row) && !self.shared.store.has(&identity.row)
-            })
+            let Ok(identity) = self.shared.dataset.identity(refinement) else { return Looked::Flying };
+            // In this order: what lands between the two is in the store.
+            if self.shared.flying.contains(&identity.row) {
+                Looked::Flying
+            } else if self.shared.store.has(&identity.row) {
+                Looked::There
+            } else {
+                Looked::Missing
+            }
         };
-        catch_unwind(AssertUnwindSafe(look)).unwrap_or(false)
+        catch_unwind(AssertUnwindSafe(look)).unwrap_or(Looked::Flying)
     }
+}
+
+/// Where a refinement is.
+enum Looked {
+    There,
+    /// On its way, or nothing that can be refined ahead.
+    Flying,
+    /// In no cache.
+    Missing,
 }

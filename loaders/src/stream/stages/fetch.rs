@@ -4,7 +4,6 @@ use super::Request;
 use super::replies::Replies;
 use crate::planes::Planes;
 use crate::refine::{Refined, Refinement};
-use crate::stats::Counters;
 use crate::stream::OnMiss;
 use crate::stream::shared::Shared;
 use crate::stream::want::{Form, Position, Want};
@@ -124,14 +123,11 @@ impl Fetch {
         }
         let (found, reply) = match shared.on_miss {
             OnMiss::Wait => (Found::Awaited, Some(replies.ask(slot))),
-            OnMiss::Raw => {
-                Counters::add(&shared.counters.raw_fallbacks, 1);
-                match shared.background.start(refinement) {
-                    Ok(true) => (Found::Nowhere, None),
-                    Ok(false) => return Ok(Found::Nowhere),
-                    Err(error) => return Ok(Found::Failed(error)),
-                }
-            }
+            OnMiss::Raw => match shared.background.start(refinement) {
+                Ok(true) => (Found::Nowhere, None),
+                Ok(false) => return Ok(Found::Nowhere),
+                Err(error) => return Ok(Found::Failed(error)),
+            },
         };
         requests.push(Request { refinement, place, reply });
         Ok(found)

@@ -14,8 +14,8 @@ pub(in crate::stream) struct Flying(Mutex<HashMap<RowKey, Flight>>);
 /// An image that is being refined.
 #[derive(Default)]
 struct Flight {
-    /// The first epoch that asks for it.
-    epoch: u64,
+    /// The numbers of the refinements that are this image: equal samples have equal images.
+    numbers: Vec<usize>,
     /// None where it is refined ahead.
     requests: Vec<Request>,
 }
@@ -26,10 +26,11 @@ impl Flying {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note that an image is being refined, for this epoch.
-    pub(super) fn start(&self, row: RowKey, epoch: u64, request: Option<Request>) {
+    /// Takes note that an image is being refined, which is the refinement of this number.
+    pub(super) fn start(&self, row: RowKey, number: usize, request: Option<Request>) {
         let mut flying = self.lock();
-        let flight = flying.entry(row).or_insert_with(|| Flight { epoch, ..Flight::default() });
+        let flight = flying.entry(row).or_default();
+        flight.numbers.push(number);
         flight.requests.extend(request);
     }
 
@@ -37,19 +38,15 @@ impl Flying {
         self.lock().len()
     }
 
-    /// How many are being refined for an epoch.
-    pub(in crate::stream) fn len_of(&self, epoch: u64) -> usize {
-        self.lock().values().filter(|flight| flight.epoch == epoch).count()
-    }
-
     pub(super) fn contains(&self, row: &RowKey) -> bool {
         self.lock().contains_key(row)
     }
 
     /// Has a request wait for an image that is being refined; gives it back if it is not.
-    pub(super) fn join(&self, row: RowKey, request: Request) -> Option<Request> {
+    pub(super) fn join(&self, row: RowKey, number: usize, request: Request) -> Option<Request> {
         match self.lock().entry(row) {
             Entry::Occupied(mut waiting) => {
+                waiting.get_mut().numbers.push(number);
                 waiting.get_mut().requests.push(request);
                 None
             }
@@ -94,8 +91,9 @@ impl Flying {
         }
     }
 
-    /// The requests for an image that is there.
-    pub(super) fn land(&self, row: &RowKey) -> Vec<Request> {
-        self.lock().remove(row).unwrap_or_default().requests
+    /// The requests for an image that is there, and the numbers of the refinements that it is.
+    pub(super) fn land(&self, row: &RowKey) -> (Vec<Request>, Vec<usize>) {
+        let Flight { numbers, requests } = self.lock().remove(row).unwrap_or_default();
+        (requests, numbers)
     }
 }

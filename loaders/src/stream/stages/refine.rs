@@ -82,12 +82,8 @@ impl LookAhead {
             let call = work.next_call(self.signs.preferred.load(Ordering::Acquire), &go_on);
             if !call.is_empty() {
                 (is_released, idle) = (false, IDLE);
-                let ahead: Vec<u64> = call.ahead.iter().map(|(_, epoch)| *epoch).collect();
                 let (is_placed, awaited) = self.place(call)?;
                 work.add(awaited);
-                // Not before: until now they were neither looked for nor on their way.
-                ahead.into_iter().for_each(|epoch| self.shared.watch.see(epoch));
-                work.report();
                 if is_placed {
                     pause = Pause::default();
                     continue;
@@ -128,7 +124,7 @@ impl LookAhead {
     /// Makes a call ready and hands it over; answers what is found meanwhile, or cannot be read. Says whether anything
     /// came of it, and returns the requests for what other processes are refining.
     fn place(&self, call: Call) -> Result<(bool, Vec<Request>), Ended> {
-        let (wanted, epochs) = (call.wanted(), call.epochs());
+        let wanted = call.wanted();
         let mut results: Vec<Option<Refined>> = vec![None; wanted.len()];
         let prepare = || self.finder.prepare(&wanted, &mut results, usize::MAX);
         let batch = match catch_unwind(AssertUnwindSafe(prepare)) {
@@ -140,9 +136,12 @@ impl LookAhead {
         let mut requests: Vec<Option<Request>> = call.requests.into_iter().map(Some).collect();
         requests.resize_with(wanted.len(), || None);
         let mut is_placed = batch.is_some();
-        for (request, result) in requests.iter_mut().zip(results) {
+        for ((request, wanted), result) in requests.iter_mut().zip(&wanted).zip(results) {
             let Some(result) = result else { continue };
             is_placed = true;
+            if result.is_ok() {
+                self.shared.watch.arrive(self.shared.number(*wanted));
+            }
             if result.is_err() {
                 self.signs.has_failed.store(true, Ordering::Release);
             }
@@ -153,7 +152,8 @@ impl LookAhead {
         if let Some(batch) = batch {
             let rows: Vec<_> = batch.rows().collect();
             for (slot, position) in batch.slots() {
-                self.shared.flying.start(rows[*position], epochs[*slot], requests[*slot].take());
+                let number = self.shared.number(wanted[*slot]);
+                self.shared.flying.start(rows[*position], number, requests[*slot].take());
             }
             self.order(Order::Refine(batch))?;
         }
@@ -274,7 +274,11 @@ impl Refining {
         let keys: Vec<_> = batch.rows().collect();
         let done = Box::new(move |kept: Result<Vec<_>, Arc<Error>>| {
             for (position, key) in keys.iter().enumerate() {
-                for request in shared.flying.land(key) {
+                let (requests, numbers) = shared.flying.land(key);
+                if kept.is_ok() {
+                    numbers.into_iter().for_each(|number| shared.watch.arrive(number));
+                }
+                for request in requests {
                     let of = |images: &Vec<_>| Arc::clone(&images[position]);
                     request.answer(&shared, kept.as_ref().map(of).map_err(Arc::clone));
                 }
