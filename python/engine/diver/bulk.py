@@ -158,8 +158,8 @@ def label(
     known = as_source("source", source, classes=classes)
     if labels._adapter(is_kept=True).fingerprint is None:
         raise OptionError(
-            "labels: the teacher has no fingerprint, so that nothing would find its logits again: give it one, a string "
-            "that names everything they depend on besides the images"
+            "labels: the teacher has no fingerprint, so that nothing would find its logits again: give it one, a "
+            "string that names everything they depend on besides the images"
         )
     if refiner is not None and not isinstance(refiner, (str, os.PathLike)):
         _check_fingerprint(Adapter(refiner))

@@ -238,8 +238,8 @@ class DataLoader:
         return _Epoch(self, epoch)
 
     def __len__(self) -> int:
-        """Number of batches in the epoch that comes next, or is being iterated. All are alike, but where a share changes
-        with ``mode="both"`` or ``pick="all"``, and where a loaded state leaves the rest of an epoch."""
+        """Number of batches in the epoch that comes next, or is being iterated. All are alike, but where a share
+        changes with ``mode="both"`` or ``pick="all"``, and where a loaded state leaves the rest of an epoch."""
         self._follow_ranks()
         return len(self._engine)
 
