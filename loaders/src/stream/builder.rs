@@ -214,7 +214,7 @@ impl LoaderBuilder {
         self
     }
 
-    /// Whether the program may keep images itself, on a device say, to which they are copied once: [`Loader::hold`]. Such a
+    /// Whether the program may keep images itself, on a device say, to which they are copied once: [`Loader::hold`](super::Loader::hold). Such a
     /// loader can neither augment nor blend nor ask a teacher, which take the images of every batch.
     pub fn resident(mut self, is_resident: bool) -> Self {
         self.is_resident = is_resident;
