@@ -72,9 +72,12 @@ impl Worker {
         Counters::add(&counters.batches, 1);
         Counters::add(&counters.samples, samples);
         let refined: Vec<bool> = came.iter().map(|came| came.form != Form::Raw).collect();
-        Counters::add(&counters.refined, refined.iter().filter(|refined| **refined).count());
-        let asked = wants.iter().filter(|want| want.form != Form::Raw).count();
-        Counters::add(&counters.raw_fallbacks, asked - refined.iter().filter(|refined| **refined).count());
+        let (asked, came_refined) = (
+            wants.iter().filter(|want| want.form != Form::Raw).count(),
+            refined.iter().filter(|refined| **refined).count(),
+        );
+        Counters::add(&counters.refined, came_refined);
+        Counters::add(&counters.raw_fallbacks, asked - came_refined);
         let variants = shared.plan.variants;
         Ok(Batch {
             is_held,

@@ -422,14 +422,17 @@ class _Epoch(Iterator[Batch]):
             raise StopIteration
         if self._loader._turn != self._turn:
             raise ClosedError("this epoch ended when another was begun: a loader has one iterator at a time")
-        raw = self._next_batch(self._epoch, self._progress)
+        try:
+            raw = self._next_batch(self._epoch, self._progress)
+        finally:
+            # However the wait ended.
+            if isinstance(self._loader._progress, Bar):
+                self._loader._progress.hide()
         if self._loader._turn != self._turn:
             raise ClosedError("this epoch ended when another was begun by what `progress` called")
         if raw is None:
             self._over = True
             raise StopIteration
-        if isinstance(self._loader._progress, Bar):
-            self._loader._progress.hide()
         return _batch.made(self._output.images(raw, self._hold), self._output.targets(raw), raw)
 
 

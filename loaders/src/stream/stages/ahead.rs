@@ -161,7 +161,10 @@ impl<'a> Work<'a> {
         } else {
             (Position::start(stand.at.epoch.saturating_add(2)), self.requests.len())
         };
-        self.count(stand);
+        if !is_first {
+            // Not before the first batch is on its way, which need not wait for it.
+            self.count(stand);
+        }
         let requests: Vec<Request> = self.requests.drain(..urgent.min(at_most)).collect();
         let ahead =
             if self.held == Some(stand) { Vec::new() } else { self.walk(&requests, at_most, end, go_on) };
