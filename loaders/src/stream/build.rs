@@ -166,13 +166,13 @@ impl LoaderBuilder {
             return;
         }
         dataset.say_notes();
-        if plan.left_out() > 0 {
+        if let Some((left, places)) = plan.left_out() {
             tracing::warn!(
                 "{}: {} of {} of an epoch are left out, as they do not divide among {} ranks: `uneven` is drop; pad \
                  keeps all",
                 dataset.info().path.display(),
-                plan.left_out(),
-                counted(plan.places(plan.leaves_out_in().unwrap_or_default()), "sample"),
+                left,
+                counted(places, "sample"),
                 plan.world,
             );
         }

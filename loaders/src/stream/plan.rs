@@ -126,16 +126,11 @@ impl Plan {
         self.share_of(self.places(epoch).saturating_sub(first))
     }
 
-    /// The first epoch of which some samples are held by no rank, as they do not divide among the ranks. Looks as far as a
-    /// schedule of the mix is likely to reach.
-    pub(super) fn leaves_out_in(&self) -> Option<u64> {
-        let drops = |epoch: &u64| !self.places(*epoch).is_multiple_of(self.world);
-        (0..EPOCHS).filter(|_| self.uneven == Uneven::Drop).find(drops)
-    }
-
-    /// How many samples of that epoch.
-    pub(super) fn left_out(&self) -> usize {
-        self.leaves_out_in().map_or(0, |epoch| self.places(epoch) % self.world)
+    /// How many samples of how many no rank holds, as they do not divide among the ranks, in the first epoch in which that
+    /// is so. Looks as far as a schedule of the mix is likely to reach.
+    pub(super) fn left_out(&self) -> Option<(usize, usize)> {
+        let places = (0..EPOCHS).filter(|_| self.uneven == Uneven::Drop).map(|epoch| self.places(epoch));
+        places.map(|places| (places % self.world, places)).find(|(left, _)| *left > 0)
     }
 
     /// Batches of this rank in an epoch, from place `first` of its order on.
@@ -290,7 +285,7 @@ mod tests {
                     let plan = Plan { rank, ..plan(samples, batch, world, uneven) };
                     let mine = indices(&plan, epoch);
                     prop_assert_eq!(mine.len(), plan.samples_here(epoch, 0));
-                    left_out = plan.left_out();
+                    left_out = plan.left_out().map_or(0, |(left, _)| left);
                     lengths.push(plan.batches(epoch, 0));
                     for index in mine { counts[index] += 1; }
                 }
